@@ -1,0 +1,28 @@
+"""The `pulumi-traceloop` command: the extra ``cli``.
+
+Reading order: `app` (the commands and their options), `preview` and `markdown` (``plan``),
+`status`, `export`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import NoReturn
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command, which ends the process with its exit code."""
+    # Looked for, not imported: `--help` and `plan` do without rich, and are quicker for it.
+    if not all(find_spec(name) for name in ("click", "rich")):
+        print(  # noqa: T201
+            'pulumi-traceloop: its libraries are missing: pip install "pulumi-traceloop[cli]"',
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    from .app import cli
+
+    cli.main(argv, prog_name="pulumi-traceloop")

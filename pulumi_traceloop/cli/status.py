@@ -1,0 +1,275 @@
+"""`pulumi-traceloop status`: what has become of the setups, once or until they are ready."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from io import StringIO
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import RateLimitedError, RequestError, ServerError, TransportError, printable
+from .project import selected
+
+if TYPE_CHECKING:
+    from ..deployment import Project
+    from ..models import Setup
+
+__all__ = ["STATUSES", "Progress", "Report", "as_json", "look", "table", "wait"]
+
+#: The documented ones, in the order of a setup's life.
+STATUSES = ("pending", "in_progress", "waiting_for_spans", "completed", "partial", "failed")
+
+_UNDER_WAY = ("pending", "in_progress")
+_FAILED = ("partial", "failed")
+_STYLES = {
+    "pending": "yellow",
+    "in_progress": "yellow",
+    "waiting_for_spans": "cyan",
+    "completed": "green",
+    "partial": "red",
+    "failed": "bold red",
+}
+
+#: The waits between two looks, in seconds: the first, how they grow, the longest.
+_FIRST, _GROWTH, _LONGEST = 1.0, 1.5, 15.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found."""
+
+    setups: Mapping[str, Setup]
+    #: What was asked for by name and is not there.
+    missing: Sequence[str] = ()
+    timed_out: bool = False
+
+    @property
+    def failed(self) -> list[str]:
+        """The setups that need attention."""
+        return [i for i, setup in self.setups.items() if setup.status in _FAILED]
+
+    @property
+    def under_way(self) -> list[str]:
+        """The setups that Traceloop is still working on."""
+        return [i for i, setup in self.setups.items() if setup.status in _UNDER_WAY]
+
+    def counts(self) -> str:
+        """Return how many setups have which status."""
+        found = Counter(setup.status for setup in self.setups.values())
+        order = [s for s in STATUSES if s in found] + sorted(found.keys() - set(STATUSES))
+        parts = [f"{found[s]} {printable(s, 40)}" for s in order]
+        parts += [f"{len(self.missing)} missing"] if self.missing else []
+        return ", ".join(parts) or "no setups"
+
+
+def look(project: Project, patterns: Sequence[str], statuses: Sequence[str] = ()) -> Report:
+    """List the setups that *patterns* name and that have one of *statuses*, if some are given."""
+    setups, missing = selected(project, patterns, fresh=True)
+    if statuses:
+        setups = {i: setup for i, setup in setups.items() if setup.status in statuses}
+    return Report(setups, missing)
+
+
+class Progress(Protocol):
+    """What is told while waiting."""
+
+    def __call__(self, report: Report) -> None:
+        """Take a new report."""
+
+    def trouble(self, error: RequestError) -> None:
+        """Take a look that failed."""
+
+
+def wait(
+    project: Project,
+    patterns: Sequence[str],
+    timeout: float,
+    progress: Progress,
+    *,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> Report:
+    """Look until no setup is under way any more, or the time is up.
+
+    Args:
+        project: whose setups.
+        patterns: which setups.
+        timeout: the longest wait, in seconds.
+        progress: what is told each time.
+        clock: a monotonic clock, in seconds.
+        sleep: how to wait, in seconds.
+
+    Raises:
+        TraceloopError: the first look failed, or a later one in a way that does not pass.
+
+    """
+    end = clock() + timeout
+    report = look(project, patterns)
+    interval = _FIRST
+    while True:
+        progress(report)
+        if not report.under_way:
+            return report
+        left = end - clock()
+        if left <= 0:
+            return Report(report.setups, report.missing, timed_out=True)
+        sleep(min(interval, left))
+        interval = min(interval * _GROWTH, _LONGEST)
+        try:
+            report = look(project, patterns)
+        except (TransportError, ServerError, RateLimitedError) as error:
+            progress.trouble(error)
+
+
+class Lines:
+    """Progress for a log: a line when something changes."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._last = ""
+        self._failed: set[str] = set()
+
+    def __call__(self, report: Report) -> None:
+        """Tell the counts, and which setups failed since the last time."""
+        if (counts := report.counts()) != self._last:
+            self._say(counts)
+            self._last = counts
+        for external_id in report.failed:
+            if external_id not in self._failed:
+                setup = report.setups[external_id]
+                self._say(f"  {printable(external_id)}: {printable(setup.status, 40)}")
+        self._failed = set(report.failed)
+
+    def trouble(self, error: RequestError) -> None:
+        """Tell that a look failed."""
+        self._say(f"{error}; trying again")
+
+
+class Bar:
+    """Progress for a terminal: one line that is drawn anew."""
+
+    def __init__(self, console: Console) -> None:
+        self._status = console.status("looking ...")
+
+    def __enter__(self) -> Bar:
+        self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def __call__(self, report: Report) -> None:
+        """Show the counts."""
+        total = len(report.setups)
+        ready = total - len(report.under_way)
+        self._status.update(Text(f"{ready} of {total} ready: {report.counts()}"))
+
+    def trouble(self, error: RequestError) -> None:
+        """Show that a look failed."""
+        self._status.update(Text(f"{error}; trying again"))
+
+
+def progress_display(
+    say: Callable[[str], None], *, terminal: bool
+) -> AbstractContextManager[Progress]:
+    """Return the display for standard error."""
+    return Bar(Console(stderr=True)) if terminal else nullcontext(Lines(say))
+
+
+def table(report: Report, now: datetime, *, width: int | None, colour: bool) -> str:
+    """Return the report as a table.
+
+    Args:
+        report: what to show.
+        now: the time that ages count from.
+        width: of the terminal; without one no line is broken.
+        colour: whether to colour it.
+
+    """
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in ("SETUP", "STATUS", "AGE", "EVALUATORS"):
+        shown.add_column(column, overflow="fold", no_wrap=width is None)
+    for external_id, setup in report.setups.items():
+        shown.add_row(
+            Text(printable(external_id)),
+            Text(printable(setup.status, 40), style=_STYLES.get(setup.status, "")),
+            age(setup.created_at, now),
+            Text("\n").join(_evaluators(setup)),
+        )
+    for external_id in report.missing:
+        shown.add_row(Text(printable(external_id)), Text("missing", style="bold red"), "", "")
+    console = Console(
+        file=StringIO(),
+        width=width or 100_000,
+        force_terminal=colour,
+        no_color=not colour,
+        highlight=False,
+        legacy_windows=False,
+    )
+    with console.capture() as captured:
+        console.print(shown)
+    return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+
+
+def _evaluators(setup: Setup) -> Iterable[Text]:
+    for evaluator in setup.evaluators:
+        scope = f" ({printable(evaluator.scope, 40)})" if evaluator.scope else ""
+        text = Text(f"{printable(evaluator.evaluator_type)}{scope}: ")
+        text.append(printable(evaluator.status, 40), style=_STYLES.get(evaluator.status, ""))
+        if evaluator.error_message:
+            text.append(f", {printable(evaluator.error_message)}")
+        yield text
+
+
+def as_json(report: Report) -> str:
+    """Return the report as JSON, in ASCII: what a server wrote cannot reach a terminal."""
+    document: dict[str, Any] = {
+        "setups": [
+            {
+                "external_id": external_id,
+                "status": setup.status,
+                "evaluators": [e.model_dump(exclude_none=True) for e in setup.evaluators],
+                "created_at": setup.created_at,
+                "updated_at": setup.updated_at,
+            }
+            for external_id, setup in report.setups.items()
+        ],
+        "missing": list(report.missing),
+        "failed": report.failed,
+        "under_way": report.under_way,
+        "timed_out": report.timed_out,
+    }
+    return json.dumps(document, indent=2).replace("\x7f", "\\u007f")
+
+
+def age(written: str | None, now: datetime) -> str:
+    """Return how long ago *written* is, in one unit, such as ``5m``; empty if nobody can tell."""
+    moment = _parsed(written or "")
+    if moment is None:
+        return ""
+    passed = max(now - moment, timedelta())
+    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if (count := int(passed.total_seconds() // length)) > 0:
+            return f"{count}{unit}"
+    return f"{int(passed.total_seconds())}s"
+
+
+def _parsed(text: str) -> datetime | None:
+    # Python 3.10 knows neither a Z nor a fraction of other than 3 or 6 digits.
+    head, dot, tail = text.replace("Z", "+00:00").partition(".")
+    digits = tail[: len(tail) - len(tail.lstrip("0123456789"))]
+    try:
+        moment = datetime.fromisoformat(
+            f"{head}.{digits[:6]:0<6}{tail[len(digits) :]}" if dot else head
+        )
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)

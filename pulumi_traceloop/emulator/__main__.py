@@ -1,0 +1,135 @@
+"""Start the emulator from a shell: `python -m pulumi_traceloop.emulator`."""
+# ruff: noqa: T201 (a command talks on stdout)
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from .backend import DEFAULT_API_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until Ctrl-C or SIGTERM; return the exit status."""
+    options = _parser().parse_args(argv)
+    try:
+        from .server import Emulator
+    except ModuleNotFoundError as error:
+        print(f'{error}: install "pulumi-traceloop[emulator]"', file=sys.stderr)
+        return 1
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        emulator = Emulator(
+            host=options.host,
+            port=options.port,
+            base_path=options.base_path,
+            api_key=options.api_key,
+            data=options.data,
+            evaluators=options.evaluator,
+            settle=options.settle,
+            latency=options.latency,
+            rate_limit=options.rate_limit,
+        )
+        for api_key, env_project_id in options.project:
+            emulator.add_project(api_key, env_project_id=env_project_id)
+        emulator.start()
+    except (OSError, ValueError) as error:
+        print(f"cannot start: {error}", file=sys.stderr)
+        return 1
+    try:
+        url, key = emulator.url, shlex.quote(options.api_key)
+        print(
+            f"Traceloop API emulator on {url}, setups in {options.data or 'memory'}."
+            " Ctrl-C stops it.\n"
+        )
+        print("For a stack:")
+        print(f"  pulumi config set traceloop:baseUrl {url}")
+        print(f"  pulumi config set --secret traceloop:apiKey {key}")
+        print("or in the environment:")
+        print(f"  export TRACELOOP_BASE_URL={url}")
+        print(f"  export TRACELOOP_API_KEY={key}", flush=True)
+        while not stop.wait(3600):
+            pass
+    finally:
+        emulator.close()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pulumi_traceloop.emulator",
+        description="A local emulator of Traceloop's auto-monitor-setups API.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on")
+    add("--port", type=int, default=8787, help="0 takes a free one")
+    add(
+        "--base-path", default="", metavar="PATH", help="path in front of every route, such as /api"
+    )
+    add("--api-key", default=DEFAULT_API_KEY, metavar="KEY", help="the key to accept")
+    add(
+        "--project",
+        type=_project,
+        action="append",
+        default=[],
+        metavar="KEY=ENV_PROJECT_ID",
+        help="another project with a key of its own; may be repeated",
+    )
+    add("--data", metavar="FILE", help="keep the setups in this file (default: in memory)")
+    add(
+        "--evaluator",
+        action="append",
+        default=[],
+        metavar="SLUG",
+        help="a custom evaluator; may be repeated",
+    )
+    add(
+        "--settle",
+        type=_seconds,
+        default=5.0,
+        metavar="SECONDS",
+        help="from a write to status completed",
+    )
+    add("--latency", type=_seconds, default=0.0, metavar="SECONDS", help="what every answer takes")
+    add(
+        "--rate-limit",
+        type=_count,
+        metavar="N",
+        help="requests per second, more get a 429 (default: none)",
+    )
+    return parser
+
+
+def _project(text: str) -> tuple[str, str]:
+    key, equals, env_project_id = text.partition("=")
+    if not (key and equals and env_project_id):
+        raise argparse.ArgumentTypeError("must be KEY=ENV_PROJECT_ID")
+    return key, env_project_id
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if seconds < 0:
+        raise argparse.ArgumentTypeError("must not be negative")
+    return seconds
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return count
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""Faults to inject: what can go wrong between a client and the service."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timezone
+from email.utils import format_datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Literal
+
+from .routes import BULK_ROUTE, LIST_ROUTE, ROUTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+@dataclass(eq=False)
+class Fault:
+    """One thing that goes wrong. First come the attributes that say when, then those that say what.
+
+    ::
+
+        Fault(status=503, times=2)                            # the next two requests
+        Fault(method="PUT", external_id="m-1", drop="after")  # written, but nobody hears of it
+        Fault(item_error={"m-7": "internal error"}, times=None)
+
+    Of the faults that answer instead of the service (`status`, `drop`, `body`, `truncate`) a
+    request gets the one that was injected first; all others that fit (`delay`, `hide`,
+    `item_error`, ...) apply together.
+    """
+
+    #: Only this route, as a template: "PUT /v2/auto-monitor-setups/by-external-id/{external_id}".
+    route: str | None = None
+    #: Only this HTTP method.
+    method: str | None = None
+    #: Only requests about this setup: in the path, the query or the body (any item of a bulk).
+    external_id: str | None = None
+    #: How many requests; None: until removed.
+    times: int | None = 1
+    #: So many matching requests pass before the first one is hit.
+    skip: int = 0
+
+    #: Answer with this status.
+    status: int | None = None
+    #: The `Retry-After` of that answer: seconds, a moment (sent as an HTTP date), or the literal
+    #: text.
+    retry_after: float | datetime | str | None = None
+    #: Body of that answer: `{"error": "..."}` as the service writes it, or a gateway's page.
+    body_kind: Literal["json", "html"] = "json"
+    #: Text of the JSON error; by default the service's own for a 500, else the status's name.
+    message: str | None = None
+    #: Whether the service does its work before it answers `status`, and where `delay` falls.
+    when: Literal["before_write", "after_write"] = "before_write"
+    #: Cut the connection without an answer, before or after the write.
+    drop: Literal["before", "after"] | None = None
+    #: Seconds.
+    delay: float = 0
+    #: Cut the body in half. "json": a complete HTTP answer with half a document; "length": fewer
+    #: bytes than `Content-Length` promised; "chunked": chunks that break off.
+    truncate: Literal["json", "length", "chunked"] | None = None
+    #: Send this body; the status is `status` or else that of the real answer.
+    body: str | bytes | None = None
+    #: External ids that the list leaves out, while a GET of each still finds it.
+    hide: Iterable[str] = ()
+    #: {external id: message} of bulk items to refuse. With `when="after_write"` they are written
+    #: all the same.
+    item_error: Mapping[str, str] = field(default_factory=dict)
+    #: Answer the items of a bulk in reverse order.
+    reorder: bool = False
+    #: Leave out so many items at the end of a bulk answer.
+    shorten: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what would never do anything."""
+        self.hide = frozenset([self.hide] if isinstance(self.hide, str) else self.hide)
+        if self.times is not None and self.times < 1:
+            raise ValueError("times must be at least 1, or None for: until removed")
+        for name, allowed in (
+            ("route", (None, *ROUTES)),
+            ("body_kind", ("json", "html")),
+            ("when", ("before_write", "after_write")),
+            ("drop", (None, "before", "after")),
+            ("truncate", (None, "json", "length", "chunked")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {allowed}, not {getattr(self, name)!r}")
+        if self.status is not None and not 200 <= self.status <= 599:
+            raise ValueError(f"status must be from 200 to 599, not {self.status}")
+        alters = self.delay or self.hide or self.item_error or self.reorder or self.shorten
+        if not (self.replaces_answer or alters):
+            raise ValueError(
+                "this fault does nothing: give a status, drop, delay, truncate, body, hide, ..."
+            )
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Fault:
+        """Make a fault from the body of `POST /_emulator/faults`."""
+        unknown = set(values) - {f.name for f in fields(cls)}
+        if unknown:
+            raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
+        return cls(**values)
+
+    @property
+    def replaces_answer(self) -> bool:
+        """Whether the client gets this instead of the service's answer."""
+        answers = (self.status, self.drop, self.body, self.truncate)
+        return any(given is not None for given in answers)  # an empty body is one, too
+
+    def fits(self, method: str, route: str, external_ids: frozenset[str]) -> bool:
+        """Tell whether this fault is for such a request, leaving `times` and `skip` aside."""
+        if self.hide and route != LIST_ROUTE:
+            return False
+        if (self.item_error or self.reorder or self.shorten) and route != BULK_ROUTE:
+            return False
+        if self.item_error and external_ids.isdisjoint(self.item_error):
+            return False
+        return (
+            (self.route is None or self.route == route)
+            and (self.method is None or self.method.upper() == method)
+            and (self.external_id is None or self.external_id in external_ids)
+        )
+
+    def retry_after_header(self) -> str | None:
+        """Return the text of the `Retry-After` header."""
+        if isinstance(self.retry_after, datetime):
+            return format_datetime(self.retry_after.astimezone(timezone.utc), usegmt=True)
+        if isinstance(self.retry_after, float) and self.retry_after.is_integer():
+            return str(int(self.retry_after))
+        return None if self.retry_after is None else str(self.retry_after)
+
+
+class FaultBox:
+    """The injected faults, in order. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._left: dict[Fault, tuple[int, int | None]] = {}  # to skip, to hit
+
+    def inject(self, fault: Fault) -> Fault:
+        """Add a fault and return it."""
+        with self._lock:
+            self._left[fault] = (fault.skip, fault.times)
+        return fault
+
+    def remove(self, fault: Fault) -> None:
+        """Take a fault back; nothing happens if it is used up."""
+        with self._lock:
+            self._left.pop(fault, None)
+
+    def clear(self) -> None:
+        """Take every fault back."""
+        with self._lock:
+            self._left.clear()
+
+    def pending(self) -> list[Fault]:
+        """Return the faults that are not used up."""
+        with self._lock:
+            return list(self._left)
+
+    def take(self, method: str, route: str, external_ids: frozenset[str]) -> list[Fault]:
+        """Return the faults that hit this request, and count them as used."""
+        hits: list[Fault] = []
+        replaced = False
+        with self._lock:
+            for fault, (skip, times) in list(self._left.items()):
+                if (fault.replaces_answer and replaced) or not fault.fits(
+                    method, route, external_ids
+                ):
+                    continue
+                if skip:
+                    self._left[fault] = (skip - 1, times)
+                    continue
+                replaced = replaced or fault.replaces_answer
+                hits.append(fault)
+                if times == 1:
+                    del self._left[fault]
+                elif times is not None:
+                    self._left[fault] = (0, times - 1)
+        return hits
+
+
+def error_text(status: int) -> str:
+    """Return the text of an error body; only "internal server error" is documented."""
+    return "internal server error" if status == 500 else _phrase(status).lower()
+
+
+def gateway_page(status: int) -> str:
+    """Return an HTML page as a load balancer in front of the service writes it."""
+    title = f"{status} {_phrase(status)}"
+    return (
+        f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n"
+        f"<center><h1>{title}</h1></center>\r\n"
+        "<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+    )
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Unknown"

@@ -1,0 +1,17 @@
+"""The service's seven routes, as `Emulator.requests` counts them and `Fault.route` names them."""
+
+from __future__ import annotations
+
+SETUPS = "/v2/auto-monitor-setups"
+CREATE_ROUTE = f"POST {SETUPS}"
+LIST_ROUTE = f"GET {SETUPS}"
+GET_ROUTE = f"GET {SETUPS}/{{external_id}}"
+UPDATE_ROUTE = f"PUT {SETUPS}/{{external_id}}"
+UPSERT_ROUTE = f"PUT {SETUPS}/by-external-id/{{external_id}}"
+DELETE_ROUTE = f"DELETE {SETUPS}/{{external_id}}"
+BULK_ROUTE = f"POST {SETUPS}/bulk"
+
+ROUTES = (CREATE_ROUTE, LIST_ROUTE, GET_ROUTE, UPDATE_ROUTE, UPSERT_ROUTE, DELETE_ROUTE, BULK_ROUTE)
+
+#: Counts requests for none of them.
+UNMATCHED = "unmatched"

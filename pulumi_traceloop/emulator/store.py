@@ -1,0 +1,338 @@
+"""What the emulated service keeps, in SQLite, and what a setup looks like in an answer.
+
+The status is not stored: it follows from the time of the last write, so nothing has to run in the
+background.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import threading
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .validation import Content, Evaluator
+
+#: Of the data file; a number that no other program's file is likely to have.
+_VERSION = 740601
+
+# AUTOINCREMENT never uses a number twice, so a setup that is made again has another id. External
+# ids are unique inside a space. Times are seconds since the epoch, `revision` counts the writes,
+# `rules` is JSON as in init_rules, `evaluators` is JSON: [[slug, scope, why it failed]] with nulls.
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS setups (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    space TEXT NOT NULL,
+    external_id TEXT NOT NULL,
+    id TEXT NOT NULL,
+    org_id TEXT NOT NULL,
+    project_id TEXT NOT NULL,
+    env_project_id TEXT NOT NULL,
+    rules TEXT NOT NULL,
+    evaluators TEXT NOT NULL,
+    created REAL NOT NULL,
+    written REAL NOT NULL,
+    revision INTEGER NOT NULL,
+    UNIQUE (space, external_id)
+);
+CREATE TABLE IF NOT EXISTS evaluators (slug TEXT PRIMARY KEY);
+PRAGMA user_version = {_VERSION};
+"""
+
+
+#: The two schemas on the "Create" page. For the other slugs the emulator gives one text and one
+#: score.
+_SCHEMAS: dict[str, tuple[list[dict[str, str]], list[dict[str, str]]]] = {
+    "answer-relevancy": (
+        [
+            {"type": "string", "name": "completion", "description": "The LLM response to evaluate"},
+            {"type": "string", "name": "context", "description": "The context for the answer"},
+            {"type": "string", "name": "question", "description": "The original question"},
+        ],
+        [
+            {
+                "type": "float",
+                "name": "answer_relevancy_score",
+                "description": "Relevancy score (0-1)",
+            }
+        ],
+    ),
+    "toxicity-detector": (
+        [{"type": "string", "name": "text", "description": "The text to analyze for toxicity"}],
+        [{"type": "boolean", "name": "is_toxic", "description": "Whether the text is toxic"}],
+    ),
+}
+
+
+class Record(NamedTuple):
+    """One stored setup: a row of the table `setups`, column by column."""
+
+    seq: int
+    space: str
+    external_id: str
+    id: str
+    org_id: str
+    project_id: str
+    env_project_id: str
+    rules: str
+    evaluators: str
+    created: float
+    written: float
+    revision: int
+
+    @property
+    def slugs(self) -> list[str]:
+        """The evaluators' slugs, in the order of the request."""
+        return [slug for slug, _, _ in json.loads(self.evaluators)]
+
+
+class Store:
+    """The stored setups and custom evaluators of every project. Safe to use from several threads.
+
+    Args:
+        path: a file, created if need be, which survives a restart and a SIGKILL; or `:memory:`.
+        seed: what the server-made ids are derived from, so that they are the same in each run.
+    """
+
+    def __init__(self, path: str = ":memory:", *, seed: int = 0) -> None:
+        self._seed = seed
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        try:
+            self._prepare(path)
+        except (sqlite3.DatabaseError, ValueError) as error:
+            self._db.close()
+            raise ValueError(f"{path}: no data file of this emulator: {error}") from error
+
+    def _prepare(self, path: str) -> None:
+        """Make the tables in a new file; refuse somebody else's."""
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if tables and version != _VERSION:
+            raise ValueError("it has other content")
+        if path != ":memory:":
+            # What is committed outlives the process; only a power cut could lose it.
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Close the file; the data in `:memory:` are gone."""
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes inside, or none."""
+        with self._lock:
+            if self._db.in_transaction:
+                yield
+                return
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def get(self, space: str, external_id: str) -> Record | None:
+        """Return one setup."""
+        query = "SELECT * FROM setups WHERE space = ? AND external_id = ?"
+        with self._lock:
+            row = self._db.execute(query, (space, external_id)).fetchone()
+        return Record(*row) if row else None
+
+    def all(self, space: str | None = None, external_id: str | None = None) -> list[Record]:
+        """Return the setups in the order of their creation (the real order is undocumented)."""
+        query = (
+            "SELECT * FROM setups WHERE ifnull(space = ?, 1) AND ifnull(external_id = ?, 1)"
+            " ORDER BY seq"
+        )
+        with self._lock:
+            return [Record(*row) for row in self._db.execute(query, (space, external_id))]
+
+    def insert(
+        self,
+        space: str,
+        external_id: str,
+        identity: tuple[str, str, str],
+        rules: list[dict[str, Any]],
+        evaluators: list[list[str | None]],
+        now: float,
+    ) -> Record:
+        """Add a setup. `identity` is (org_id, project_id, env_project_id), fixed from here on."""
+        with self.transaction():
+            values = (
+                space,
+                external_id,
+                *identity,
+                json.dumps(rules),
+                json.dumps(evaluators),
+                now,
+                now,
+            )
+            row = self._db.execute(
+                "INSERT INTO setups (space, external_id, org_id, project_id, env_project_id, rules,"
+                " evaluators, created, written, id, revision)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', 1)",
+                values,
+            ).lastrowid
+            self._db.execute(
+                "UPDATE setups SET id = ? WHERE seq = ?", (_token("cmm", self._seed, row), row)
+            )
+        return self._must_get(space, external_id)
+
+    def update(
+        self,
+        space: str,
+        external_id: str,
+        rules: list[dict[str, Any]] | None,
+        evaluators: list[list[str | None]] | None,
+        now: float,
+    ) -> Record:
+        """Replace what is given; the identity stays ("Upsert by External ID" page)."""
+        with self.transaction():
+            self._db.execute(
+                "UPDATE setups SET rules = ifnull(?, rules), evaluators = ifnull(?, evaluators),"
+                " written = ?, revision = revision + 1 WHERE space = ? AND external_id = ?",
+                (
+                    None if rules is None else json.dumps(rules),
+                    None if evaluators is None else json.dumps(evaluators),
+                    now,
+                    space,
+                    external_id,
+                ),
+            )
+        return self._must_get(space, external_id)
+
+    def delete(self, space: str, external_id: str) -> bool:
+        """Remove a setup; False when there was none."""
+        query = "DELETE FROM setups WHERE space = ? AND external_id = ?"
+        with self._lock:
+            return self._db.execute(query, (space, external_id)).rowcount > 0
+
+    def fail_evaluator(self, slug: str, message: str) -> None:
+        """Note in every stored setup that this evaluator could not be set up."""
+        with self.transaction():
+            for record in self.all():
+                if slug in record.slugs:
+                    evaluators = [
+                        [name, scope, message if name == slug else failure]
+                        for name, scope, failure in json.loads(record.evaluators)
+                    ]
+                    self._db.execute(
+                        "UPDATE setups SET evaluators = ? WHERE space = ? AND external_id = ?",
+                        (json.dumps(evaluators), record.space, record.external_id),
+                    )
+
+    def add_evaluator(self, slug: str) -> None:
+        """Remember a custom evaluator."""
+        with self._lock:
+            self._db.execute("INSERT OR IGNORE INTO evaluators VALUES (?)", (slug,))
+
+    def evaluators(self) -> list[str]:
+        """Return the slugs of the custom evaluators."""
+        with self._lock:
+            return [row[0] for row in self._db.execute("SELECT slug FROM evaluators")]
+
+    def _must_get(self, space: str, external_id: str) -> Record:
+        record = self.get(space, external_id)
+        if record is None:
+            raise LookupError(external_id)
+        return record
+
+
+def stored_evaluators(content: Content, failing: dict[str, str]) -> list[list[str | None]] | None:
+    """Return the evaluators of a request in the form that the table keeps."""
+
+    def stored(evaluator: Evaluator) -> list[str | None]:
+        return [evaluator.slug, evaluator.scope, failing.get(evaluator.slug)]
+
+    return None if content.evaluators is None else [stored(e) for e in content.evaluators]
+
+
+def phase_of(record: Record, now: float, settle: float) -> str:
+    """Tell how far the set-up is: half of `settle` (seconds) pending, then in_progress."""
+    age = now - record.written
+    if age >= settle:
+        return "completed"
+    return "in_progress" if age >= settle / 2 else "pending"
+
+
+def status_of(record: Record, phase: str) -> str:
+    """Return the status of the setup as a whole (table on the "Create" page)."""
+    if phase != "completed":
+        return phase
+    failures = [failure is not None for _, _, failure in json.loads(record.evaluators)]
+    if not any(failures):
+        return "completed"
+    return "failed" if all(failures) else "partial"
+
+
+# Cached, since a list of 10,000 setups is read much more often than it changes.
+@lru_cache(maxsize=65536)
+def render(record: Record, phase: str, status: str, processed: float) -> str:
+    """Return the JSON text of a setup as every route answers it.
+
+    Args:
+        phase: of the evaluators: pending, in_progress or completed (the status words of an
+            evaluator are undocumented, the pages show "pending" only; the emulator uses those of
+            the setup).
+        status: of the setup.
+        processed: when the set-up ended, in seconds since the epoch; shown once the phase is
+            completed.
+    """
+    evaluators: list[dict[str, Any]] = []
+    for index, (slug, scope, failure) in enumerate(json.loads(record.evaluators)):
+        answer: dict[str, Any] = {"evaluator_type": slug}
+        answer["input_schema"], answer["output_schema"] = _SCHEMAS.get(slug) or (
+            [{"type": "string", "name": "text"}],
+            [{"type": "float", "name": "score"}],
+        )
+        answer["status"] = phase
+        if scope is not None:
+            answer["scope"] = scope
+        if phase == "completed":
+            # The examples with status "pending" have none of these, openapi.json makes all of them
+            # optional.
+            answer["evaluator_id"] = _token("cme", slug)
+            answer["processed_at"] = rfc3339(processed)
+            if failure is None:
+                answer["binding_id"] = _token("cmb", record.id, record.revision, index)
+            else:
+                answer["status"] = "failed"
+                answer["error_message"] = failure
+        evaluators.append(answer)
+    setup = {
+        "id": record.id,
+        "external_id": record.external_id,
+        "org_id": record.org_id,
+        "project_id": record.project_id,
+        "env_project_id": record.env_project_id,
+        "init_rules": json.loads(record.rules),
+        "evaluators": evaluators,
+        "status": status,
+        "created_at": rfc3339(record.created),
+        "updated_at": rfc3339(record.written),
+    }
+    return json.dumps(setup, separators=(",", ":"), ensure_ascii=False)
+
+
+@lru_cache(maxsize=1024)
+def rfc3339(seconds: float) -> str:
+    """Write seconds since the epoch as the pages do: `2026-01-15T10:30:00Z`."""
+    return datetime.fromtimestamp(int(seconds), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _token(prefix: str, *parts: object) -> str:
+    """Return 25 characters that look like the service's ids, the same for the same parts."""
+    digest = hashlib.sha256(":".join(map(str, parts)).encode("utf-8", "surrogatepass"))
+    return prefix + digest.hexdigest()[:22]

@@ -1,0 +1,193 @@
+"""Every error that this package raises, under one root.
+
+::
+
+    TraceloopError
+    ├── ConfigurationError         no API key, an unusable base URL
+    ├── ProjectMismatchError       the key belongs to another project than the state
+    ├── SetupsMissingError         all setups of a group vanished at once
+    ├── ExistsError                another setup is there already, and is to be kept
+    ├── DeletionError              some setups of a group could not be deleted
+    └── RequestError               a request to the API that did not go well
+        ├── TransportError         no whole answer: timed out, dropped
+        │   └── ConnectionFailedError  there was no connection at all: nothing was sent
+        ├── MalformedResponseError an answer that is not what the API documents
+        ├── AuthenticationError    401, 403
+        ├── NotFoundError          404
+        ├── RateLimitedError       429, after all retries
+        ├── RejectedError          any other 3xx or 4xx
+        └── ServerError            408 and 5xx
+
+One more, for a file of setups that cannot be used, is `files.FileError`.
+
+An error never carries the API key, and what it quotes from a server is cut short and printable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from .report import by_cause, printable
+
+__all__ = [
+    "AuthenticationError",
+    "ConfigurationError",
+    "ConnectionFailedError",
+    "DeletionError",
+    "ExistsError",
+    "MalformedResponseError",
+    "NotFoundError",
+    "ProjectMismatchError",
+    "RateLimitedError",
+    "RejectedError",
+    "RequestError",
+    "ServerError",
+    "SetupsMissingError",
+    "TraceloopError",
+    "TransportError",
+    "printable",
+]
+
+
+class TraceloopError(Exception):
+    """The root of this package's errors: ``except TraceloopError`` catches them all."""
+
+
+class ConfigurationError(TraceloopError):
+    """The API key or the base URL is missing or unusable."""
+
+
+class ProjectMismatchError(TraceloopError):
+    """The API key belongs to another Traceloop project or environment than the state.
+
+    There, the same external_id is another project's monitor: nothing is read, written or deleted.
+    """
+
+
+class SetupsMissingError(TraceloopError):
+    """Every setup that a group owns is missing at once, which looks like an outage.
+
+    The state is kept as it is.
+    """
+
+    def __init__(self, owner: str, count: int) -> None:
+        super().__init__(
+            f"none of the {count} monitor setups of {owner} is in Traceloop any more. That is more"
+            " likely another project's API key or an outage than the truth, so nothing was changed."
+            " If they really are gone, create them again with"
+            " `pulumi up --replace <URN of the AutoMonitorSetupBatch>`"
+        )
+
+
+class ExistsError(TraceloopError):
+    """Traceloop has another setup under the external_id, and ``if_exists="fail"`` keeps it.
+
+    Attributes:
+        external_id: the setup's key.
+
+    """
+
+    def __init__(self, external_id: str) -> None:
+        self.external_id = external_id
+        super().__init__(
+            f'Traceloop already has another setup "{printable(external_id)}", which this stack does'
+            ' not manage, and if_exists is "fail": choose another external_id, declare the setup as'
+            ' it is there, or allow the change with if_exists="replace"'
+        )
+
+
+class DeletionError(TraceloopError):
+    """Some setups of a group could not be deleted; the others are gone.
+
+    Attributes:
+        failed: ``{external_id: why}``.
+
+    """
+
+    def __init__(self, failed: Mapping[str, str], tried: int) -> None:
+        self.failed = dict(failed)
+        super().__init__(
+            f"{len(failed)} of {tried} setups could not be deleted; the next run tries them"
+            f" again:\n{by_cause(failed)}"
+        )
+
+
+class RequestError(TraceloopError):
+    """A request to the API that did not go well.
+
+    Attributes:
+        method: the HTTP method.
+        path: the path below the base URL, still encoded.
+        external_id: the setup that the request was about; ``None`` for lists and batches.
+        status: the HTTP status; ``None`` where no answer came.
+        server_message: the ``error`` text of the answer or the reason of the failure, printable and
+            cut short.
+
+    """
+
+    #: Whether a write that failed like this may have happened all the same.
+    outcome_unknown: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        server_message: str,
+        *,
+        status: int | None = None,
+        external_id: str | None = None,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.server_message = printable(server_message)
+        self.status = status
+        self.external_id = external_id
+        subject = f'setup "{printable(external_id)}": ' if external_id is not None else ""
+        answer = f" (HTTP {status})" if status is not None else ""
+        #: The reason without the setup's name, for lists that name it already.
+        self.summary = f"{self.server_message}{answer}"
+        super().__init__(f"{subject}{self.summary} [{method} {path}]")
+
+
+class TransportError(RequestError):
+    """No whole answer came: the connection was refused, timed out or dropped."""
+
+    outcome_unknown = True
+
+
+class ConnectionFailedError(TransportError):
+    """There was no connection to the service in any attempt, so nothing was sent."""
+
+    outcome_unknown = False
+
+
+class MalformedResponseError(RequestError):
+    """An answer that is not what the API documents, such as a proxy's page or cut-off JSON."""
+
+    outcome_unknown = True
+
+
+class AuthenticationError(RequestError):
+    """The service does not accept the API key (401, 403)."""
+
+
+class NotFoundError(RequestError):
+    """The service knows no such setup (404)."""
+
+
+class RateLimitedError(RequestError):
+    """The service still answered 429 after all retries."""
+
+
+class RejectedError(RequestError):
+    """The service refuses the request as it is (any other 3xx or 4xx).
+
+    It has no status where the external_id is one that no request can carry.
+    """
+
+
+class ServerError(RequestError):
+    """The service failed (408, 5xx)."""
+
+    outcome_unknown = True

@@ -1,0 +1,347 @@
+"""How setups reach Traceloop: read, send only what differs, and never repeat a write blindly.
+
+An upsert of an existing setup restarts its processing on production traffic (reference page "Bulk
+Upsert": status reset to pending, evaluators replaced wholesale), even if nothing changed. So what
+Traceloop already has is adopted, and a write whose outcome is unknown is read back before it is
+sent again.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import TYPE_CHECKING
+
+from .client import BULK_LIMIT, BulkOutcome
+from .deployment import in_parallel
+from .errors import (
+    AuthenticationError,
+    DeletionError,
+    ExistsError,
+    RejectedError,
+    RequestError,
+    SetupsMissingError,
+    TraceloopError,
+    TransportError,
+)
+from .report import printable
+
+if TYPE_CHECKING:
+    from .client import TraceloopClient
+    from .deployment import Project
+    from .models import Setup, SetupSpec
+
+__all__ = ["Outcome", "delete_all", "flush", "upsert", "wait"]
+
+#: How often a setup is sent at most while the outcome is unknown.
+ATTEMPTS = 4
+
+#: How many bulk requests are under way at once.
+BULK_WORKERS = 6
+
+#: How long `wait` waits if nobody says, and between two looks, in seconds.
+WAIT_TIMEOUT = 600.0
+FIRST_LOOK, LONGEST_LOOK = 1.0, 15.0
+
+#: Statuses of a setup that Traceloop still works on (reference page "Create").
+_UNSETTLED = ("pending", "in_progress")
+
+
+@dataclass
+class Outcome:
+    """What became of the setups that were to be in place."""
+
+    #: What is in place now, written or adopted.
+    stored: dict[str, Setup] = field(default_factory=dict)
+    #: What is not, and why.
+    failed: dict[str, str] = field(default_factory=dict)
+    #: Those of *failed* that may have been written all the same.
+    unknown: set[str] = field(default_factory=set)
+
+
+def flush(
+    project: Project,
+    specs: Mapping[str, SetupSpec],
+    *,
+    in_place: Set[str] = frozenset(),
+    forced: Set[str] = frozenset(),
+    env_project_id: str | None = None,
+    keep_others: bool = False,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Outcome:
+    """Put many setups in place: one list request, then bulk requests for what differs.
+
+    Args:
+        project: where to.
+        specs: the setups by external_id.
+        in_place: those that the state says are there; where the list lacks one, it is asked for.
+        forced: those to send even if they are equal to what is there.
+        env_project_id: the project that the state was made in, if it says.
+        keep_others: leave a different setup alone that is there and not this stack's.
+        sleep: how to wait, in seconds, before another attempt.
+
+    Returns:
+        What became of each. Nothing is raised, not even without an API key: what did work has to
+        reach the state, and an exception in a dynamic provider reaches the user as a traceback.
+
+    """
+    if not specs:
+        return Outcome()
+
+    def read(pending: Collection[str], attempt: int) -> Mapping[str, Setup]:
+        there = project.find(pending, env_project_id=env_project_id, fresh=attempt > 0)
+        if attempt == 0:
+            project.expect(env_project_id)
+            missing = len(in_place) > 1 and not project.find(
+                in_place, env_project_id=env_project_id
+            )
+            if missing and not project.present(in_place, env_project_id):
+                raise SetupsMissingError("this group", len(in_place))
+        # A list that lacks a setup is not believed at once, least of all after a failed write.
+        known = [i for i in pending if attempt > 0 or i in in_place]
+        return there | project.present(known, env_project_id)
+
+    def send(pending: Mapping[str, SetupSpec]) -> BulkOutcome:
+        items = list(pending.items())
+        batches = [dict(items[n : n + BULK_LIMIT]) for n in range(0, len(items), BULK_LIMIT)]
+        answers = in_parallel(
+            lambda batch: _send_batch(project.client, batch), batches, BULK_WORKERS
+        )
+        return reduce(_merged, answers)
+
+    kept = in_place if keep_others else None
+    try:
+        return _reconcile(project, specs, forced, kept, env_project_id, read, send, sleep)
+    except RequestError as error:
+        return Outcome(failed=dict.fromkeys(specs, f"nothing was sent: {error.summary}"))
+    except TraceloopError as error:
+        return Outcome(failed=dict.fromkeys(specs, str(error)))
+
+
+def upsert(
+    project: Project,
+    external_id: str,
+    spec: SetupSpec,
+    *,
+    force: bool = False,
+    env_project_id: str | None = None,
+    keep_others: bool = False,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Setup:
+    """Put one setup in place: one GET, then a PUT if it differs.
+
+    Raises:
+        TraceloopError: it is not in place, or not known to be.
+
+    """
+    last: list[RequestError] = []
+
+    def read(_: Collection[str], attempt: int) -> Mapping[str, Setup]:
+        setup = project.get(external_id) if attempt else project.take(external_id)
+        if attempt == 0:
+            project.expect(env_project_id, [external_id])
+        return {external_id: setup} if setup else {}
+
+    def send(_: Mapping[str, SetupSpec]) -> BulkOutcome:
+        try:
+            return BulkOutcome(stored={external_id: project.client.upsert_setup(external_id, spec)})
+        except RequestError as error:
+            last.append(error)
+            return _failure(error, [external_id])
+
+    forced = {external_id} if force else set[str]()
+    kept: Set[str] | None = set() if keep_others else None
+    specs = {external_id: spec}
+    outcome = _reconcile(project, specs, forced, kept, env_project_id, read, send, sleep)
+    if outcome.failed:
+        raise last[-1] if last else ExistsError(external_id)
+    return outcome.stored[external_id]
+
+
+def _reconcile(
+    project: Project,
+    specs: Mapping[str, SetupSpec],
+    forced: Set[str],
+    kept: Set[str] | None,
+    env_project_id: str | None,
+    read: Callable[[Collection[str], int], Mapping[str, Setup]],
+    send: Callable[[Mapping[str, SetupSpec]], BulkOutcome],
+    sleep: Callable[[float], None],
+) -> Outcome:
+    outcome = Outcome()
+    pending = dict(specs)
+    why: dict[str, str] = {}
+    resend: Set[str] = set()
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            sleep(random.uniform(0.5, 1.0) * 2**attempt)  # noqa: S311 - jitter is no secret
+        try:
+            there = read(pending, attempt)
+        except RequestError as error:
+            if attempt == 0:
+                raise
+            why = {i: f"{text}; reading it back failed: {error}" for i, text in why.items()}
+            break
+        equal = {i for i, s in pending.items() if i in there and there[i].meaning == s.meaning}
+        if attempt == 0:
+            # What was equal from the start can't tell by its content whether the write happened.
+            resend = forced & equal
+        for external_id in equal - resend:
+            outcome.stored[external_id] = there[external_id]
+            del pending[external_id]
+        if attempt == 0 and kept is not None:
+            for external_id in (pending.keys() & there.keys()) - kept:
+                if not project.manages(external_id):
+                    outcome.failed[external_id] = str(ExistsError(external_id))
+                    del pending[external_id]
+        if not pending:
+            break
+        sent = send(pending)
+        for setup in sent.stored.values():
+            project.note(setup)
+        project.expect(env_project_id, written=sent.stored)
+        outcome.stored.update(sent.stored)
+        outcome.failed.update(sent.refused)
+        why = sent.outcome_unknown
+        pending = {external_id: pending[external_id] for external_id in why}
+        if not pending:
+            break
+    outcome.failed.update((i, f"{why[i]}; it may have been written all the same") for i in pending)
+    outcome.unknown.update(pending)
+    return outcome
+
+
+def _send_batch(client: TraceloopClient, batch: Mapping[str, SetupSpec]) -> BulkOutcome:
+    try:
+        return client.bulk_upsert(batch)
+    except RejectedError as error:
+        # The whole batch was refused and nothing written: one setup must not stop the others.
+        items = list(batch.items())
+        if len(items) == 1 or error.status not in (400, 413, 422):
+            return _failure(error, batch)
+        half = len(items) // 2
+        return _merged(
+            _send_batch(client, dict(items[:half])), _send_batch(client, dict(items[half:]))
+        )
+    except RequestError as error:
+        return _failure(error, batch)
+
+
+def _failure(error: RequestError, external_ids: Iterable[str]) -> BulkOutcome:
+    failed = dict.fromkeys(external_ids, error.summary)
+    if error.outcome_unknown:
+        return BulkOutcome(outcome_unknown=failed)
+    return BulkOutcome(refused=failed)
+
+
+def _merged(one: BulkOutcome, other: BulkOutcome) -> BulkOutcome:
+    return BulkOutcome(
+        stored=one.stored | other.stored,
+        refused=one.refused | other.refused,
+        outcome_unknown=one.outcome_unknown | other.outcome_unknown,
+    )
+
+
+def delete_all(project: Project, external_ids: Collection[str], env_project_id: str | None) -> None:
+    """Delete setups, several at a time; one that is gone already is fine.
+
+    Raises:
+        ProjectMismatchError: the key belongs to another project; nothing was deleted.
+        DeletionError: some could not be deleted.
+
+    """
+    if not external_ids:
+        return
+    project.expect(env_project_id, external_ids)
+    fatal: list[RequestError] = []
+    failed: dict[str, str] = {}
+
+    def delete(external_id: str) -> None:
+        if fatal:
+            failed[external_id] = fatal[0].summary
+            return
+        try:
+            project.delete(external_id)
+        except RequestError as error:
+            failed[external_id] = error.summary
+            if isinstance(error, AuthenticationError | TransportError):
+                fatal.append(error)
+
+    in_parallel(delete, external_ids)
+    if failed:
+        raise DeletionError(failed, len(external_ids))
+
+
+def wait(
+    project: Project,
+    external_ids: Collection[str],
+    timeout: float | None,
+    name: str,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> dict[str, str]:
+    """Wait until Traceloop has set up *external_ids*, and print how far it is.
+
+    Args:
+        project: where they are.
+        external_ids: what to wait for.
+        timeout: for how long at most, in seconds; `WAIT_TIMEOUT` if ``None``.
+        name: whose setups they are, for what is printed.
+        clock: a monotonic clock, in seconds.
+        sleep: how to wait, in seconds.
+
+    Returns:
+        Which did not come up, and why: ``{external_id: why}``. They are written all the same.
+
+    """
+    timeout = WAIT_TIMEOUT if timeout is None else timeout
+    end = clock() + timeout
+    pending, unsettled = set(external_ids), dict[str, str]()
+    pause, told = FIRST_LOOK, len(pending)
+    while pending:
+        try:
+            there = _look(project, pending)
+        except RequestError as error:
+            return unsettled | dict.fromkeys(pending, f"its status is not known: {error.summary}")
+        for external_id in list(pending):
+            setup = there.get(external_id)
+            if setup is None or setup.status not in _UNSETTLED:
+                pending.discard(external_id)
+                if reason := _trouble(setup):
+                    unsettled[external_id] = reason
+        if len(pending) != told and len(external_ids) > 1:
+            done = len(external_ids) - len(pending)
+            print(f"{name}: {done:,} of {len(external_ids):,} are set up", flush=True)  # noqa: T201
+            told = len(pending)
+        if pending and clock() + pause > end:
+            late = f"is still not set up after {timeout:g} s"
+            return unsettled | {i: f"{late}: {printable(there[i].status)}" for i in pending}
+        if pending:
+            sleep(pause)
+            pause = min(2 * pause, LONGEST_LOOK)
+    return unsettled
+
+
+def _look(project: Project, external_ids: Collection[str]) -> Mapping[str, Setup]:
+    if len(external_ids) == 1:
+        return {i: setup for i in external_ids if (setup := project.get(i))}
+    project.find((), fresh=True)
+    return project.present(external_ids)
+
+
+def _trouble(setup: Setup | None) -> str | None:
+    """Return why a setup did not come up, in the words of its evaluators."""
+    if setup is None:
+        return "is gone again"
+    if setup.status not in ("failed", "partial"):
+        return None
+    said = "; ".join(
+        printable(f"{evaluator.evaluator_type}: {evaluator.error_message}")
+        for evaluator in setup.evaluators
+        if evaluator.error_message
+    )
+    return f"Traceloop could not set it up ({setup.status}): {said or 'it does not say why'}"

@@ -1,0 +1,66 @@
+"""How what is secret or not known yet is kept out of everything that people read.
+
+The provider cannot tell a secret from another value: the engine takes the mark off before it calls
+(seen on the Pulumi CLI 3.260). So the program, which can, passes on a second spelling of each setup
+that holds Outputs, with stand-ins in the place of what must not or cannot be shown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import pulumi
+
+from .args import plain
+from .plan import SECRET, UNKNOWN
+
+__all__ = ["masked", "secret_values", "shown"]
+
+
+async def shown(value: Any) -> Any:
+    """Return the `args.plain` *value* with stand-ins for its secret and not yet known leaves."""
+    if isinstance(value, pulumi.Output):
+        if await value.is_secret():
+            return SECRET
+        if not await value.is_known():
+            return UNKNOWN
+        return await shown(plain(await value.future()))
+    if isinstance(value, dict):
+        return {key: await shown(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [await shown(item) for item in value]
+    return value
+
+
+def secret_values(value: Any, stand_in: Any) -> set[str]:
+    """Return the texts that `shown` hides: those of *value* where *stand_in* has a stand-in."""
+    if stand_in == SECRET:
+        return set(_texts(value))
+    if isinstance(value, Mapping) and isinstance(stand_in, Mapping):
+        pairs = [(value[key], stand_in[key]) for key in value if key in stand_in]
+    elif isinstance(value, list) and isinstance(stand_in, list):
+        pairs = list(zip(value, stand_in, strict=False))
+    else:
+        return set()
+    return {text for pair in pairs for text in secret_values(*pair)}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif value not in (None, ""):
+        yield str(value)
+
+
+def masked(text: str, secrets: Iterable[str]) -> str:
+    """Return *text* with a stand-in for each of *secrets*, also where it is quoted as in JSON."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        for spelling in (secret, json.dumps(secret)[1:-1]):
+            text = text.replace(spelling, SECRET)
+    return text

@@ -1,0 +1,346 @@
+"""What a setup is, to the user (`SetupSpec`) and to the service (`Setup`), and which two are equal.
+
+The shapes are those of the API's reference pages "Create an Auto Monitor Setup", "Upsert by
+External ID" and "Bulk Upsert" (https://www.traceloop.com/docs/api-reference/auto-monitor-setups).
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+__all__ = [
+    "BulkAnswer",
+    "BulkItem",
+    "EvaluatorConfig",
+    "Meaning",
+    "Problem",
+    "Rule",
+    "Setup",
+    "SetupEvaluator",
+    "SetupList",
+    "SetupRule",
+    "SetupSpec",
+    "ValidationError",
+    "external_id_problem",
+    "problems",
+]
+
+Operator = Literal[
+    "equals", "not_equals", "contains", "not_contains", "in", "not_in", "exists", "not_exists"
+]
+Source = Literal["span_attributes", "resource_attributes"]
+Scope = Literal["session", "trace", "span"]
+
+#: Which of a rule's two value fields an operator needs; the others need none.
+_VALUE_FIELD = {
+    "equals": "value",
+    "not_equals": "value",
+    "contains": "value",
+    "not_contains": "value",
+    "in": "values",
+    "not_in": "values",
+}
+
+
+class Meaning(NamedTuple):
+    """What a setup does, without how it is spelled: two setups are equal if their meanings are.
+
+    All rules of a selector must match, so their order means nothing; nor does that of evaluators,
+    nor a rule that is written twice.
+    """
+
+    rules: frozenset[tuple[str, str, str, str | frozenset[str] | None]]
+    evaluators: frozenset[tuple[str, str | None]]
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("blank", "must not be empty")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_not_blank)]
+
+
+class _Input(BaseModel):
+    """A part of the user's setup: an unknown key is a typing error, and nothing is converted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Rule(_Input):
+    """One rule of a selector."""
+
+    key: Text
+    source: Source
+    operator: Operator = "equals"
+    value: str | None = None
+    values: list[str] | None = None
+
+    @model_validator(mode="after")
+    def _values_fit_the_operator(self) -> Rule:
+        needed = _VALUE_FIELD.get(self.operator)
+        for field in ("value", "values"):
+            given = getattr(self, field)
+            context = {"field": field, "operator": self.operator}
+            if field == needed:
+                if given is None:
+                    raise PydanticCustomError(
+                        "value_missing", 'operator "{operator}" needs "{field}"', context
+                    )
+                if given == []:
+                    raise PydanticCustomError(
+                        "value_missing", 'operator "{operator}" needs at least one value', context
+                    )
+            elif given is not None:
+                hint = f'"{needed}" instead' if needed else "neither value nor values"
+                raise PydanticCustomError(
+                    "value_superfluous",
+                    'operator "{operator}" takes {hint}',
+                    {**context, "hint": hint},
+                )
+        return self
+
+
+class EvaluatorConfig(_Input):
+    """One evaluator with its options."""
+
+    slug: Text
+    scope: Scope | None = None
+
+
+class SetupSpec(_Input):
+    """A setup as the user declares it."""
+
+    selector: list[Rule]
+    evaluators: list[Text] | None = None
+    evaluator_configs: list[EvaluatorConfig] | None = None
+    triggers: list[Any] | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> SetupSpec:
+        # The API's text is "selector must have at least 1 filter": an empty one matches all spans.
+        if not self.selector:
+            raise PydanticCustomError(
+                "selector_empty", "needs at least one rule", {"field": "selector"}
+            )
+        if (self.evaluators is None) == (self.evaluator_configs is None):
+            raise PydanticCustomError(
+                "evaluators_or_configs",
+                "give either evaluators or evaluator_configs"
+                if self.evaluators is None
+                else "give either evaluators or evaluator_configs, not both",
+                {"field": "evaluators"},
+            )
+        field = "evaluators" if self.evaluators is not None else "evaluator_configs"
+        if not self._evaluators:
+            raise PydanticCustomError(
+                "evaluators_empty", "needs at least one evaluator", {"field": field}
+            )
+        for index, evaluator in enumerate(self._evaluators):
+            if evaluator in self._evaluators[:index]:
+                raise PydanticCustomError(
+                    "evaluator_twice",
+                    '"{slug}" is listed twice',
+                    {"field": field, "index": index, "slug": evaluator[0]},
+                )
+        return self
+
+    @cached_property
+    def _evaluators(self) -> list[tuple[str, str | None]]:
+        if self.evaluator_configs is not None:
+            return [(config.slug, config.scope) for config in self.evaluator_configs]
+        return [(slug, None) for slug in self.evaluators or []]
+
+    @cached_property
+    def meaning(self) -> Meaning:
+        """What this setup does, comparable with a `Setup`'s meaning."""
+        return Meaning(
+            frozenset(_rule_meaning(rule) for rule in self.selector), frozenset(self._evaluators)
+        )
+
+    def request_body(self) -> dict[str, Any]:
+        """Return the body of an upsert, without the external_id.
+
+        The bulk page lists ``evaluators`` as required, so the slugs go out beside the configs,
+        which win where both are present.
+        """
+        body: dict[str, Any] = {
+            "selector": [rule.model_dump(exclude_none=True) for rule in self.selector],
+            "evaluators": list(dict.fromkeys(slug for slug, _ in self._evaluators)),
+        }
+        if self.evaluator_configs is not None:
+            body["evaluator_configs"] = [
+                config.model_dump(exclude_none=True) for config in self.evaluator_configs
+            ]
+        return body
+
+
+def _rule_meaning(
+    rule: Rule | SetupRule,
+) -> tuple[str, str, str, str | frozenset[str] | None]:
+    operator = rule.operator or "equals"
+    field = _VALUE_FIELD.get(operator)
+    operand = frozenset(rule.values or ()) if field == "values" else rule.value if field else None
+    return rule.source, rule.key, operator, operand
+
+
+class _Answer(BaseModel):
+    """A part of the service's answer: what it adds or leaves out later must not break a read."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+def _none_is_empty(value: Any) -> Any:
+    return [] if value is None else value
+
+
+class SetupRule(_Answer):
+    """One stored rule; the OpenAPI file has ``op`` where the reference pages have ``operator``."""
+
+    key: str
+    source: str = ""
+    operator: str | None = Field(None, validation_alias=AliasChoices("operator", "op"))
+    value: str | None = None
+    values: Annotated[list[str] | None, FailFast()] = None
+
+
+class SetupEvaluator(_Answer):
+    """One evaluator of a stored setup and how far it has come."""
+
+    evaluator_type: str
+    status: str = "unknown"
+    scope: str | None = None
+    error_message: str | None = None
+
+
+class Setup(_Answer):
+    """A setup as the service has it. *status* and the evaluators' change by themselves."""
+
+    id: str
+    external_id: str
+    env_project_id: str | None = None
+    init_rules: Annotated[list[SetupRule], FailFast(), BeforeValidator(_none_is_empty)] = []
+    evaluators: Annotated[list[SetupEvaluator], FailFast(), BeforeValidator(_none_is_empty)] = []
+    status: str = "unknown"
+    created_at: str | None = None
+    updated_at: str | None = None
+
+    @cached_property
+    def meaning(self) -> Meaning:
+        """What this setup does, comparable with a `SetupSpec`'s meaning."""
+        return Meaning(
+            frozenset(_rule_meaning(rule) for rule in self.init_rules),
+            frozenset((e.evaluator_type, e.scope or None) for e in self.evaluators),
+        )
+
+    def as_input(self) -> dict[str, Any]:
+        """Return this setup as a user would declare it, to show drift in the user's own terms."""
+        spec: dict[str, Any] = {
+            "selector": [rule.model_dump(exclude_none=True) for rule in self.init_rules]
+        }
+        if any(evaluator.scope for evaluator in self.evaluators):
+            spec["evaluator_configs"] = [
+                {"slug": e.evaluator_type} | ({"scope": e.scope} if e.scope else {})
+                for e in self.evaluators
+            ]
+        else:
+            spec["evaluators"] = [e.evaluator_type for e in self.evaluators]
+        return spec
+
+
+#: The answer of the list route: one plain array. Answers fail at their first error, here and above:
+#: collecting all of a hostile one's takes gigabytes.
+SetupList: TypeAdapter[list[Setup]] = TypeAdapter(Annotated[list[Setup], FailFast()])
+
+
+class BulkItem(_Answer):
+    """The outcome of one setup of a bulk request: *result* when it went well, else *error*."""
+
+    external_id: str
+    status: str
+    result: Setup | None = None
+    error: str | None = None
+
+
+class BulkAnswer(_Answer):
+    """The answer of the bulk route (207)."""
+
+    setups: Annotated[list[BulkItem], FailFast()]
+
+
+class Problem(NamedTuple):
+    """What is wrong with an input: the property's path, such as ``selector[0].value``, and why."""
+
+    path: str
+    reason: str
+
+
+def problems(error: ValidationError) -> list[Problem]:
+    """Return what a `SetupSpec`'s validation found, one `Problem` each, in the user's terms."""
+    return [_problem(details) for details in error.errors(include_url=False)]
+
+
+_LITERAL = re.compile(r"^Input should be ")
+
+
+def _problem(details: Any) -> Problem:
+    context = details.get("ctx", {})
+    path = ""
+    for part in (*details["loc"], *(context[k] for k in ("field", "index") if k in context)):
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    kind, given = details["type"], details.get("input")
+    if kind == "missing":
+        reason = "is missing"
+    elif kind == "extra_forbidden":
+        reason = "is not a known property; check its spelling"
+    elif kind == "string_type":
+        reason = "must be a string"
+        if isinstance(given, (int, float)) and not isinstance(given, bool):
+            # Every number that the engine passes on is a float.
+            reason += f', such as "{int(given) if given == given // 1 else given}"'
+    elif kind == "literal_error":
+        shown = f', not "{given}"' if isinstance(given, str) else ""
+        reason = f"must be one of {context['expected']}{shown}"
+    elif kind == "list_type":
+        reason = "must be a list"
+    elif kind in ("model_type", "model_attributes_type", "dict_type"):
+        reason = "must be a mapping"
+    else:
+        reason = _LITERAL.sub("must be ", details["msg"])
+    return Problem(path, reason)
+
+
+def external_id_problem(external_id: object) -> str | None:
+    """Return what is wrong with an external_id, or ``None``.
+
+    ``.`` and ``..`` are path segments that HTTP clients and servers resolve even when encoded (RFC
+    3986, 6.2.2.3), so no URL can carry them.
+    """
+    if not isinstance(external_id, str):
+        return "must be a string"
+    if not external_id.strip():
+        return "must not be empty"
+    if external_id in (".", ".."):
+        return f'must not be "{external_id}": no URL can carry it'
+    try:
+        external_id.encode()
+    except UnicodeEncodeError:
+        return "must be valid Unicode text"
+    return None

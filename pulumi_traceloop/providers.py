@@ -1,0 +1,718 @@
+"""The dynamic providers: what Pulumi's engine calls for each resource.
+
+The module's path and the classes' names are part of every stack's state: the SDK stores a provider
+from an installed module by reference. They are never renamed.
+
+What the engine and the Python dynamic host do, as far as this module relies on it (seen on the
+Pulumi CLI 3.260 with the SDK 3.272):
+
+- `check` gets the old inputs, the other calls get old outputs; in a preview only `check` and `diff`
+  are called, and what is not known yet is an `pulumi.output.Unknown` there.
+- every resource that the program declares is checked before anything is deleted, and deletes come
+  last, after the whole program succeeded; in a destroy nothing is checked.
+- what is printed here appears under Diagnostics, in the preview and in the update.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cache, lru_cache, partial, wraps
+from itertools import count
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from pulumi.dynamic import (
+    CheckFailure,
+    CheckResult,
+    ConfigureRequest,
+    CreateResult,
+    DiffResult,
+    ReadResult,
+    ResourceProvider,
+    UpdateResult,
+)
+from pulumi.output import Unknown
+
+from .args import canonical
+from .deployment import Project, connection, project
+from .errors import ExistsError, SetupsMissingError, TraceloopError
+from .masking import masked, secret_values
+from .naming import resource_name
+from .plan import UNKNOWN, Entry, change, description, layout, summary
+from .report import names, printable
+
+if TYPE_CHECKING:
+    from .models import Problem, Setup, SetupSpec
+
+__all__ = [
+    "AutoMonitorSetupBatchProvider",
+    "AutoMonitorSetupMembershipProvider",
+    "AutoMonitorSetupProvider",
+]
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+#: The inputs of an `AutoMonitorSetup` that make up the setup itself.
+_SPEC = ("selector", "evaluators", "evaluator_configs", "triggers")
+
+#: What the providers add to the inputs.
+_OUTPUTS = (
+    "env_project_id",
+    "failed",
+    "left",
+    "owned",
+    "resend",
+    "setup_id",
+    "setup_ids",
+    "unsettled",
+)
+
+
+def _without_traceback(method: _Method) -> _Method:
+    """Make a `TraceloopError` reach the user as its message.
+
+    The host shows the whole traceback of an exception; this leaves its own two frames.
+    """
+
+    @wraps(method)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(*args, **kwargs)
+        except TraceloopError as error:
+            failure = error
+        raise failure.with_traceback(None) from None
+
+    return cast("_Method", wrapper)
+
+
+class _Provider(ResourceProvider):
+    """What the three providers share: the stack's configuration and its projects."""
+
+    # The provider holds no secret: the configuration reaches it in `configure`, in the process.
+    serialize_as_secret_always = False
+
+    # Not set before `configure`: what an instance holds when it is declared goes into the state.
+    _setting: Callable[[str], Any]
+    #: Who was checked in this deployment, and what each membership knew before.
+    _checked: set[str]
+    _known: dict[str, set[str]]
+
+    def configure(self, req: ConfigureRequest) -> None:
+        """Keep the stack's configuration, which has the secrets in the clear."""
+        self._setting = req.config.get
+        self._checked = set()
+        self._known = {}
+
+    def _project(self, props: Mapping[str, Any]) -> Project:
+        """Return the Traceloop project that a resource is in."""
+        return project(connection(self._setting, os.environ, props.get("config_namespace")))
+
+    def _declare(self, external_ids: Collection[Any], props: Mapping[str, Any]) -> dict[str, str]:
+        """Note what the program declares; return why not, where somebody else does already."""
+        declarer, where = props["declared_by"], self._project(props)
+        return {
+            external_id: f'the external_id "{external_id}" is declared twice: by {other} and by'
+            f" {declarer}. Traceloop has one monitor setup for it, so the two would overwrite each"
+            " other: remove one of them or give it another external_id"
+            for external_id in external_ids
+            if isinstance(external_id, str) and (other := where.declare(external_id, declarer))
+        }
+
+
+class AutoMonitorSetupProvider(_Provider):
+    """One setup, upserted by its external_id."""
+
+    @_without_traceback
+    def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
+        """Validate the inputs; every problem is told, with the path of its property."""
+        external_id_problem = _models().external_id_problem
+        external_id = news.get("external_id")
+        # First of all, valid or not: what is declared must not be deleted.
+        twice = self._declare([external_id], news)
+        failures = [CheckFailure("external_id", reason) for reason in twice.values()]
+        if not isinstance(external_id, Unknown) and (reason := external_id_problem(external_id)):
+            failures.append(CheckFailure("external_id", reason))
+        _, problems = _parsed(_spec_inputs(news))
+        failures += [CheckFailure(problem.path, problem.reason) for problem in problems]
+        failures += _option_failures(news)
+        self._checked.add(news["declared_by"])
+        if olds:
+            self._project(olds).manage([olds.get("external_id", "")])
+        if not failures and olds.get("external_id") != external_id:
+            failures += self._announce_new(news)
+        return CheckResult(news, failures)
+
+    def _announce_new(self, news: dict[str, Any]) -> list[CheckFailure]:
+        """Print the plan for a setup that is not in the state; return why it must not be made."""
+        external_id = news["external_id"]
+        if isinstance(external_id, Unknown):
+            print(*layout([Entry("+", UNKNOWN, lambda: description(_shown(news)))]))  # noqa: T201
+            return []
+        where = self._project(news)
+        entry = _new_entry(where, where.look_at(external_id), external_id, news, _shown(news))
+        if entry.symbol == "!" and news.get("if_exists") == "fail":
+            return [CheckFailure("external_id", str(ExistsError(external_id)))]
+        print(*layout([entry]))  # noqa: T201
+        return []
+
+    @_without_traceback
+    def diff(self, id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
+        """Compare by meaning: neither order nor a left-out default is a change."""
+        replaces = [
+            key for key in ("external_id", "config_namespace") if olds.get(key) != news.get(key)
+        ]
+        if replaces:
+            return DiffResult(changes=True, replaces=replaces)
+        old, new = _spec_inputs(olds), _spec_inputs(news)
+        differ = _differ(old, new)
+        # A refresh compares too, without a check: it announces nothing, and what is still to be
+        # done is no drift.
+        if news["declared_by"] not in self._checked:
+            return DiffResult(changes=differ)
+        if differ:
+            print(*layout([Entry("~", id, lambda: change(_shown(olds), _shown(news)))]))  # noqa: T201
+        return DiffResult(changes=differ or bool(olds.get("unsettled")))
+
+    @_without_traceback
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        """Put the setup in place: adopt what is equal, else upsert it."""
+        return CreateResult(props["external_id"], self._put(props, {}))
+
+    @_without_traceback
+    def update(self, id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
+        """Put the setup in place; changed triggers send it even if it is equal."""
+        return UpdateResult(self._put(news, olds))
+
+    def _put(self, news: dict[str, Any], olds: dict[str, Any]) -> dict[str, Any]:
+        from .flush import upsert, wait
+
+        where, external_id = self._project(news), news["external_id"]
+        secrets = secret_values(_spec_inputs(news), json.loads(_shown(news)))
+        try:
+            setup = upsert(
+                where,
+                external_id,
+                _spec(news),
+                force=bool(olds) and olds.get("triggers") != news.get("triggers"),
+                env_project_id=olds.get("env_project_id"),
+                keep_others=not olds and news.get("if_exists") == "fail",
+            )
+        except TraceloopError as error:
+            error.args = (masked(str(error), secrets),)
+            raise
+        unsettled = {}
+        if news.get("wait_for_setup"):
+            unsettled = wait(where, [external_id], news.get("wait_timeout"), external_id)
+        reason = unsettled.get(external_id)
+        return news | _identity(setup) | {"unsettled": reason and masked(reason, secrets)}
+
+    @_without_traceback
+    def read(self, id: str, props: dict[str, Any]) -> ReadResult:
+        """Read the setup; what is equal in meaning keeps the user's own spelling."""
+        where = self._project(props)
+        setup = where.present([id], props.get("env_project_id")).get(id)
+        where.expect(props.get("env_project_id"))
+        if setup is None:
+            return ReadResult("", {})
+        declared = {key: value for key, value in props.items() if key not in _OUTPUTS}
+        spec, _ = _parsed(_spec_inputs(props))
+        if spec is None or spec.meaning != setup.meaning:
+            for key in ("selector", "evaluators", "evaluator_configs"):
+                declared.pop(key, None)
+            declared |= {"external_id": id, **setup.as_input()}
+        outs = declared | _identity(setup) | {"unsettled": props.get("unsettled")}
+        return ReadResult(id, outs, declared)
+
+    @_without_traceback
+    def delete(self, id: str, props: dict[str, Any]) -> None:
+        """Delete the setup, unless another resource of the program declares it now."""
+        where = self._project(props)
+        if declarer := where.declarer(id):
+            print(f'kept the monitor setup "{printable(id)}": {declarer} declares it')  # noqa: T201
+            return
+        where.expect(props.get("env_project_id"), [id])
+        where.delete(id)
+
+
+class AutoMonitorSetupBatchProvider(_Provider):
+    """The setups of a group: writes them through the bulk endpoint; leaves deletes to another.
+
+    Inputs: ``setups``, ``{external_id: the setup as canonical JSON}``. Outputs beside them:
+
+    - ``failed``, ``unsettled``: ``{external_id: why}`` of what is not in place, did not come up;
+    - ``owned``: the external_ids that this group wrote or adopted, or may have written;
+    - ``left``: those that it owned until the last update;
+    - ``setup_ids``: ``{external_id: the server's id}``;
+    - ``resend``: what is still to be sent although it is equal;
+    - ``env_project_id``: the project that all are in.
+
+    ``owned``, ``left`` and ``setup_ids`` are JSON: the SDK walks every nested value several times.
+    """
+
+    @_without_traceback
+    def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
+        """Validate the setups that are new or spelled differently than before."""
+        external_id_problem = _models().external_id_problem
+        setups: dict[str, Any] = news["setups"]
+        old: dict[str, Any] = olds.get("setups", {})
+        twice = self._declare(setups, news)
+        failures = [CheckFailure(_at(i), reason) for i, reason in twice.items()]
+        for external_id, setup in setups.items():
+            if reason := external_id_problem(external_id):
+                failures.append(CheckFailure(_at(external_id), f"the external_id {reason}"))
+            if isinstance(setup, Unknown) or setup == old.get(external_id):
+                continue
+            _, problems = _parsed(setup)
+            failures += [
+                CheckFailure(_at(external_id, problem.path), problem.reason) for problem in problems
+            ]
+        failures += _option_failures(news)
+        self._checked.add(news["declared_by"])
+        self._project(news).manage(old)
+        failures += _too_many_deletes(
+            news, old, [i for i in old if i not in setups and not self._project(news).declarer(i)]
+        )
+        if not failures and news.get("if_exists") == "fail":
+            failures += [
+                CheckFailure(_at(entry.external_id), str(ExistsError(entry.external_id)))
+                for entry in self._new_entries(news, setups.keys() - old.keys())
+                if entry.symbol == "!"
+            ]
+        if not failures and not olds:
+            _announce(news, self._new_entries(news, setups), 0)
+        return CheckResult(news, failures)
+
+    def _new_entries(self, news: Mapping[str, Any], external_ids: Iterable[str]) -> list[Entry]:
+        """Return the plan's entries for setups that are not in the state."""
+        new = list(external_ids)
+        where = self._project(news)
+        there = where.look(new)
+        setups = news["setups"]
+        return [_new_entry(where, there.get(i), i, setups[i], _shown_in(news, i)) for i in new]
+
+    @_without_traceback
+    def diff(self, id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
+        """Compare by meaning, and ask for an update while a setup is not in place."""
+        if olds.get("config_namespace") != news.get("config_namespace"):
+            return DiffResult(changes=True, replaces=["config_namespace"])
+        old, new = olds["setups"], news["setups"]
+        failed, unsettled = olds.get("failed") or {}, olds.get("unsettled") or {}
+        added = [i for i in new if i not in old]
+        left = [i for i in old if i not in new]
+        again = [i for i in failed if i in new]
+        changed = [i for i in new if i in old and i not in failed and _differ(old[i], new[i])]
+        differ = bool(added or left or changed)
+        # A refresh compares too, without a check: it announces nothing, and what is still to be
+        # done is no drift.
+        if news["declared_by"] not in self._checked:
+            return DiffResult(changes=differ)
+        self._announce_changes(olds, news, added, left, again, changed)
+        return DiffResult(changes=bool(differ or failed or unsettled))
+
+    def _announce_changes(
+        self,
+        olds: Mapping[str, Any],
+        news: Mapping[str, Any],
+        added: Collection[str],
+        left: Collection[str],
+        again: Collection[str],
+        changed: Collection[str],
+    ) -> None:
+        where = self._project(news)
+        entries = self._new_entries(news, added)
+        entries += [
+            Entry("~", i, partial(change, _shown_in(olds, i), _shown_in(news, i))) for i in changed
+        ]
+        failed = olds.get("failed") or {}
+        entries += [Entry("*", i, partial(_again, _shown_in(news, i), failed[i])) for i in again]
+        unsettled = olds.get("unsettled") or {}
+        looked_at = [i for i in unsettled if i in news["setups"] and i not in {*again, *changed}]
+        entries += [Entry("?", i, partial(_looked_at, unsettled[i])) for i in looked_at]
+        owned = set(_listed(olds.get("owned")))
+        for external_id in left:
+            if declarer := where.declarer(external_id):
+                entries.append(Entry(">", external_id, partial(_moved, declarer)))
+            elif external_id in owned:
+                entries.append(Entry("-", external_id))
+                where.leave(external_id, news["declared_by"])
+        told = len(added) + len(again) + len(changed) + len(looked_at)
+        unchanged = len(news["setups"]) - told
+        _announce(news, entries, unchanged)
+
+    @_without_traceback
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        """Put all setups in place."""
+        return CreateResult(props["declared_by"], self._flush(props, {}))
+
+    @_without_traceback
+    def update(self, id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
+        """Put in place what the state does not say is in place already."""
+        return UpdateResult(self._flush(news, olds))
+
+    def _flush(self, news: dict[str, Any], olds: dict[str, Any]) -> dict[str, Any]:
+        from .flush import flush, wait
+
+        where = self._project(news)
+        setups: dict[str, str] = news["setups"]
+        old_setups: dict[str, str] = olds.get("setups", {})
+        old_failed: dict[str, str] = olds.get("failed") or {}
+        old_owned = set(_listed(olds.get("owned")))
+        specs = {
+            external_id: _spec(setup)
+            for external_id, setup in setups.items()
+            if external_id not in old_setups
+            or external_id in old_failed
+            or _differ(old_setups[external_id], setup)
+        }
+        # What failed to be sent again still has to be, though the state has its new triggers.
+        forced = set(olds.get("resend") or ()) & specs.keys()
+        forced |= {
+            external_id
+            for external_id, spec in specs.items()
+            if external_id in old_setups and _triggers(old_setups[external_id]) != spec.triggers
+        }
+        outcome = flush(
+            where,
+            specs,
+            in_place=old_owned,
+            forced=forced,
+            env_project_id=olds.get("env_project_id"),
+            keep_others=news.get("if_exists") == "fail",
+        )
+        unsettled: dict[str, str] = {}
+        if news.get("wait_for_setup"):
+            unsettled_before = (olds.get("unsettled") or {}).keys() & setups.keys()
+            awaited = (outcome.stored.keys() | unsettled_before) - outcome.failed.keys()
+            name = resource_name(news["declared_by"])
+            unsettled = wait(where, awaited, news.get("wait_timeout"), name)
+        owned = (old_owned | outcome.stored.keys() | outcome.unknown) & setups.keys()
+        setup_ids = {i: s for i, s in _mapped(olds.get("setup_ids")).items() if i in owned}
+        setup_ids |= {i: s.id for i, s in outcome.stored.items()}
+        projects = (s.env_project_id for s in outcome.stored.values())
+        left = old_owned - setups.keys()
+        return news | {
+            "failed": _without_secrets(outcome.failed, news),
+            "unsettled": _without_secrets(unsettled, news),
+            "resend": sorted(forced & outcome.failed.keys()) or None,
+            "owned": canonical(sorted(owned)),
+            "left": canonical(sorted(left)) if left else None,
+            "setup_ids": canonical(setup_ids),
+            "env_project_id": olds.get("env_project_id") or next(projects, None),
+        }
+
+    @_without_traceback
+    def read(self, id: str, props: dict[str, Any]) -> ReadResult:
+        """Read all setups that this group owns, with one list request."""
+        setups, failed = dict(props["setups"]), props.get("failed") or {}
+        owned = _listed(props.get("owned"))
+        where = self._project(props)
+        there = where.present(owned, props.get("env_project_id"))
+        where.expect(props.get("env_project_id"))
+        if len(owned) > 1 and not there:
+            raise SetupsMissingError(props["declared_by"], len(owned))
+        setup_ids = {i: setup.id for i, setup in there.items()}
+        for external_id in owned:
+            setup = there.get(external_id)
+            if external_id in failed:
+                continue  # The user's definition is not in place; the next update tries again.
+            if setup is None:
+                setups.pop(external_id, None)
+                continue
+            spec, _ = _parsed(setups[external_id])
+            if spec is None or spec.meaning != setup.meaning:
+                triggers = _triggers(setups[external_id])
+                kept = {} if triggers is None else {"triggers": triggers}
+                setups[external_id] = canonical(setup.as_input() | kept)
+        inputs = {k: v for k, v in props.items() if k not in _OUTPUTS} | {"setups": setups}
+        now = {"owned": canonical(sorted(there)), "setup_ids": canonical(setup_ids)}
+        outs = props | inputs | now
+        return ReadResult(id, outs, inputs)
+
+    @_without_traceback
+    def delete(self, id: str, props: dict[str, Any]) -> None:
+        """Delete what no membership has: it is deleted before, and takes what it knows with it.
+
+        It knows nothing yet where an update was killed after this resource was made.
+        """
+        _delete_owned(self._project(props), props)
+
+
+class AutoMonitorSetupMembershipProvider(_Provider):
+    """Which setups a group owns: deletes what left, and writes none.
+
+    Inputs: ``external_ids`` (what the group declares, as JSON), ``owned``, ``left`` and
+    ``env_project_id`` (outputs of its batch). When an owned setup leaves, the engine replaces this
+    resource, and deletes the old one last, after the whole program succeeded: only then does the
+    setup go.
+    """
+
+    @_without_traceback
+    def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
+        """Fill in, for a preview, what the batch is expected to own."""
+        external_ids = news["external_ids"]
+        self._declare(json.loads(external_ids), news)
+        if isinstance(news.get("left"), Unknown):
+            news["left"] = olds.get("left")
+        if isinstance(news.get("owned"), Unknown):
+            news["owned"] = external_ids
+        else:
+            # What left before any membership knew of it becomes this one's, to be deleted next.
+            # For a replacement the engine checks again, without the old inputs.
+            known = self._known.setdefault(news["declared_by"], set())
+            known.update(_listed(olds.get("owned")), _listed(olds.get("left")))
+            unheard = set(_listed(news.get("left"))) - known
+            news["owned"] = canonical(sorted({*_listed(news.get("owned")), *unheard}))
+        if isinstance(news.get("env_project_id"), Unknown):
+            news["env_project_id"] = olds.get("env_project_id")
+        return CheckResult(news, [])
+
+    @_without_traceback
+    def diff(self, id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
+        """Ask for a replacement when a setup that the group owns left it."""
+        if olds.get("config_namespace") != news.get("config_namespace"):
+            return DiffResult(changes=True, replaces=["config_namespace"])
+        if not set(_listed(olds.get("owned"))) <= set(json.loads(news["external_ids"])):
+            return DiffResult(changes=True, replaces=["external_ids"])
+        properties = ("external_ids", "owned", "env_project_id")
+        return DiffResult(changes=any(olds.get(key) != news.get(key) for key in properties))
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        """Take note; no request."""
+        return CreateResult(props["declared_by"], props)
+
+    def update(self, id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
+        """Take note; no request."""
+        return UpdateResult(news)
+
+    @_without_traceback
+    def delete(self, id: str, props: dict[str, Any]) -> None:
+        """Delete the setups that the group owned and that the program declares no more."""
+        _delete_owned(self._project(props), props)
+
+
+def _delete_owned(where: Project, props: Mapping[str, Any]) -> None:
+    """Delete the setups that a resource owned, but for those that the program declares now."""
+    from .flush import delete_all
+
+    owned = _listed(props.get("owned"))
+    gone = [i for i in owned if not where.declarer(i) and not where.has_deleted(i)]
+    delete_all(where, gone, props.get("env_project_id"))
+
+
+# The setups' two spellings: an `AutoMonitorSetup` has nested inputs, a batch has JSON strings.
+
+
+def _spec_inputs(props: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: props[key] for key in _SPEC if props.get(key) is not None}
+
+
+@cache
+def _models() -> ModuleType:
+    """Return the module of the models: the program, which needs none, does not load it."""
+    from . import models
+
+    return models
+
+
+def _spec(setup: str | Mapping[str, Any]) -> SetupSpec:
+    return _read(setup if isinstance(setup, str) else canonical(_spec_inputs(setup)))
+
+
+@lru_cache(maxsize=16_384)
+def _read(text: str) -> SetupSpec:
+    # Cached, since what is checked is also compared and sent.
+    return cast("SetupSpec", _models().SetupSpec.model_validate_json(text))
+
+
+def _parsed(setup: str | Mapping[str, Any]) -> tuple[SetupSpec | None, list[Problem]]:
+    """Validate a setup; what is not known yet is not held against it."""
+    models = _models()
+    try:
+        return _spec(setup if isinstance(setup, str) else _supposed(setup)), []
+    except models.ValidationError as error:
+        return None, models.problems(error)
+
+
+def _supposed(value: Any, name: str = "", number: Iterator[int] | None = None) -> Any:
+    """Return *value* with what is not known yet replaced by something that would do there."""
+    number = number or count()
+    if isinstance(value, Unknown):
+        one = f"unknown-{next(number)}"
+        rule = {"key": one, "source": "span_attributes", "operator": "exists"}
+        lists: dict[str, list[Any]] = {
+            "selector": [rule],
+            "evaluators": [one],
+            "evaluator_configs": [{"slug": one}],
+            "values": [one],
+            "triggers": [one],
+        }
+        elements = {"selector[]": rule, "evaluator_configs[]": {"slug": one}}
+        known = {"source": "span_attributes", "scope": "span"}
+        return lists.get(name) or elements.get(name) or known.get(name, one)
+    if isinstance(value, Mapping):
+        value = dict(value)
+        if isinstance(value.get("operator"), Unknown):
+            value["operator"] = (
+                "in" if "values" in value else "equals" if "value" in value else "exists"
+            )
+        return {key: _supposed(item, key, number) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_supposed(item, f"{name}[]", number) for item in value]
+    return value
+
+
+def _differ(old: str | Mapping[str, Any], new: object) -> bool:
+    """Whether two setups differ in meaning or triggers; what is not known yet may."""
+    if old == new:
+        return False
+    if not isinstance(new, (str, Mapping)):
+        return True
+    old_spec, _ = _parsed(old)
+    new_spec, _ = _parsed(new)
+    if old_spec is None or new_spec is None or _holds_unknown(new):
+        return True
+    return old_spec.meaning != new_spec.meaning or old_spec.triggers != new_spec.triggers
+
+
+def _holds_unknown(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_holds_unknown, value.values()))
+    if isinstance(value, list):
+        return any(map(_holds_unknown, value))
+    return isinstance(value, Unknown)
+
+
+def _with_stand_ins(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _with_stand_ins(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_stand_ins(item) for item in value]
+    return UNKNOWN if isinstance(value, Unknown) else value
+
+
+def _triggers(setup: str) -> Any:
+    return json.loads(setup).get("triggers")
+
+
+def _listed(text: str | None) -> list[str]:
+    """Return the external_ids that a property holds as JSON."""
+    return json.loads(text) if text else []
+
+
+def _mapped(text: str | None) -> dict[str, str]:
+    return json.loads(text) if text else {}
+
+
+def _identity(setup: Setup) -> dict[str, Any]:
+    # Only what does not change by itself: a status in the state would be drift at every refresh.
+    return {"setup_id": setup.id, "env_project_id": setup.env_project_id}
+
+
+def _at(external_id: str, path: str = "") -> str:
+    return f'setups["{external_id}"]' + (f".{path}" if path else "")
+
+
+def _option_failures(news: Mapping[str, Any]) -> list[CheckFailure]:
+    failures = []
+    if news.get("if_exists", "replace") not in ("replace", "fail"):
+        failures.append(CheckFailure("if_exists", "must be 'replace' or 'fail'"))
+    timeout = news.get("wait_timeout", 1)
+    if not isinstance(timeout, Unknown) and (not isinstance(timeout, (int, float)) or timeout <= 0):
+        failures.append(CheckFailure("wait_timeout", "must be a number of seconds above 0"))
+    return failures
+
+
+def _too_many_deletes(
+    news: Mapping[str, Any], old: Collection[str], left: Sequence[str]
+) -> list[CheckFailure]:
+    """Return why an update may not go on, if more setups leave a group than it allows."""
+    limit = news.get("max_deletes")
+    if limit is None or isinstance(limit, Unknown):
+        return []
+    match = re.fullmatch(r"(\d+)(?:\.0)?(%?)", str(limit))
+    if not match or (match[2] and int(match[1]) > 100):
+        return [CheckFailure("max_deletes", 'must be a number, or a percentage such as "10%"')]
+    allowed = len(old) * int(match[1]) // 100 if match[2] else int(match[1])
+    if len(left) <= allowed:
+        return []
+    reason = (
+        f"this update would delete {len(left)} of the group's {len(old)} monitor setups, and"
+        f" max_deletes allows {allowed}: {names(sorted(left))}. Nothing of the group was written."
+        " Raise the limit for this update if they are meant to go; setups that move to a resource"
+        " which the program declares after the group count too"
+    )
+    return [CheckFailure("max_deletes", reason)]
+
+
+# What is shown of a setup: its stand-in, where the program passed one on.
+
+
+def _shown(props: Mapping[str, Any]) -> str:
+    if isinstance(stand_in := props.get("shown"), str):
+        return stand_in
+    return canonical(_with_stand_ins(_spec_inputs(props)))
+
+
+def _shown_in(props: Mapping[str, Any], external_id: str) -> str:
+    stand_in = (props.get("shown") or {}).get(external_id)
+    setup = stand_in or props["setups"].get(external_id)
+    return setup if isinstance(setup, str) else UNKNOWN
+
+
+def _without_secrets(reasons: Mapping[str, str], news: Mapping[str, Any]) -> dict[str, str]:
+    """Return *reasons* without the secrets of the setups that they are about."""
+    shown = news.get("shown") or {}
+    return {
+        i: masked(reason, secret_values(json.loads(news["setups"][i]), json.loads(shown[i])))
+        if i in shown
+        else reason
+        for i, reason in reasons.items()
+    }
+
+
+def _new_entry(
+    where: Project,
+    there: Setup | None,
+    external_id: str,
+    setup: str | Mapping[str, Any],
+    shown: str,
+) -> Entry:
+    """Return the plan's entry for a setup that is not in the state of its resource."""
+    if there is None:
+        return Entry("+", external_id, partial(description, shown))
+    spec, _ = (None, None) if _holds_unknown(setup) else _parsed(setup)
+    if spec is not None and spec.meaning == there.meaning:
+        return Entry("=", external_id, lambda: ("already there, unchanged", ""))
+    old = canonical(there.as_input())
+    if where.manages(external_id):
+        return Entry("~", external_id, partial(change, old, shown, hide_old=True))
+    return Entry("!", external_id, partial(_replaced, old, shown))
+
+
+def _moved(declarer: str) -> tuple[str, str]:
+    return f"to {declarer}", ""
+
+
+def _replaced(old: str, new: str) -> tuple[str, str]:
+    selector, evaluators = change(old, new, hide_old=True)
+    difference = ", ".join(filter(None, (selector, evaluators)))
+    return f"replaces a setup that this stack does not manage: {difference}", ""
+
+
+def _again(shown: str, why: str) -> tuple[str, str]:
+    selector, evaluators = description(shown)
+    return selector, f"{evaluators}   tried again, failed before: {why}"
+
+
+def _looked_at(why: str) -> tuple[str, str]:
+    return f"is written but did not come up: {why}", ""
+
+
+def _announce(news: Mapping[str, Any], entries: list[Entry], unchanged: int) -> None:
+    if entries:
+        head = f"{resource_name(news['declared_by'])}: {summary(entries, unchanged)}"
+        # In one piece: the host serves several calls at once.
+        print("\n".join([head, *layout(entries)]), flush=True)  # noqa: T201

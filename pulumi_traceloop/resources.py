@@ -1,0 +1,224 @@
+"""The resources that a program declares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pulumi
+from pulumi.dynamic import Resource
+
+from .args import EvaluatorConfig, SelectorRule, canonical, plain, resolved
+from .evaluators import slugs
+from .evaluators import warning as evaluators_warning
+from .masking import shown
+from .naming import declarer
+from .providers import (
+    AutoMonitorSetupBatchProvider,
+    AutoMonitorSetupMembershipProvider,
+    AutoMonitorSetupProvider,
+)
+
+IfExists = Literal["replace", "fail"]
+
+__all__ = ["AutoMonitorSetup", "AutoMonitorSetupBatch", "AutoMonitorSetupMembership"]
+
+
+class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
+    """One auto monitor setup.
+
+    Example::
+
+        AutoMonitorSetup(
+            "checkout-agent",
+            selector=[span("gen_ai.system").equals("openai")],
+            evaluators=["answer-relevancy", "toxicity-detector"],
+        )
+
+    A setup that Traceloop already has under the external_id is taken over: it is written only where
+    it differs. Many setups are faster and fail one by one in an `AutoMonitorSetupGroup`.
+    """
+
+    #: The key of the setup in Traceloop.
+    external_id: pulumi.Output[str]
+    #: The rules that a span has to match.
+    selector: pulumi.Output[Sequence[dict[str, Any]]]
+    #: The slugs of the evaluators, where no options were given.
+    evaluators: pulumi.Output[Sequence[str] | None]
+    #: The evaluators with their options, where some were given.
+    evaluator_configs: pulumi.Output[Sequence[dict[str, Any]] | None]
+    #: What makes Traceloop process the setup again when it changes.
+    triggers: pulumi.Output[Sequence[Any] | None]
+    #: The id that Traceloop gave the setup.
+    setup_id: pulumi.Output[str]
+    #: The Traceloop project and environment that the setup is in.
+    env_project_id: pulumi.Output[str]
+    #: Why the setup did not come up, where ``wait_for_setup`` looked.
+    unsettled: pulumi.Output[str | None]
+
+    def __init__(
+        self,
+        resource_name: str,
+        *,
+        external_id: pulumi.Input[str] | None = None,
+        selector: pulumi.Input[Sequence[pulumi.Input[SelectorRule]]] | None = None,
+        evaluators: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None,
+        evaluator_configs: pulumi.Input[Sequence[pulumi.Input[EvaluatorConfig]]] | None = None,
+        triggers: pulumi.Input[Sequence[Any]] | None = None,
+        if_exists: IfExists | None = None,
+        wait_for_setup: bool = False,
+        wait_timeout: float | None = None,
+        config_namespace: str | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """Declare a setup.
+
+        Args:
+            resource_name: the resource's name in Pulumi.
+            external_id: the setup's key in Traceloop, unique in the project; the resource's name if
+                left out. Another one makes another setup: the resource is replaced.
+            selector: the rules that a span has to match, all of them; at least one.
+            evaluators: the slugs of the evaluators to run on what matches.
+            evaluator_configs: the evaluators with options; in place of *evaluators*.
+            triggers: any values; when they change, the setup is sent again even if it is equal to
+                what Traceloop has.
+            if_exists: what to do about a different setup that Traceloop has under the external_id
+                and that this stack does not manage: ``replace`` it (the default), or ``fail``
+                before anything is written.
+            wait_for_setup: end the update only when Traceloop has set the setup up, and fail if it
+                could not.
+            wait_timeout: for how long to wait, in seconds; 600 if left out.
+            config_namespace: the configuration's namespace with the ``apiKey`` and ``baseUrl`` to
+                use, for a second Traceloop project in one stack; ``traceloop`` if left out.
+            opts: the resource's options.
+
+        """
+        setup = plain(
+            {
+                "selector": selector,
+                "evaluators": evaluators,
+                "evaluator_configs": evaluator_configs,
+                "triggers": triggers,
+            }
+        )
+        props: dict[str, Any] = {
+            "external_id": resource_name if external_id is None else external_id,
+            **dict.fromkeys(("selector", "evaluators", "evaluator_configs", "triggers")),
+            **setup,
+            "shown": stand_in_of(setup),
+            "declared_by": declarer("AutoMonitorSetup", resource_name, opts),
+            **options(if_exists, wait_for_setup, wait_timeout, config_namespace),
+            **dict.fromkeys(("setup_id", "env_project_id", "unsettled")),
+        }
+        super().__init__(AutoMonitorSetupProvider(), resource_name, props, opts)
+        key = external_id if isinstance(external_id, str) else resource_name
+        if text := evaluators_warning((slug, key) for slug in slugs(setup)):
+            pulumi.log.warn(text, resource=self)
+        if wait_for_setup:
+            self.unsettled.apply(self._report)
+
+    def _report(self, unsettled: str | None) -> None:
+        if unsettled and not pulumi.runtime.is_dry_run():
+            pulumi.log.error(f"the monitor setup is written, but {unsettled}", resource=self)
+            raise pulumi.RunError(f'AutoMonitorSetup "{self.pulumi_resource_name}" did not come up')
+
+    @staticmethod
+    def get(
+        resource_name: str, id: pulumi.Input[str], opts: pulumi.ResourceOptions | None = None
+    ) -> AutoMonitorSetup:
+        """Read an existing setup without managing it.
+
+        Args:
+            resource_name: the resource's name in Pulumi.
+            id: the setup's external_id.
+            opts: the resource's options.
+
+        """
+        opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(id=id))
+        return AutoMonitorSetup(resource_name, external_id=id, opts=opts)
+
+
+class AutoMonitorSetupBatch(Resource, module="traceloop", name="AutoMonitorSetupBatch"):
+    """The setups of an `AutoMonitorSetupGroup`, which declares it; it is of no use alone."""
+
+    #: ``{external_id: why}`` of the setups that are not in place.
+    failed: pulumi.Output[dict[str, str] | None]
+    #: ``{external_id: why}`` of those that are in place but did not come up.
+    unsettled: pulumi.Output[dict[str, str] | None]
+    #: The external_ids that this group wrote or adopted, or may have written, as JSON.
+    owned: pulumi.Output[str | None]
+    #: The external_ids that it owned until the last update, as JSON.
+    left: pulumi.Output[str | None]
+    #: ``{external_id: the server's id}`` of the setups that are in place, as JSON.
+    setup_ids: pulumi.Output[str | None]
+    #: The Traceloop project and environment that the setups are in.
+    env_project_id: pulumi.Output[str | None]
+
+    def __init__(
+        self,
+        resource_name: str,
+        setups: dict[str, pulumi.Input[str]],
+        shown: dict[str, pulumi.Input[str]],
+        declared_by: str,
+        options: dict[str, Any],
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        props = {
+            "setups": setups,
+            "shown": shown or None,
+            "declared_by": declared_by,
+            **options,
+            **dict.fromkeys(
+                ("failed", "unsettled", "owned", "left", "setup_ids", "env_project_id")
+            ),
+        }
+        super().__init__(AutoMonitorSetupBatchProvider(), resource_name, props, opts)
+
+
+class AutoMonitorSetupMembership(Resource, module="traceloop", name="AutoMonitorSetupMembership"):
+    """Which setups an `AutoMonitorSetupGroup` owns; the group declares it."""
+
+    def __init__(
+        self,
+        resource_name: str,
+        external_ids: str,
+        batch: AutoMonitorSetupBatch,
+        declared_by: str,
+        config_namespace: str | None,
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        props = {
+            "external_ids": external_ids,
+            "owned": batch.owned,
+            "left": batch.left,
+            "env_project_id": batch.env_project_id,
+            "declared_by": declared_by,
+            "config_namespace": config_namespace,
+        }
+        super().__init__(AutoMonitorSetupMembershipProvider(), resource_name, props, opts)
+
+
+def stand_in_of(setup: Any) -> pulumi.Input[str] | None:
+    """Return what people may see of the `plain` *setup*; ``None`` if that is the setup itself."""
+    if resolved(setup):
+        return None
+
+    async def spelled() -> str:
+        return canonical(await shown(setup))
+
+    return pulumi.Output.from_input(spelled())
+
+
+def options(
+    if_exists: IfExists | None,
+    wait_for_setup: bool,
+    wait_timeout: float | None,
+    config_namespace: str | None,
+) -> dict[str, Any]:
+    """Return the inputs that say how to put setups in place; what is left out is ``None``."""
+    return {
+        "if_exists": if_exists,
+        "wait_for_setup": wait_for_setup or None,
+        "wait_timeout": wait_timeout,
+        "config_namespace": config_namespace,
+    }
