@@ -1,0 +1,132 @@
+"""What the tests share: an emulator, a stack on either engine, and both together."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pulumi_traceloop.emulator import Emulator
+from tests.engine import KINDS, Result, Stack, find_cli, make_stack
+
+REPOSITORY = Path(__file__).parent.parent
+
+#: An API key that can be told from everything else in what is printed or stored.
+API_KEY = "tl-key-that-must-not-be-seen-4711"
+
+_ROUTES = {
+    "GET /v2/auto-monitor-setups": "list",
+    "GET /v2/auto-monitor-setups/{external_id}": "get",
+    "PUT /v2/auto-monitor-setups/by-external-id/{external_id}": "put",
+    "POST /v2/auto-monitor-setups/bulk": "bulk",
+    "DELETE /v2/auto-monitor-setups/{external_id}": "delete",
+}
+
+#: What every program of the scenarios begins with.
+PREAMBLE = """\
+import pulumi
+import pulumi_traceloop as traceloop
+from pulumi_traceloop import AutoMonitorSetup, AutoMonitorSetupGroup, resource, span
+
+config = pulumi.Config()
+
+def setup(value="openai", *evaluators):
+    return {
+        "selector": [span("gen_ai.system").equals(value)],
+        "evaluators": list(evaluators or ["faithfulness"]),
+    }
+
+def one(name, value="openai", *evaluators, **kwargs):
+    return AutoMonitorSetup(name, **setup(value, *evaluators), **kwargs)
+
+def group(name, setups, **kwargs):
+    return AutoMonitorSetupGroup(name, setups, **kwargs)
+"""
+
+
+class World:
+    """A stack and the emulated Traceloop project that it is for."""
+
+    def __init__(self, stack: Stack, emulator: Emulator, *, configure: bool = True) -> None:
+        self.stack = stack
+        self.traceloop = emulator
+        #: What the last operation asked of Traceloop, such as ``{"list": 1, "bulk": 10}``.
+        self.requests: dict[str, int] = {}
+        if configure:
+            stack.set_config("traceloop:baseUrl", emulator.url)
+            stack.set_config("traceloop:apiKey", emulator.api_key, secret=True)
+
+    def preview(self, program: str | None = None, *, fails: bool = False) -> Result:
+        self._write(program)
+        return self._checked(self.stack.preview, fails)
+
+    def up(
+        self,
+        program: str | None = None,
+        *,
+        fails: bool = False,
+        replace: tuple[str, ...] = (),
+        refresh: bool = False,
+    ) -> Result:
+        self._write(program)
+        return self._checked(lambda: self.stack.up(replace=replace, refresh=refresh), fails)
+
+    def refresh(self, *, expect_no_changes: bool = False, fails: bool = False) -> Result:
+        return self._checked(lambda: self.stack.refresh(expect_no_changes=expect_no_changes), fails)
+
+    def destroy(self, *, fails: bool = False) -> Result:
+        return self._checked(self.stack.destroy, fails)
+
+    def urn(self, kind: str) -> str:
+        """Return the URN of the only resource whose type ends with *kind*."""
+        (urn,) = [r.urn for r in self.stack.state() if r.type.endswith(f":{kind}") and not r.delete]
+        return urn
+
+    @property
+    def monitors(self) -> dict[str, str]:
+        """What Traceloop has: the value of each setup's first rule by external_id."""
+        return {i: s["init_rules"][0].get("value", "") for i, s in self.traceloop.setups.items()}
+
+    def _write(self, program: str | None) -> None:
+        if program is not None:
+            self.stack.write_program(PREAMBLE + program)
+
+    def _checked(self, operation: Callable[[], Result], fails: bool) -> Result:
+        self.traceloop.reset_counts()
+        result = operation()
+        counted = Counter(self.traceloop.requests)
+        self.requests = {_ROUTES.get(route, route): n for route, n in counted.items()}
+        assert (result.exit_code != 0) is fails, result.output
+        assert self.traceloop.api_key not in result.output
+        assert self.traceloop.api_key not in self.stack.state_text()
+        return result
+
+
+@pytest.fixture
+def traceloop() -> Iterator[Emulator]:
+    with Emulator(api_key=API_KEY) as emulator:
+        yield emulator
+
+
+@pytest.fixture(params=KINDS)
+def stack_of(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[dict[str, str]], Stack]:
+    """Open the test's stack with these environment variables for its program and provider."""
+    if request.param == "cli" and find_cli() is None:
+        pytest.skip("no Pulumi CLI on PATH")
+    path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    return lambda environment: make_stack(
+        request.param, tmp_path, env={"PYTHONPATH": path, **environment}
+    )
+
+
+@pytest.fixture
+def stack(stack_of: Callable[[dict[str, str]], Stack]) -> Stack:
+    return stack_of({})
+
+
+@pytest.fixture
+def world(stack: Stack, traceloop: Emulator) -> World:
+    return World(stack, traceloop)

@@ -1,0 +1,106 @@
+"""What the engine starts, as `child.py program` and `child.py provider`.
+
+Both end when their stdin does: the engine holds the other end, so they outlive no engine, not even
+one that was killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import logging
+import os
+import runpy
+import sys
+import threading
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+
+#: The exit code for "the user has been told", as the language host of the CLI has it.
+TOLD = 32
+
+
+def end_with_parent() -> None:
+    """End this process at once when the parent has ended."""
+
+    def wait() -> None:
+        while os.read(0, 4096):
+            continue
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def read_line() -> bytes:
+    """Read a line without buffering: a buffered stdin, half read, blocks Python's own exit."""
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        byte = os.read(0, 1)
+        if not byte:
+            os._exit(1)
+        line += byte
+    return bytes(line)
+
+
+def run_provider() -> None:
+    end_with_parent()
+    sys.path.insert(0, "")  # as for `python -m` in the project's folder
+    runpy.run_module("pulumi.dynamic", run_name="__main__", alter_sys=True)
+
+
+def run_program() -> int:
+    import pulumi
+    import pulumi.runtime  # most of the start-up time, spent while the engine starts
+
+    given = json.loads(read_line())
+    end_with_parent()
+    pulumi.runtime.set_all_config(given["config"], given["secret_keys"])
+    known = inspect.signature(pulumi.runtime.Settings.__init__).parameters
+    settings = {name: value for name, value in given["settings"].items() if name in known}
+    pulumi.runtime.configure(pulumi.runtime.Settings(**settings))
+
+    program = given["program"]
+    sys.argv = [program]
+    sys.path.insert(0, program)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    executor = ThreadPoolExecutor(max_workers=32)
+    loop.set_default_executor(executor)
+    # A program that ends early leaves futures behind; that is no news to its user.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    main = os.path.join(program, "__main__.py")  # noqa: PTH118 - pathlib is not needed here
+    try:
+        start = pulumi.runtime.run_in_stack(lambda: _run(main))
+        loop.run_until_complete(start)
+    except pulumi.RunError as err:
+        pulumi.log.error(str(err))
+        return 1
+    except Exception:  # noqa: BLE001 - whatever the program raises is shown
+        pulumi.log.error(f"Program failed with an unhandled exception:\n{_traceback(main)}")
+        return TOLD
+    finally:
+        executor.shutdown(wait=True)
+        loop.close()
+    return 0
+
+
+def _run(main: str) -> None:
+    runpy.run_path(main, run_name="__main__")
+
+
+def _traceback(main: str) -> str:
+    """The traceback from the user's program on."""
+    frames = traceback.extract_tb(sys.exc_info()[2])
+    for index, frame in enumerate(frames):
+        if frame.filename == main:
+            return traceback.format_exc(limit=index - len(frames))
+    return traceback.format_exc()
+
+
+if __name__ == "__main__":
+    del sys.path[0]  # this folder: its modules are not the program's
+    if sys.argv[1] == "provider":
+        run_provider()
+    else:
+        sys.exit(run_program())

@@ -1,0 +1,181 @@
+"""The provider process, the SDK's own `python -m pulumi.dynamic`, and calls to it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
+
+from .wire import Bag, annotate, from_struct, is_secret, make_secret, plain, to_struct
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .state import Record
+
+#: The limit of the SDK itself, in both directions: 400 MiB.
+GRPC_OPTIONS = [
+    ("grpc.max_receive_message_length", 400 << 20),
+    ("grpc.max_send_message_length", 400 << 20),
+]
+
+
+class ProviderError(Exception):
+    """What a provider's method raised, as the host reports it."""
+
+
+def start_child(role: str, cwd: str, env: Mapping[str, str]) -> subprocess.Popen[str]:
+    """Start a child that ends with this process: see child.py."""
+    return subprocess.Popen(
+        [sys.executable, "-u", str(Path(__file__).with_name("child.py")), role],
+        cwd=cwd,
+        env=dict(env),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+
+
+def follow(process: subprocess.Popen[str], show: Callable[[str], None]) -> threading.Thread:
+    """Show each line that a process prints, until it ends."""
+
+    def read() -> None:
+        for line in process.stdout or ():
+            show(line.rstrip("\n"))
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    return thread
+
+
+#: How long the provider may take to answer its first call, in seconds.
+_START_LIMIT = 60
+
+
+class Provider:
+    """Calls in terms of records: secret marks are taken off going in and put back coming out.
+
+    The process is started at once, and waited for at the first call.
+    """
+
+    def __init__(
+        self,
+        cwd: str,
+        env: Mapping[str, str],
+        config: Mapping[str, str],
+        secret_keys: list[str],
+        show: Callable[[str], None],
+    ) -> None:
+        self._process = start_child("provider", cwd, env)
+        self._config = {k: make_secret(v) if k in secret_keys else v for k, v in config.items()}
+        self._show = show
+        self._reader: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._stub: Any = None
+
+    def _connected(self) -> Any:
+        with self._lock:
+            if self._stub is None:
+                assert self._process.stdout is not None
+                port = self._process.stdout.readline().strip()
+                self._reader = follow(self._process, self._show)
+                if not port.isdigit():
+                    self._show(port)
+                    raise ProviderError("the provider process did not start")
+                channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=GRPC_OPTIONS)
+                stub = provider_pb2_grpc.ResourceProviderStub(channel)
+                configure = provider_pb2.ConfigureRequest(
+                    args=to_struct(self._config), acceptSecrets=True
+                )
+                # With a time limit: a process that is killed now never becomes ready.
+                stub.Configure(configure, wait_for_ready=True, timeout=_START_LIMIT)
+                self._stub = stub
+            return self._stub
+
+    def _call(self, method: str, request: Any) -> Any:
+        try:
+            return getattr(self._connected(), method)(request)
+        except grpc.RpcError as err:
+            raise ProviderError(str(err.details()).rstrip("\n")) from None
+
+    def check(self, urn: str, olds: Bag, news: Bag) -> tuple[Bag, list[tuple[str, str]]]:
+        """The checked inputs, and what is wrong with them: (property, reason)."""
+        request = provider_pb2.CheckRequest(urn=urn, olds=_sent(olds), news=_sent(news))
+        answer = self._call("Check", request)
+        failures = [(each.property, each.reason) for each in answer.failures]
+        return annotate(from_struct(answer.inputs), news), failures
+
+    def diff(self, old: Record, news: Bag, ignored: list[str]) -> provider_pb2.DiffResponse:
+        request = provider_pb2.DiffRequest(
+            id=old.id,
+            urn=old.urn,
+            olds=_sent(old.outputs),
+            news=_sent(news),
+            old_inputs=_sent(old.inputs),
+            ignoreChanges=ignored,
+        )
+        answer: provider_pb2.DiffResponse = self._call("Diff", request)
+        return answer
+
+    def create(self, new: Record) -> None:
+        request = provider_pb2.CreateRequest(urn=new.urn, properties=_sent(new.inputs))
+        answer = self._call("Create", request)
+        new.id = answer.id
+        if not new.id:
+            raise ProviderError("the provider returned no id from create")
+        new.outputs = annotate(from_struct(answer.properties), new.inputs)
+
+    def update(self, old: Record, new: Record) -> None:
+        request = provider_pb2.UpdateRequest(
+            id=old.id,
+            urn=new.urn,
+            olds=_sent(old.outputs),
+            news=_sent(new.inputs),
+            old_inputs=_sent(old.inputs),
+        )
+        answer = self._call("Update", request)
+        new.outputs = annotate(from_struct(answer.properties), new.inputs)
+
+    def delete(self, old: Record) -> None:
+        request = provider_pb2.DeleteRequest(
+            id=old.id,
+            urn=old.urn,
+            properties=_sent(old.outputs),
+            old_inputs=_sent(old.inputs),
+        )
+        self._call("Delete", request)
+
+    def read(self, urn: str, id_: str, inputs: Bag, state: Bag) -> tuple[str, Bag, Bag | None]:
+        """Id, outputs and, if the provider tells them, inputs; no id when the resource is gone."""
+        request = provider_pb2.ReadRequest(
+            id=id_, urn=urn, properties=_sent(state), inputs=_sent(inputs)
+        )
+        answer = self._call("Read", request)
+        told = annotate(from_struct(answer.inputs), inputs) if answer.HasField("inputs") else None
+        return answer.id, annotate(from_struct(answer.properties), state), told
+
+    def close(self) -> None:
+        """End the process and wait for the last lines that it printed."""
+        self._process.kill()
+        if self._reader is not None:
+            self._reader.join(10)  # a process that it left behind may hold its stdout
+        self._process.wait()
+
+
+def mark_secret_outputs(record: Record) -> None:
+    """Mark the outputs that the program asked for, and those that repeat a secret input."""
+    for name, value in record.outputs.items():
+        asked = name in record.secret_outputs or is_secret(record.inputs.get(name))
+        if asked and not is_secret(value):
+            record.outputs[name] = make_secret(value)
+
+
+def _sent(bag: Bag) -> Any:
+    return to_struct(plain(bag))

@@ -1,0 +1,464 @@
+"""Runs a plan on one stack and one emulator, and checks after each operation what must hold.
+
+The model knows what the program declares and what the stack may own and surely owns; what Traceloop
+has it asks the emulator, below the level of HTTP.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any, cast
+
+from pulumi_traceloop.emulator import Fault
+from pulumi_traceloop.emulator.store import Record
+from tests.conftest import API_KEY, REPOSITORY
+from tests.engine import Kind, ResourceState, Result, Running, Stack, driver, make_stack
+
+from .plans import (
+    BY_HAND,
+    DEADLINE,
+    FAULTS,
+    LONG_DEADLINE,
+    REFUSED,
+    SECRET,
+    THEIRS,
+    ByHand,
+    Declared,
+    Event,
+    Gone,
+    Kill,
+    LoseState,
+    Plan,
+    Program,
+    Step,
+    Trouble,
+    content_of,
+)
+from .service import Gate, Meaning, WatchedEmulator, meaning_in, meaning_of
+
+#: Has the program and the provider wait a fiftieth of the time before they try again. Nothing else
+#: changes: the service is slow or not in real time, and so are the limits for it.
+_SHORT_WAITS = """\
+import time
+_sleep = time.sleep
+time.sleep = lambda seconds: _sleep(seconds / 50)
+"""
+
+#: An `up` that takes longer hangs.
+_UP_SECONDS = 100
+
+
+class ViolationError(AssertionError):
+    """What must hold does not."""
+
+
+class Sequence:
+    """One stack, from nothing through a plan to its destruction."""
+
+    def __init__(
+        self, kind: Kind, directory: Path, service: WatchedEmulator, tally: Counter[str]
+    ) -> None:
+        self._kind = kind
+        self._service = service
+        self._tally = tally
+        waits = directory / "waits"
+        waits.mkdir()
+        (waits / "sitecustomize.py").write_text(_SHORT_WAITS)
+        path = [str(waits), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
+        environment = {"PYTHONPATH": os.pathsep.join(filter(None, path))}
+        self._stack: Stack = make_stack(kind, directory, env=environment)
+        self._configure()
+        #: What has happened, for the report of a violation.
+        self._story: list[str] = []
+        self._last_output = ""
+        self._program = Program()
+        #: What this stack may own: it wrote or found equal what it declared. More is never deleted.
+        self._may_own: set[str] = set()
+        #: What the last good `up` left with this stack: it goes with the next one that does not
+        #: declare it.
+        self._owns: set[str] = set()
+        #: What only an `up` that failed has recorded: one good `up` may leave it, a second may not.
+        self._half_owns: set[str] = set()
+        self._overdue: set[str] = set()
+        #: What somebody else changed since the stack has looked last.
+        self._drifted: set[str] = set()
+        #: The triggers that each setup was declared with since the last good `up`, that included.
+        self._triggers: dict[str, set[int | None]] = {}
+        #: The last good `up`'s places, while nothing but reads followed it.
+        self._steady: dict[str, tuple[str, Declared]] = {}
+        for number, external_id in enumerate(THEIRS):
+            kind_of_setup = list(BY_HAND)[number]
+            service.put(external_id, **BY_HAND[kind_of_setup])
+
+    def _configure(self) -> None:
+        self._stack.set_config("traceloop:baseUrl", self._service.url)
+        self._stack.set_config("traceloop:apiKey", API_KEY, secret=True)
+        self._stack.set_config("traceloop:deadline", str(LONG_DEADLINE))
+        self._stack.set_config("tenant", SECRET, secret=True)
+
+    def run(self, plan: Plan) -> None:
+        """Take all steps, then settle."""
+        for step in plan:
+            self._take(step)
+        self._settle()
+
+    # The steps.
+
+    def _take(self, step: Step) -> None:
+        for event in step.events:
+            self._happen(event)
+        for edit in step.edits:
+            edit.apply(self._program)
+        self._service.forget()
+        for trouble in step.troubles:
+            for fault in _faults(trouble):
+                self._service.trouble(trouble.name, fault)
+        names = " ".join(trouble.name for trouble in step.troubles)
+        endless = "slow" in names or "for good" in names
+        if endless:
+            self._stack.set_config("traceloop:deadline", str(DEADLINE))
+        if step.operation == "refresh":
+            self._refresh(f"{step}")
+        elif step.operation == "preview":
+            self._preview(f"{step}")
+        elif step.operation == "destroy":
+            self._destroy(f"{step}")
+        else:
+            raises = step.raises
+            if raises is not None and raises > len(self._program.places):
+                raises = None
+            self._up(
+                refresh=step.operation == "up --refresh",
+                kill=step.kill,
+                raises=raises,
+                hidden={i for t in step.troubles if "lacks" in t.name for i in t.external_ids},
+                note=f"{step}",
+            )
+        if endless:
+            self._stack.set_config("traceloop:deadline", str(LONG_DEADLINE))
+
+    def _happen(self, event: Event) -> None:
+        if isinstance(event, LoseState):
+            self._tally["event: state lost"] += 1
+            self._stack.lose_state()
+            if self._kind == "cli":
+                self._configure()
+            self._forget()
+            self._steady.clear()
+        elif isinstance(event, Gone):
+            if self._service.delete(event.external_id):
+                self._tally["event: deleted by somebody else"] += 1
+                self._drifted.add(event.external_id)
+        else:
+            assert isinstance(event, ByHand)
+            self._tally["event: changed by somebody else"] += 1
+            content = {"evaluators": None, "evaluator_configs": None, **BY_HAND[event.kind]}
+            self._service.put(event.external_id, **content)
+            self._drifted.add(event.external_id)
+        self._story.append(repr(event))
+
+    # The operations, each with its part of the model.
+
+    def _up(
+        self,
+        *,
+        refresh: bool = False,
+        kill: Kill | None = None,
+        raises: int | None = None,
+        hidden: set[str] | None = None,
+        replace: tuple[str, ...] = (),
+        note: str = "up",
+    ) -> Result:
+        program = copy.deepcopy(self._program.until(raises))
+        declared = program.declared
+        wanted = {i: meaning_of(content_of(setup.kind)) for i, setup in declared.items()}
+        for external_id, setup in declared.items():
+            self._triggers.setdefault(external_id, set()).add(setup.triggers)
+        steady = {
+            i
+            for i, setup in declared.items()
+            if i in self._steady and self._steady[i][0] == program.place_of(i)
+        }
+        self._stack.write_program(program.source(raises=raises is not None))
+        before = self._service.records()
+        if kill is None:
+            result = self._operate("up", lambda: self._whole_up(replace, refresh), note)
+            killed = False
+        else:
+            result, killed = self._killed_up(kill, refresh, note)
+        after = self._service.records()
+        good = result.exit_code == 0 and not killed
+
+        for touch in self._service.touched:
+            i = touch.external_id
+            if touch.after is None:
+                self._hold(i not in declared, f"{i!r} was deleted though it is declared")
+                self._hold(i in self._may_own, f"{i!r} was deleted though it is not this stack's")
+                self._hold(raises is None, f"{i!r} was deleted though the program failed")
+                continue
+            self._hold(i in declared, f"{i!r} was written though it is not declared")
+            self._hold(touch.after == wanted.get(i), f"{i!r} was written with other content")
+            self._hold(
+                touch.before != touch.after
+                or len(self._triggers[i]) > 1
+                or (i in (hidden or ()) and i not in steady),
+                f"{i!r} was written though it was equal already",
+            )
+        adopted = {
+            i
+            for i, meaning in wanted.items()
+            if _meaning(before, i) == meaning or _meaning(after, i) == meaning
+        }
+        written = {touch.external_id for touch in self._service.touched if touch.after}
+        unsure = self._service.sent if killed else self._service.uncertain & self._service.sent
+        self._check_untouched(before, after, declared.keys() | self._may_own)
+        self._may_own |= written | (adopted & declared.keys()) | (unsure & declared.keys())
+        self._hold(
+            not good or (raises is None and not any(s.kind == REFUSED for s in declared.values())),
+            "an `up` that cannot succeed did",
+        )
+        self._drifted -= written
+        if good:
+            if refresh:
+                self._drifted.clear()
+            for i in declared:
+                if i not in self._drifted:
+                    self._hold(i in after, f"{i!r} is declared and missing after a good `up`")
+                    self._hold(_meaning(after, i) == wanted[i], f"{i!r} is not what is declared")
+                same_place = i in steady and self._steady[i][1].triggers != declared[i].triggers
+                self._hold(
+                    not same_place or i in written, f"{i!r} was not sent again for its triggers"
+                )
+            for i in (self._owns | self._overdue) - declared.keys():
+                self._hold(i not in after, f"{i!r} is left though it is declared no more")
+            self._overdue = (self._half_owns - declared.keys()) & after.keys()
+            self._half_owns = set()
+            self._owns = set(declared)
+            self._drifted &= declared.keys()
+            self._triggers = {i: {setup.triggers} for i, setup in declared.items()}
+            self._steady = {i: (program.place_of(i) or "", s) for i, s in declared.items()}
+        else:
+            self._steady = {}
+            self._half_owns |= self._recorded() - self._owns
+        return result
+
+    def _refresh(self, note: str = "refresh") -> Result:
+        before = self._service.records()
+        result = self._operate("refresh", self._stack.refresh, note)
+        self._hold(not self._service.touched, "a refresh wrote or deleted")
+        if result.exit_code == 0:
+            self._drifted.clear()
+            # What waits for its deletion is not read: it may still name what is gone.
+            if not any(each.delete for each in self._stack.state()):
+                for each in (self._owns, self._half_owns, self._overdue, self._may_own):
+                    each.intersection_update(before)
+        return result
+
+    def _preview(self, note: str = "preview") -> Result:
+        self._stack.write_program(self._program.source(raises=False))
+        result = self._operate("preview", self._stack.preview, note)
+        self._hold(not self._service.touched, "a preview wrote or deleted")
+        return result
+
+    def _destroy(self, note: str = "destroy") -> Result:
+        before = self._service.records()
+        result = self._operate("destroy", self._stack.destroy, note)
+        after = self._service.records()
+        for touch in self._service.touched:
+            self._hold(touch.after is None, f"{touch.external_id!r} was written by a destroy")
+        self._check_untouched(before, after, self._may_own)
+        self._steady = {}
+        if result.exit_code == 0:
+            for i in self._owns | self._half_owns | self._overdue:
+                self._hold(i not in after, f"{i!r} is left after a destroy")
+            self._hold(not self._stack.state(), "something is left in the state after a destroy")
+            self._forget()
+        return result
+
+    def _forget(self) -> None:
+        """Nothing is this stack's any more."""
+        for each in (self._owns, self._half_owns, self._overdue, self._may_own, self._drifted):
+            each.clear()
+        self._triggers.clear()
+
+    # The end.
+
+    def _settle(self) -> None:
+        """Without faults two `up`s are enough; then nothing is left to do, and all can go."""
+        for members in self._program.places.values():
+            for i, setup in members.items():
+                if setup.kind == REFUSED:
+                    members[i] = Declared("one", setup.triggers)
+        self._service.forget()
+        result = self._up(refresh=bool(self._drifted), note="settle: the first up")
+        if result.exit_code or self._overdue or not self._is_settled():
+            replace: tuple[str, ...] = ()
+            if result.exit_code and "monitor setups of" in result.output:
+                replace = self._vanished_batches()
+            self._service.forget()
+            refresh = bool(self._drifted) and not replace
+            result = self._up(refresh=refresh, replace=replace, note="settle: the second up")
+            self._hold(result.exit_code == 0, "two `up`s without faults are not enough")
+            self._hold(self._is_settled(), "a preview after the last `up` is not empty")
+        self._service.forget()
+        destroy = self._destroy()
+        self._hold(destroy.exit_code == 0, "a destroy without faults fails")
+
+    def _is_settled(self) -> bool:
+        self._service.forget()
+        preview = self._preview()
+        return preview.exit_code == 0 and set(preview.changes) <= {"same"}
+
+    def _vanished_batches(self) -> tuple[str, ...]:
+        """The batches that a refresh refuses to empty; their users are told to replace them."""
+        there = self._service.records()
+        urns = []
+        for each in self._stack.state():
+            owned = _owned(each)
+            gone = len(owned) > 1 and not owned & there.keys()
+            if each.type.endswith(":AutoMonitorSetupBatch") and gone:
+                urns.append(each.urn)
+        self._hold(bool(urns), "a refresh says that all is gone, and it is not")
+        return tuple(urns)
+
+    # What they need.
+
+    def _operate(self, name: str, operation: Callable[[], Result], note: str) -> Result:
+        self._story.append(note)
+        hits = Counter(self._service.hits)
+        result = operation()
+        self._tally[f"operation: {name}"] += 1
+        for fault, count in (self._service.hits - hits).items():
+            self._tally[f"fault: {fault}"] += count
+        touched = [
+            f"{touch.external_id} {'written' if touch.after else 'deleted'}"
+            for touch in self._service.touched
+        ]
+        self._story.append(f"  -> {result.exit_code}, {touched}")
+        self._last_output = result.output
+        for text in (API_KEY, SECRET):
+            for where, content in (("output", result.output), ("state", self._stack.state_text())):
+                self._hold(text not in content, f"{text!r} is in the {where}")
+        return result
+
+    def _whole_up(self, replace: tuple[str, ...], refresh: bool) -> Result:
+        running = self._stack.start_up(replace=replace, refresh=refresh)
+        with ThreadPoolExecutor(1) as pool:
+            return self._ended(running, pool.submit(running.wait))
+
+    def _ended(self, running: Running, ended: Future[Result]) -> Result:
+        done, _ = wait([ended], timeout=_UP_SECONDS)
+        if not done:
+            running.kill()
+            self._last_output = ended.result().output
+        self._hold(bool(done), f"an `up` has not ended after {_UP_SECONDS} s")
+        return ended.result()
+
+    def _killed_up(self, kill: Kill, refresh: bool, note: str) -> tuple[Result, bool]:
+        killed: list[str] = []
+
+        def operation() -> Result:
+            gate = Gate(kill.nth, lost=kill.moment == "lost")
+            if kill.moment != "recorded":
+                self._service.gate = gate
+            running = self._stack.start_up(refresh=refresh)
+            with ThreadPoolExecutor(1) as pool:
+                ended = pool.submit(running.wait)
+                if kill.moment == "recorded":
+                    changes, last = 0, self._stack.state_text()
+                    while not ended.done() and changes < kill.nth:
+                        text = self._stack.state_text()
+                        changes, last = changes + (text != last), text
+                        wait([ended], timeout=0.001)
+                    due = not ended.done()
+                else:
+                    wait(
+                        cast("list[Future[Any]]", [ended, gate.reached]),
+                        return_when=FIRST_COMPLETED,
+                    )
+                    due = gate.reached.done()
+                if due:
+                    killed.append(_kill(running, kill))
+                gate.released.set()
+                return self._ended(running, ended)
+
+        result = self._operate("up", operation, note)
+        for what in killed:
+            self._tally[f"kill: {what} {kill.moment}"] += 1
+        return result, bool(killed)
+
+    def _recorded(self) -> set[str]:
+        """What the state says is this stack's."""
+        found: set[str] = set()
+        for each in self._stack.state():
+            if each.type.endswith((":AutoMonitorSetupBatch", ":AutoMonitorSetupMembership")):
+                found |= _owned(each)
+            elif each.type.endswith(":AutoMonitorSetup"):
+                found.add(each.id)
+        return found
+
+    def _check_untouched(
+        self, before: dict[str, Record], after: dict[str, Record], may_change: set[str]
+    ) -> None:
+        for i in (before.keys() | after.keys()) - may_change:
+            self._hold(before.get(i) == after.get(i), f"{i!r} is not this stack's and has changed")
+
+    def _hold(self, holds: bool, otherwise: str) -> None:
+        if not holds:
+            story = "\n".join(self._story)
+            raise ViolationError(
+                f"{otherwise}\n\nWhat happened:\n{story}\n\nThe last output:\n{self._last_output}"
+            )
+
+
+def _owned(resource: ResourceState) -> set[str]:
+    return set(json.loads(resource.outputs.get("owned") or "[]"))
+
+
+def _meaning(records: dict[str, Record], external_id: str) -> Meaning | None:
+    record = records.get(external_id)
+    return meaning_in(record) if record else None
+
+
+_METHODS = {"any": (None,), "read": ("GET",), "write": ("PUT", "POST"), "DELETE": ("DELETE",)}
+
+
+def _faults(trouble: Trouble) -> list[Fault]:
+    arguments = dict(FAULTS[trouble.name])
+    if "hide" in arguments:
+        return [Fault(**{**arguments, "hide": trouble.external_ids})]
+    if text := arguments.get("item_error"):
+        return [Fault(**{**arguments, "item_error": dict.fromkeys(trouble.external_ids, text)})]
+    return [Fault(**arguments, method=method, skip=trouble.skip) for method in _METHODS[trouble.of]]
+
+
+def _kill(running: Running, kill: Kill) -> str:
+    """Kill all or only the provider process; return which."""
+    process = running._process  # type: ignore[attr-defined]
+    provider = _provider_of(process.pid) if kill.who == "provider" else None
+    if provider is None:
+        running.kill()
+        return "up"
+    driver.kill_tree(provider)
+    return "provider"
+
+
+def _provider_of(pid: int) -> int | None:
+    """The dynamic provider's process below this one."""
+    if not sys.platform.startswith("linux"):
+        return None
+    family = {pid}
+    for child, parent in sorted(driver._processes()):
+        if parent in family:
+            family.add(child)
+            command = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+            if b"pulumi.dynamic" in command or b"provider" in command:
+                return child
+    return None

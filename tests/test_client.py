@@ -1,0 +1,1323 @@
+"""The client against real HTTP on the loopback interface; only clocks and waits are not real."""
+
+from __future__ import annotations
+
+import gc
+import gzip
+import json
+import logging
+import re
+import socket
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from pulumi_traceloop.client import BULK_LIMIT, DEFAULT_BASE_URL, BulkOutcome, TraceloopClient
+from pulumi_traceloop.emulator import Emulator, Fault
+from pulumi_traceloop.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ConnectionFailedError,
+    MalformedResponseError,
+    NotFoundError,
+    RateLimitedError,
+    RejectedError,
+    RequestError,
+    ServerError,
+    TransportError,
+)
+from pulumi_traceloop.models import SetupSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY = "tl-2b7e151628aed2a6abf7158809cf4f3c"
+SETUPS = "/v2/auto-monitor-setups"
+
+SPEC = SetupSpec.model_validate(
+    {
+        "selector": [{"key": "gen_ai.system", "source": "span_attributes", "value": "openai"}],
+        "evaluators": ["pii-detector"],
+    }
+)
+
+
+class Time:
+    """A clock that only moves when someone waits or a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.waits: list[float] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.now += seconds
+
+
+class Received(NamedTuple):
+    line: str
+    headers: dict[str, str]
+    body: bytes
+
+
+Reply = bytes | Callable[[], bytes]
+
+
+class Wire:
+    """An HTTP server that notes requests byte by byte and answers from a script.
+
+    The last reply is given again and again; an empty one drops the connection. A greeting is all
+    that a client gets.
+    """
+
+    def __init__(self, *replies: Reply, port: int = 0, greeting: bytes = b"") -> None:
+        self.replies = list(replies)
+        self.greeting = greeting
+        self.requests: list[Received] = []
+        self.connections = 0
+        self._lock = threading.Lock()
+        self._open: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def close(self) -> None:
+        with suppress(OSError):  # closed before
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._threads[0].join()
+        self._listener.close()
+        for connection in self._open:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads[1:]:
+            thread.join()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            self._open.append(connection)
+            thread = threading.Thread(target=self._serve, args=(connection,))
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, connection.makefile("rb") as stream:
+            try:
+                if self.greeting:
+                    connection.sendall(self.greeting)
+                    return
+                while request := self._read(stream):
+                    with self._lock:
+                        self.requests.append(request)
+                        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+                    data = reply() if callable(reply) else reply
+                    if not data:
+                        return
+                    connection.sendall(data)
+                    if b"\r\n\r\n" not in data or b"\r\nConnection: close\r\n" in data:
+                        return
+            except OSError:
+                return
+
+    @staticmethod
+    def _read(stream: Any) -> Received | None:
+        line = stream.readline().decode("latin-1").rstrip("\r\n")
+        if not line:
+            return None
+        headers = {}
+        while header := stream.readline().decode("latin-1").rstrip("\r\n"):
+            name, _, value = header.partition(": ")
+            headers[name.lower()] = value
+        return Received(line, headers, stream.read(int(headers.get("content-length", 0))))
+
+
+def answer(status: int, body: object = b"", headers: dict[str, str] | None = None) -> bytes:
+    """Return a whole HTTP answer; a body that is not bytes goes as JSON."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    fields = {"Content-Length": str(len(content)), **(headers or {})}
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"HTTP/1.1 {status} Reason\r\n{head}\r\n".encode() + content
+
+
+def stored(external_id: str = "m", **more: object) -> dict[str, object]:
+    return {"id": "1", "external_id": external_id, **more}
+
+
+OK_BULK = answer(207, {"setups": [{"external_id": "m", "status": "ok", "result": stored()}]})
+PAGE = b"<!DOCTYPE html><html><head><title>502 Bad\nGateway</title></head><body>x</body></html>"
+SILENT = b"HTTP/1.1 100 Continue\r\n\r\n"  # and nothing after that
+
+
+class Call(NamedTuple):
+    """One of the client's calls, about the setup "m", and a whole answer to it."""
+
+    run: Callable[[TraceloopClient], object]
+    good: bytes
+    repeatable: bool
+
+
+CALLS = {
+    "list": Call(lambda c: c.list_setups(), answer(200, [stored()]), True),
+    "get": Call(lambda c: c.get_setup("m"), answer(200, stored()), True),
+    "delete": Call(lambda c: c.delete_setup("m"), answer(204), True),
+    "upsert": Call(lambda c: c.upsert_setup("m", SPEC), answer(200, stored()), False),
+    "bulk": Call(lambda c: c.bulk_upsert({"m": SPEC}), OK_BULK, False),
+}
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def client_of(stack: ExitStack, time: Time) -> Callable[..., TraceloopClient]:
+    """Return a factory of clients whose waits are not real."""
+
+    def make(base_url: str, **options: Any) -> TraceloopClient:
+        options = {"clock": time.clock, "sleep": time.sleep, "read_timeout": 5.0, **options}
+        return stack.enter_context(
+            TraceloopClient(options.pop("api_key", KEY), base_url, **options)
+        )
+
+    return make
+
+
+@pytest.fixture
+def wire(stack: ExitStack) -> Callable[..., Wire]:
+    def make(*replies: Reply, **options: Any) -> Wire:
+        server = Wire(*replies, **options)
+        stack.callback(server.close)
+        return server
+
+    return make
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    with Emulator(api_key=KEY, base_path="/api") as emulator:
+        yield emulator
+
+
+Clients = Callable[..., TraceloopClient]
+Wires = Callable[..., Wire]
+
+
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class TestCallsAgainstTheEmulator:
+    def test_an_upsert_creates_and_then_replaces(
+        self, emulator: Emulator, client_of: Clients
+    ) -> None:
+        client = client_of(emulator.url)
+        created = client.upsert_setup("m", SPEC)
+        assert created.meaning == SPEC.meaning
+        changed = SPEC.model_copy(update={"evaluators": ["word-count"]})
+        assert client.upsert_setup("m", changed).id == created.id
+        assert emulator.writes == {"m": 2}
+
+    def test_get_returns_the_setup(self, emulator: Emulator, client_of: Clients) -> None:
+        client = client_of(emulator.url)
+        client.upsert_setup("m", SPEC)
+        setup = client.get_setup("m")
+        assert setup is not None
+        assert (setup.external_id, setup.meaning) == ("m", SPEC.meaning)
+
+    def test_get_returns_none_for_an_unknown_one(
+        self, emulator: Emulator, client_of: Clients
+    ) -> None:
+        assert client_of(emulator.url).get_setup("m") is None
+
+    def test_list_returns_all(self, emulator: Emulator, client_of: Clients) -> None:
+        client = client_of(emulator.url)
+        assert client.list_setups() == []
+        client.bulk_upsert({"a": SPEC, "b": SPEC})
+        assert {setup.external_id for setup in client.list_setups()} == {"a", "b"}
+
+    def test_list_filters(self, emulator: Emulator, client_of: Clients) -> None:
+        client = client_of(emulator.url)
+        client.bulk_upsert({"a&b=c": SPEC, "b": SPEC})
+        emulator.force_status("b", "failed")
+        by_id = client.list_setups(external_id="a&b=c")
+        assert [setup.external_id for setup in by_id] == ["a&b=c"]
+        by_status = client.list_setups(status="failed")
+        assert [setup.external_id for setup in by_status] == ["b"]
+
+    def test_delete_tells_whether_there_was_one(
+        self, emulator: Emulator, client_of: Clients
+    ) -> None:
+        client = client_of(emulator.url)
+        client.upsert_setup("m", SPEC)
+        assert client.delete_setup("m") is True
+        assert client.delete_setup("m") is False
+        assert emulator.setups == {}
+
+    def test_bulk_upserts_each_by_itself(self, emulator: Emulator, client_of: Clients) -> None:
+        specs = {f"m{n}": SPEC for n in range(BULK_LIMIT)}
+        emulator.inject(Fault(item_error={"m7": 'unknown evaluator slug "x"'}))
+        outcome = client_of(emulator.url).bulk_upsert(specs)
+        assert outcome.refused == {"m7": 'unknown evaluator slug "x"'}
+        assert set(outcome.stored) == set(specs) - {"m7"} == set(emulator.setups)
+        assert outcome.outcome_unknown == {}
+
+    @pytest.mark.parametrize(
+        "external_id", ["a/b", "%2F", "50%", "a b", "~é漢🙂", "?#:&=+", "a/../b"]
+    )
+    def test_any_external_id_survives_the_round_trip(
+        self, emulator: Emulator, client_of: Clients, external_id: str
+    ) -> None:
+        client = client_of(emulator.url)
+        client.upsert_setup(external_id, SPEC)
+        assert list(emulator.setups) == [external_id]
+        setup = client.get_setup(external_id)
+        assert setup is not None
+        assert setup.external_id == external_id
+        assert client.delete_setup(external_id) is True
+
+    def test_a_revoked_key_is_told_with_the_setting_to_check(
+        self, emulator: Emulator, client_of: Clients
+    ) -> None:
+        client = client_of(emulator.url, api_key="tl-another-key")
+        with pytest.raises(AuthenticationError, match=r"key was not accepted.*traceloop:apiKey"):
+            client.list_setups()
+
+    def test_threads_share_a_client_and_its_connections(
+        self, emulator: Emulator, client_of: Clients, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        client = client_of(emulator.url, pool_size=8)
+        names = [f"m{n}" for n in range(64)]
+        with ThreadPoolExecutor(8) as pool:
+            setups = list(pool.map(lambda name: client.upsert_setup(name, SPEC), names))
+            read = list(pool.map(client.get_setup, names))
+        assert [setup.external_id for setup in setups] == names
+        assert [setup and setup.external_id for setup in read] == names
+        assert emulator.writes == dict.fromkeys(names, 1)
+        # urllib3 warns of a connection that the pool has no room for.
+        assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
+
+
+class TestTheWire:
+    @pytest.mark.parametrize(
+        ("external_id", "encoded"),
+        [
+            ("plain-1_2.3~4", "plain-1_2.3~4"),
+            ("a/b", "a%2Fb"),
+            ("a%2Fb", "a%252Fb"),
+            ("%", "%25"),
+            ("%7E", "%257E"),
+            ("a b", "a%20b"),
+            ("a+b", "a%2Bb"),
+            ("x:y", "x%3Ay"),
+            ("?q=1&r", "%3Fq%3D1%26r"),
+            ("#f", "%23f"),
+            ("é", "%C3%A9"),
+            ("🙂", "%F0%9F%99%82"),
+            ("../..", "..%2F.."),
+            ("...", "..."),
+            ("//", "%2F%2F"),
+            ("\\", "%5C"),
+            ("a\r\nX: y", "a%0D%0AX%3A%20y"),
+            (
+                "[{|}]^`\"<>'()*!$,;=@",
+                "%5B%7B%7C%7D%5D%5E%60%22%3C%3E%27%28%29%2A%21%24%2C%3B%3D%40",
+            ),
+        ],
+    )
+    def test_an_external_id_is_one_encoded_path_segment(
+        self, client_of: Clients, wire: Wires, external_id: str, encoded: str
+    ) -> None:
+        good = answer(200, stored(external_id))
+        server = wire(good, good, answer(204))
+        client = client_of(f"{server.url}/api/")
+        client.get_setup(external_id)
+        client.upsert_setup(external_id, SPEC)
+        client.delete_setup(external_id)
+        assert [request.line for request in server.requests] == [
+            f"GET /api{SETUPS}/{encoded} HTTP/1.1",
+            f"PUT /api{SETUPS}/by-external-id/{encoded} HTTP/1.1",
+            f"DELETE /api{SETUPS}/{encoded} HTTP/1.1",
+        ]
+
+    @pytest.mark.parametrize("external_id", [".", "..", "", "  ", "\ud800"])
+    def test_an_external_id_that_no_path_can_carry_is_not_sent(
+        self, client_of: Clients, wire: Wires, external_id: str
+    ) -> None:
+        server = wire(answer(500))
+        client = client_of(server.url)
+        calls: list[Callable[[], object]] = [
+            lambda: client.get_setup(external_id),
+            lambda: client.delete_setup(external_id),
+            lambda: client.upsert_setup(external_id, SPEC),
+        ]
+        for call in calls:
+            with pytest.raises(RejectedError, match="the external_id must") as caught:
+                call()
+            assert not caught.value.outcome_unknown
+        assert list(client.bulk_upsert({external_id: SPEC}).refused) == [external_id]
+        assert server.requests == []
+
+    def test_a_bulk_request_leaves_out_what_no_path_can_carry(
+        self, client_of: Clients, wire: Wires
+    ) -> None:
+        server = wire(OK_BULK)
+        outcome = client_of(server.url).bulk_upsert({"..": SPEC, "m": SPEC})
+        assert (list(outcome.refused), list(outcome.stored)) == ([".."], ["m"])
+        sent = json.loads(server.requests[0].body)
+        assert [item["external_id"] for item in sent["setups"]] == ["m"]
+
+    def test_filters_are_encoded(self, client_of: Clients, wire: Wires) -> None:
+        server = wire(answer(200, []))
+        client_of(server.url).list_setups(status="failed", external_id="a&b#é")
+        assert server.requests[0].line == (
+            f"GET {SETUPS}?status=failed&external_id=a%26b%23%C3%A9 HTTP/1.1"
+        )
+
+    def test_a_list_without_filters_has_no_query(self, client_of: Clients, wire: Wires) -> None:
+        server = wire(answer(200, []))
+        client_of(server.url).list_setups()
+        assert server.requests[0].line == f"GET {SETUPS} HTTP/1.1"
+
+    def test_headers(self, client_of: Clients, wire: Wires) -> None:
+        server = wire(answer(200, stored()))
+        client_of(server.url).upsert_setup("m", SPEC)
+        headers = server.requests[0].headers
+        assert headers["authorization"] == f"Bearer {KEY}"
+        assert re.fullmatch(r"pulumi-traceloop(/\d[\w.+]*)?", headers["user-agent"])
+        assert headers["accept"] == "application/json"
+        assert headers["content-type"] == "application/json"
+
+    def test_an_upsert_sends_the_spec(self, client_of: Clients, wire: Wires) -> None:
+        server = wire(answer(200, stored()))
+        client_of(server.url).upsert_setup("m", SPEC)
+        assert json.loads(server.requests[0].body) == SPEC.request_body()
+
+    def test_a_bulk_upsert_sends_the_specs_with_their_external_ids(
+        self, client_of: Clients, wire: Wires
+    ) -> None:
+        server = wire(OK_BULK)
+        client_of(server.url).bulk_upsert({"m": SPEC, "é/": SPEC})
+        assert server.requests[0].line == f"POST {SETUPS}/bulk HTTP/1.1"
+        assert json.loads(server.requests[0].body) == {
+            "setups": [
+                {"external_id": "m", **SPEC.request_body()},
+                {"external_id": "é/", **SPEC.request_body()},
+            ]
+        }
+
+    def test_one_connection_serves_call_after_call(self, client_of: Clients, wire: Wires) -> None:
+        chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        setup = json.dumps(stored()).encode()
+        chunked += b"%x\r\n%b\r\n0\r\n\r\n" % (len(setup), setup)
+        packed = answer(200, gzip.compress(setup), {"Content-Encoding": "gzip"})
+        server = wire(answer(200, stored()), chunked, packed, answer(404), answer(204))
+        client = client_of(server.url)
+        for _ in range(3):
+            assert client.get_setup("m") is not None
+        assert client.get_setup("m") is None
+        assert client.delete_setup("m") is True
+        assert len(server.requests) == 5
+        assert server.connections == 1
+
+    def test_a_cookie_is_not_sent_back(self, client_of: Clients, wire: Wires) -> None:
+        server = wire(answer(200, [], {"Set-Cookie": "a=b; Path=/"}))
+        client = client_of(server.url)
+        client.list_setups()
+        client.list_setups()
+        assert "cookie" not in server.requests[1].headers
+
+    def test_netrc_does_not_replace_the_key(
+        self, client_of: Clients, wire: Wires, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        netrc = tmp_path / "netrc"
+        netrc.write_text("machine 127.0.0.1 login someone password else\n")
+        monkeypatch.setenv("NETRC", str(netrc))
+        server = wire(answer(200, []))
+        client_of(server.url).list_setups()
+        assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
+
+    def test_the_environments_proxy_is_used(
+        self, client_of: Clients, wire: Wires, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        proxy = wire(answer(200, stored("a/b")))
+        monkeypatch.setenv("http_proxy", proxy.url)
+        client_of("http://traceloop.invalid/api", allow_http=True).get_setup("a/b")
+        assert proxy.requests[0].line == (
+            f"GET http://traceloop.invalid/api{SETUPS}/a%2Fb HTTP/1.1"
+        )
+
+    def test_no_proxy_is_respected(
+        self, client_of: Clients, wire: Wires, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        proxy, server = wire(answer(500)), wire(answer(200, []))
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        assert client_of(server.url).list_setups() == []
+        assert proxy.requests == []
+
+    # Python 3.10's http.client leaves a refused tunnel to the garbage collector, which warns of it.
+    @pytest.mark.filterwarnings("ignore::ResourceWarning")
+    def test_a_proxy_that_refuses_the_tunnel_does_not_see_the_key(
+        self, client_of: Clients, wire: Wires, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        proxy = wire(answer(407, b"", {"Connection": "close"}))
+        monkeypatch.setenv("https_proxy", proxy.url)
+        with pytest.raises(ConnectionFailedError, match=r"proxy.*407"):
+            client_of("https://traceloop.invalid").upsert_setup("m", SPEC)
+        assert proxy.requests[0].line.startswith("CONNECT traceloop.invalid:443 ")
+        assert "authorization" not in proxy.requests[0].headers
+        gc.collect()
+
+
+class TestRetries:
+    @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 413, 422, 501, 505])
+    @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+    def test_a_lasting_refusal_is_not_sent_again(
+        self, client_of: Clients, wire: Wires, time: Time, call: Call, status: int
+    ) -> None:
+        refusal = answer(status, b"no", {"Retry-After": "1"})
+        server = wire(refusal, call.good)
+        with pytest.raises(RequestError) as caught:
+            call.run(client_of(server.url))
+        assert (len(server.requests), time.waits) == (1, [])
+        assert caught.value.status == status
+        assert caught.value.outcome_unknown == (status >= 500)
+
+    @pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
+    @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+    def test_a_passing_failure_is_sent_again_where_that_is_harmless(
+        self, client_of: Clients, wire: Wires, call: Call, status: int
+    ) -> None:
+        server = wire(answer(status, {"error": "try later"}, {"Retry-After": "1"}), call.good)
+        client = client_of(server.url)
+        if call.repeatable:
+            call.run(client)
+        else:
+            with pytest.raises(ServerError, match="try later") as caught:
+                call.run(client)
+            assert caught.value.outcome_unknown
+        assert len(server.requests) == 1 + call.repeatable
+
+    @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+    def test_any_request_is_sent_again_after_429(
+        self, client_of: Clients, wire: Wires, call: Call
+    ) -> None:
+        server = wire(answer(429), answer(429, b"", {"Retry-After": "3"}), call.good)
+        call.run(client_of(server.url))
+        assert len(server.requests) == 3
+
+    @pytest.mark.parametrize(
+        "broken",
+        [
+            b"",
+            b"HTTP/1.1 2",
+            b"nonsense\r\nConnection: close\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 99\r\n\r\n[",
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n[",
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        ],
+        ids=["dropped", "in the status", "no HTTP", "in the body", "in a chunk", "no chunk"],
+    )
+    @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+    def test_a_lost_answer_is_asked_for_again_where_that_is_harmless(
+        self, client_of: Clients, wire: Wires, call: Call, broken: bytes
+    ) -> None:
+        server = wire(broken, call.good)
+        client = client_of(server.url)
+        if call.repeatable:
+            call.run(client)
+        else:
+            with pytest.raises(TransportError) as caught:
+                call.run(client)
+            assert caught.value.outcome_unknown
+            assert caught.value.status is None
+        assert len(server.requests) == 1 + call.repeatable
+
+    @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+    def test_an_answer_that_does_not_come_in_time_is_a_lost_one(
+        self, client_of: Clients, wire: Wires, call: Call
+    ) -> None:
+        server = wire(SILENT)
+        with pytest.raises(TransportError, match="timed out") as caught:
+            call.run(client_of(server.url, read_timeout=0.02))
+        assert caught.value.outcome_unknown
+        assert len(server.requests) == (6 if call.repeatable else 1)
+
+    @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+    def test_any_request_is_sent_again_if_there_was_no_connection(
+        self, client_of: Clients, wire: Wires, call: Call
+    ) -> None:
+        port = unused_port()
+        servers: list[Wire] = []
+
+        def sleep(seconds: float) -> None:
+            servers.append(wire(call.good, port=port))
+
+        call.run(client_of(f"http://127.0.0.1:{port}", sleep=sleep))
+        assert [len(server.requests) for server in servers] == [1]
+
+    @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+    def test_no_connection_in_any_attempt_means_that_nothing_was_sent(
+        self, client_of: Clients, time: Time, call: Call
+    ) -> None:
+        client = client_of(f"http://127.0.0.1:{unused_port()}")
+        with pytest.raises(ConnectionFailedError, match=r"refused.*after 6 attempts") as caught:
+            call.run(client)
+        assert not caught.value.outcome_unknown
+        assert "0x" not in str(caught.value)
+        assert len(time.waits) == 5
+
+    def test_no_connection_after_a_lost_answer_leaves_the_outcome_unknown(
+        self, client_of: Clients, wire: Wires
+    ) -> None:
+        server = wire(b"")
+        client = client_of(server.url, sleep=lambda _: server.close())
+        with pytest.raises(TransportError, match="refused") as caught:
+            client.delete_setup("m")
+        assert caught.value.outcome_unknown
+
+    def test_an_unknown_host_is_told(self, client_of: Clients) -> None:
+        with pytest.raises(ConnectionFailedError, match=r"resolve 'traceloop\.invalid'"):
+            client_of("http://traceloop.invalid", allow_http=True).list_setups()
+
+    @pytest.mark.parametrize("host", ["a" * 64 + ".invalid", "a..invalid"])
+    def test_an_impossible_host_name_is_no_retry(
+        self, client_of: Clients, time: Time, host: str
+    ) -> None:
+        with pytest.raises(ConnectionFailedError, match=r"label|host"):
+            client_of(f"http://{host}", allow_http=True).list_setups()
+        assert time.waits == []
+
+    def test_a_proxy_that_is_down_is_tried_again(
+        self, client_of: Clients, time: Time, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{unused_port()}")
+        with pytest.raises(ConnectionFailedError, match="no connection through the proxy"):
+            client_of("http://traceloop.invalid", allow_http=True).upsert_setup("m", SPEC)
+        assert len(time.waits) == 5
+
+    def test_a_ca_bundle_that_is_not_there_is_told_at_once(
+        self, client_of: Clients, time: Time, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such/bundle.pem")
+        with pytest.raises(ConnectionFailedError, match=r"/no/such/bundle\.pem"):
+            client_of("https://127.0.0.1").upsert_setup("m", SPEC)
+        assert time.waits == []
+
+    def test_a_server_without_tls_breaks_the_connection(
+        self, client_of: Clients, wire: Wires
+    ) -> None:
+        url = wire(greeting=b"220 no TLS here\r\n").url.replace("http:", "https:")
+        with pytest.raises(TransportError, match="TLS connection broken") as caught:
+            client_of(url).upsert_setup("m", SPEC)
+        assert caught.value.outcome_unknown
+
+    def test_the_waits_grow_and_are_jittered(
+        self, client_of: Clients, wire: Wires, time: Time
+    ) -> None:
+        server = wire(answer(503))
+        client = client_of(server.url, deadline=1000.0)
+        for _ in range(2):
+            with pytest.raises(ServerError, match="after 6 attempts"):
+                client.list_setups()
+        assert len(server.requests) == 12
+        for waits in (time.waits[:5], time.waits[5:]):
+            for wait, least in zip(waits, [0, 1, 2, 4, 8], strict=True):
+                assert least < wait <= least + 1
+        assert time.waits[:5] != time.waits[5:]
+
+    @pytest.mark.parametrize(
+        ("retry_after", "least", "most"),
+        [
+            ("7", 7, 8),
+            (" 7 ", 7, 8),
+            ("20", 20, 20),
+            ("86400", 20, 20),
+            ("9" * 400, 20, 20),
+            ("9" * 5000, 0, 20),
+            ("0", 0, 1),
+            ("-5", 0, 1),
+            ("soon", 0, 1),
+            ("1.5", 0, 1),
+            ("", 0, 1),
+            ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 1),
+            ("Wed, 99 Oct 99999 07:28:00 GMT", 0, 20),
+        ],
+    )
+    def test_retry_after_is_respected_and_capped(
+        self,
+        client_of: Clients,
+        wire: Wires,
+        time: Time,
+        retry_after: str,
+        least: float,
+        most: float,
+    ) -> None:
+        server = wire(answer(429, b"", {"Retry-After": retry_after}), answer(204))
+        assert client_of(server.url).delete_setup("m")
+        (wait,) = time.waits
+        assert least <= wait <= most
+
+    @pytest.mark.parametrize(("seconds", "least", "most"), [(10, 8, 11), (7200, 20, 20)])
+    def test_retry_after_may_be_a_date(
+        self, client_of: Clients, wire: Wires, time: Time, seconds: int, least: int, most: int
+    ) -> None:
+        date = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=seconds), usegmt=True)
+        server = wire(answer(503, b"", {"Retry-After": date}), answer(200, []))
+        client_of(server.url).list_setups()
+        (wait,) = time.waits
+        assert least <= wait <= most
+
+    def test_a_retry_is_logged_for_debugging_only(
+        self, client_of: Clients, wire: Wires, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+        server = wire(answer(503), b"", answer(200, []))
+        client_of(server.url).list_setups()
+        own = [record for record in caplog.records if record.name == "pulumi_traceloop"]
+        assert [record.levelno for record in own] == [logging.DEBUG] * 2
+        assert "HTTP 503; attempt 2 follows in" in own[0].getMessage()
+        assert not [record for record in caplog.records if record.levelno > logging.DEBUG]
+
+
+class TestDeadline:
+    def test_no_wait_and_no_attempt_begins_after_it(
+        self, client_of: Clients, wire: Wires, time: Time
+    ) -> None:
+        server = wire(answer(429, {"error": "slow down"}, {"Retry-After": "300"}))
+        with pytest.raises(RateLimitedError, match=r"slow down \(after 3 attempts\)") as caught:
+            client_of(server.url).upsert_setup("m", SPEC)
+        assert not caught.value.outcome_unknown
+        assert time.waits == [20, 20]
+        assert len(server.requests) == 3
+
+    def test_it_counts_the_time_of_the_attempts(
+        self, client_of: Clients, wire: Wires, time: Time
+    ) -> None:
+        def late() -> bytes:
+            time.now += 61
+            return answer(503)
+
+        server = wire(late)
+        # A client that begins to read after the clock was moved does not take the answer any more.
+        with pytest.raises((ServerError, TransportError)):
+            client_of(server.url).list_setups()
+        assert (len(server.requests), time.waits) == (1, [])
+
+    def test_a_wait_that_takes_longer_than_it_should_is_followed_by_none(
+        self, client_of: Clients, wire: Wires, time: Time
+    ) -> None:
+        def oversleep(seconds: float) -> None:
+            time.sleep(seconds + 100)
+
+        server = wire(answer(503))
+        with pytest.raises(ServerError):
+            client_of(server.url, sleep=oversleep).list_setups()
+        assert len(server.requests) == 1
+
+    def test_each_call_has_its_own(self, client_of: Clients, wire: Wires, time: Time) -> None:
+        client = client_of(wire(answer(200, [])).url)
+        client.list_setups()
+        time.now += 1000
+        assert client.list_setups() == []
+
+    def test_an_attempt_gets_no_longer_than_what_is_left(
+        self, client_of: Clients, wire: Wires
+    ) -> None:
+        server = wire(SILENT)
+        # With its read timeout this would outlast every test runner's patience.
+        client = client_of(server.url, read_timeout=3600.0, deadline=0.02)
+        with pytest.raises(TransportError, match=r"read timeout=0\.0[12]"):
+            client.upsert_setup("m", SPEC)
+
+    def test_a_dripping_body_is_left_when_it_is_over(
+        self, client_of: Clients, wire: Wires, time: Time
+    ) -> None:
+        def drip() -> bytes:
+            time.now += 61
+            return b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n["
+
+        with pytest.raises(TransportError, match="No whole answer within 60 s") as caught:
+            client_of(wire(drip).url, read_timeout=3600.0).list_setups()
+        assert caught.value.outcome_unknown
+
+
+class TestBadAnswers:
+    @pytest.mark.parametrize(
+        ("body", "said"),
+        [
+            (PAGE, r'an HTML page, "502 Bad Gateway"; check the base URL \(traceloop:baseUrl\)'),
+            (b"", "but is empty"),
+            (b"OK", "but is OK"),
+            (b'{"id": "1", "external_id": "m', r"EOF while parsing.*but is \{"),
+            (b'"m"', 'but is "m"'),
+            (b'{"status": "pending"}', r"id: Field required"),
+            (b'{"id": 1, "external_id": "m"}', "id: Input should be a valid string"),
+            (b"[" * 100_000, "recursion"),
+            (b"\x1b[31mred\x1b[0m", r"but is \[31mred \[0m"),
+            (b"\xff\xfe", "but is"),
+            (b'{"id": "1", "external_id": "n"}', "this setup, not another one"),
+        ],
+    )
+    @pytest.mark.parametrize("call", [CALLS["get"], CALLS["upsert"]], ids=["get", "upsert"])
+    def test_what_is_no_setup_is_told_and_shown(
+        self, client_of: Clients, wire: Wires, call: Call, body: bytes, said: str
+    ) -> None:
+        server = wire(answer(200, body))
+        with pytest.raises(MalformedResponseError, match=said) as caught:
+            call.run(client_of(server.url))
+        error = caught.value
+        assert (error.status, error.external_id) == (200, "m")
+        assert error.outcome_unknown
+        assert len(server.requests) == 1
+        assert len(str(error)) < 800
+        assert str(error).isprintable()
+
+    @pytest.mark.parametrize("body", [b"{}", b'[{"id": "1"}]', b"[null]", PAGE, b"[", b""])
+    def test_what_is_no_list_is_told(self, client_of: Clients, wire: Wires, body: bytes) -> None:
+        with pytest.raises(MalformedResponseError, match="should be a list of setups"):
+            client_of(wire(answer(200, body)).url).list_setups()
+
+    @pytest.mark.parametrize("body", [b"[]", b"{}", b'{"setups": null}', PAGE, b'{"setups": [{}]}'])
+    def test_what_is_no_bulk_answer_is_told(
+        self, client_of: Clients, wire: Wires, body: bytes
+    ) -> None:
+        with pytest.raises(MalformedResponseError, match="should be one outcome per") as caught:
+            client_of(wire(answer(207, body)).url).bulk_upsert({"m": SPEC})
+        assert caught.value.outcome_unknown
+
+    def test_a_page_does_not_confirm_a_deletion(self, client_of: Clients, wire: Wires) -> None:
+        with pytest.raises(MalformedResponseError, match="HTML page"):
+            client_of(wire(answer(200, PAGE)).url).delete_setup("m")
+
+    @pytest.mark.parametrize("reply", [answer(200), answer(202, {"ok": True}), answer(204)])
+    def test_any_other_success_confirms_a_deletion(
+        self, client_of: Clients, wire: Wires, reply: bytes
+    ) -> None:
+        assert client_of(wire(reply).url).delete_setup("m") is True
+
+    @pytest.mark.parametrize("reply", [answer(404), answer(404, {"error": "not found"})])
+    def test_a_404_of_the_api_means_that_there_is_none(
+        self, client_of: Clients, wire: Wires, reply: bytes
+    ) -> None:
+        client = client_of(wire(reply).url)
+        assert client.get_setup("m") is None
+        assert client.delete_setup("m") is False
+
+    @pytest.mark.parametrize("body", [PAGE, b"404 page not found"])
+    def test_a_404_of_another_server_does_not_make_setups_look_deleted(
+        self, client_of: Clients, wire: Wires, body: bytes
+    ) -> None:
+        client = client_of(wire(answer(404, body)).url)
+        for call in (client.get_setup, client.delete_setup):
+            with pytest.raises(NotFoundError, match="check the base URL"):
+                call("m")
+
+    @pytest.mark.parametrize("name", ["list", "upsert", "bulk"])
+    def test_a_404_of_a_whole_route_points_at_the_base_url(
+        self, client_of: Clients, wire: Wires, name: str
+    ) -> None:
+        with pytest.raises(NotFoundError, match="check the base URL"):
+            CALLS[name].run(client_of(wire(answer(404, {"error": "no route"})).url))
+
+    @pytest.mark.parametrize(
+        ("body", "said"),
+        [
+            (b'{"error": "selector must have at least 1 filter"}', "selector must have at least 1"),
+            (b'{"message": "quota"}', "quota"),
+            (b'{"error": {"code": 7}}', r'\{"error": \{"code": 7\}\}'),
+            (b'{"error": ""}', r'\{"error": ""\}'),
+            (PAGE, 'an HTML page, "502 Bad Gateway"'),
+            (b"<html><body>sorry</body></html>", "an HTML page"),
+            (b"just\r\ntext \x1b[2J", r"just text \[2J"),
+            (b"", "bad request"),
+            (b"x" * 100_000, r"x{190}.*\.\.\."),
+        ],
+    )
+    def test_an_error_says_what_the_service_said(
+        self, client_of: Clients, wire: Wires, body: bytes, said: str
+    ) -> None:
+        server = wire(answer(400, body))
+        with pytest.raises(RejectedError, match=said) as caught:
+            client_of(server.url).upsert_setup("a/b", SPEC)
+        error = caught.value
+        assert (error.method, error.path) == ("PUT", f"{SETUPS}/by-external-id/a%2Fb")
+        assert (error.status, error.external_id) == (400, "a/b")
+        assert str(error).startswith('setup "a/b": ')
+        assert len(str(error)) < 800
+        assert "<" not in str(error)
+
+    @pytest.mark.parametrize("status", [401, 403])
+    def test_a_refused_key_is_told_with_the_setting_to_check(
+        self, client_of: Clients, wire: Wires, status: int
+    ) -> None:
+        with pytest.raises(AuthenticationError, match=r"traceloop:apiKey.*TRACELOOP_API_KEY.*: no"):
+            client_of(wire(answer(status, {"error": "no"})).url).delete_setup("m")
+
+    def test_a_body_without_end_is_not_read_to_its_end(
+        self, client_of: Clients, wire: Wires
+    ) -> None:
+        bomb = gzip.compress(b" " * (65 * 1024 * 1024), compresslevel=1)
+        server = wire(answer(200, bomb, {"Content-Encoding": "gzip"}))
+        with pytest.raises(MalformedResponseError, match="at most 67108864 bytes"):
+            client_of(server.url).list_setups()
+
+    def test_an_errors_body_is_read_for_its_beginning_only(
+        self, client_of: Clients, wire: Wires
+    ) -> None:
+        head = b"HTTP/1.1 400 Bad\r\nContent-Length: 9999999\r\n\r\n"
+        with pytest.raises(RejectedError, match="xxx"):
+            client_of(wire(head + b"x" * 300_000).url).upsert_setup("m", SPEC)
+
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+    def test_a_redirect_is_told_and_not_followed(
+        self, client_of: Clients, wire: Wires, call: Call, status: int
+    ) -> None:
+        elsewhere = wire(call.good)
+        target = f"http://who:pw@127.0.0.1:{elsewhere.port}/login?token=t"
+        server = wire(answer(status, PAGE, {"Location": target}))
+        with pytest.raises(RejectedError, match="check the base URL") as caught:
+            call.run(client_of(server.url))
+        assert f"redirects to http://127.0.0.1:{elsewhere.port}/login, " in str(caught.value)
+        assert len(server.requests) == 1
+        assert elsewhere.requests == []
+
+    @pytest.mark.parametrize(
+        ("location", "said"),
+        [("/login", "to /login,"), ("http://[", "to an unusable URL,"), (None, "to nowhere,")],
+    )
+    def test_any_location_is_told(
+        self, client_of: Clients, wire: Wires, location: str | None, said: str
+    ) -> None:
+        server = wire(answer(302, b"", {"Location": location} if location else {}))
+        with pytest.raises(RejectedError, match=said):
+            client_of(server.url).list_setups()
+
+
+class TestLiberalReads:
+    def test_unknown_fields_and_statuses_are_read(self, client_of: Clients, wire: Wires) -> None:
+        body = stored(status="hibernating", color=["red"], evaluators=None, init_rules=None)
+        setup = client_of(wire(answer(200, body)).url).get_setup("m")
+        assert setup is not None
+        assert (setup.status, setup.evaluators, setup.init_rules) == ("hibernating", [], [])
+
+    def test_null_is_an_empty_list(self, client_of: Clients, wire: Wires) -> None:
+        assert client_of(wire(answer(200, b" null\n")).url).list_setups() == []
+
+
+class TestBulk:
+    def bulk(
+        self, client_of: Clients, wire: Wires, items: list[dict[str, Any]], *names: str
+    ) -> BulkOutcome:
+        server = wire(answer(207, {"setups": items}))
+        return client_of(server.url).bulk_upsert(dict.fromkeys(names, SPEC))
+
+    def ok(self, external_id: str, **more: object) -> dict[str, Any]:
+        return {"external_id": external_id, "status": "ok", "result": stored(external_id, **more)}
+
+    def error(self, external_id: str, message: str) -> dict[str, Any]:
+        return {"external_id": external_id, "status": "error", "error": message}
+
+    def test_items_are_matched_by_external_id(self, client_of: Clients, wire: Wires) -> None:
+        items = [self.ok("c"), self.error("a", "setups[0]: no"), self.ok("b")]
+        outcome = self.bulk(client_of, wire, items, "a", "b", "c")
+        assert {key: value.external_id for key, value in outcome.stored.items()} == {
+            "b": "b",
+            "c": "c",
+        }
+        assert outcome.refused == {"a": "no"}
+
+    def test_a_setup_that_is_left_out_has_an_unknown_outcome(
+        self, client_of: Clients, wire: Wires
+    ) -> None:
+        outcome = self.bulk(client_of, wire, [self.ok("b")], "a", "b")
+        assert outcome.outcome_unknown == {"a": "the service's answer leaves it out"}
+        assert list(outcome.stored) == ["b"]
+
+    def test_shorter_and_reordered_by_the_emulator(
+        self, emulator: Emulator, client_of: Clients
+    ) -> None:
+        emulator.inject(Fault(reorder=True, shorten=1))
+        outcome = client_of(emulator.url).bulk_upsert(dict.fromkeys("abcd", SPEC))
+        assert len(outcome.stored) == 3
+        assert set(outcome.stored) | set(outcome.outcome_unknown) == set("abcd")
+        assert all(key == value.external_id for key, value in outcome.stored.items())
+
+    def test_one_that_was_not_asked_for_is_ignored(self, client_of: Clients, wire: Wires) -> None:
+        outcome = self.bulk(client_of, wire, [self.ok("x"), self.ok("a")], "a")
+        assert (list(outcome.stored), outcome.refused, outcome.outcome_unknown) == (["a"], {}, {})
+
+    def test_of_two_items_for_one_setup_the_last_counts(
+        self, client_of: Clients, wire: Wires
+    ) -> None:
+        items = [self.error("a", "no"), self.ok("a", status="failed"), self.ok("a")]
+        outcome = self.bulk(client_of, wire, items, "a")
+        assert outcome.stored["a"].status == "unknown"
+        assert outcome.refused == {}
+
+    @pytest.mark.parametrize(
+        ("message", "told"),
+        [
+            ('setups[1]: unknown evaluator slug "x"', 'unknown evaluator slug "x"'),
+            ("setups[1]:no", "no"),
+            ("no index", "no index"),
+            ("setups[0]: duplicate (also at setups[1])", 'duplicate (also at setup "b")'),
+            ("setups[1]: see setups[7]", "see another setup"),
+            ("setups[1]: see setups[%s]" % ("9" * 5000), "see another setup"),
+            ("setups[1]: \x1b[31mred\n", "[31mred"),
+        ],
+    )
+    def test_a_message_comes_without_the_index(
+        self, client_of: Clients, wire: Wires, message: str, told: str
+    ) -> None:
+        outcome = self.bulk(client_of, wire, [self.error("b", message), self.ok("a")], "a", "b")
+        assert outcome.refused == {"b": told}
+
+    @pytest.mark.parametrize("message", ["setups[0]: internal error", "Internal server error."])
+    def test_an_internal_error_leaves_the_outcome_unknown(
+        self, client_of: Clients, wire: Wires, message: str
+    ) -> None:
+        outcome = self.bulk(client_of, wire, [self.error("a", message)], "a")
+        assert outcome.refused == {}
+        assert outcome.outcome_unknown["a"].lower().startswith("internal")
+
+    @pytest.mark.parametrize(
+        ("item", "why"),
+        [
+            ({"status": "ok"}, '"ok" and nothing else'),
+            ({"status": "ok", "result": None}, '"ok" and nothing else'),
+            ({"status": "error"}, '"error" and nothing else'),
+            ({"status": "error", "result": stored("a")}, '"error" and nothing else'),
+            ({"status": "queued"}, '"queued" and nothing else'),
+            ({"status": "ok", "result": stored("z")}, 'has setup "z" instead'),
+        ],
+    )
+    def test_an_item_that_does_not_say_what_happened_has_an_unknown_outcome(
+        self, client_of: Clients, wire: Wires, item: dict[str, Any], why: str
+    ) -> None:
+        outcome = self.bulk(client_of, wire, [{"external_id": "a", **item}], "a")
+        assert why in outcome.outcome_unknown["a"]
+        assert (outcome.stored, outcome.refused) == ({}, {})
+
+    def test_a_refused_batch_names_setups_and_not_indices(
+        self, client_of: Clients, wire: Wires
+    ) -> None:
+        message = 'setups[1]: duplicate external_id "b" (also at setups[0])'
+        client = client_of(wire(answer(400, {"error": message})).url)
+        with pytest.raises(RejectedError) as caught:
+            client.bulk_upsert(dict.fromkeys("ab", SPEC))
+        assert caught.value.server_message == 'duplicate external_id "b" (also at setup "a")'
+        assert caught.value.external_id is None
+        assert not caught.value.outcome_unknown
+
+    @pytest.mark.parametrize("count", [0, BULK_LIMIT + 1])
+    def test_a_batch_of_another_size_is_not_sent(
+        self, client_of: Clients, wire: Wires, count: int
+    ) -> None:
+        server = wire(OK_BULK)
+        with pytest.raises(ValueError, match=f"takes 1 to 100 setups, not {count}"):
+            client_of(server.url).bulk_upsert({f"m{n}": SPEC for n in range(count)})
+        assert server.requests == []
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    for linked in (error.__cause__, error.__context__):
+        if linked is not None:
+            yield from chain(linked)
+    yield error
+
+
+class TestTheKeyStaysSecret:
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            b"",
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 99\r\n\r\n[",
+            answer(200, f"key {KEY}".encode()),
+            answer(200, f'{{"id": "{KEY}"'.encode()),
+            answer(400, {"error": f"bad header: Bearer {KEY}"}),
+            answer(401, {"error": f"unknown key {KEY}"}),
+            answer(302, b"", {"Location": f"http://127.0.0.1/{KEY}"}),
+            answer(429, {"error": KEY}),
+            answer(502, b"<html><title>" + KEY.encode()),
+            answer(207, f'{{"setups": [{{"external_id": "{KEY}"'.encode()),
+            None,
+        ],
+    )
+    @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+    def test_in_errors_and_logs(
+        self,
+        client_of: Clients,
+        wire: Wires,
+        caplog: pytest.LogCaptureFixture,
+        call: Call,
+        reply: bytes | None,
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+        url = wire(reply).url if reply is not None else f"http://127.0.0.1:{unused_port()}"
+        with pytest.raises(RequestError) as caught:
+            call.run(client_of(url))
+        links = list(chain(caught.value))
+        # Nothing of requests hangs on it, whose exceptions hold the request with its headers.
+        assert links == [caught.value]
+        texts = [str(link) + repr(link) + repr(link.args) + repr(vars(link)) for link in links]
+        texts += traceback.format_exception(caught.value)
+        assert not [text for text in texts if KEY in text]
+        assert KEY not in caplog.text
+
+    def test_in_bulk_messages(self, client_of: Clients, wire: Wires) -> None:
+        item = {"external_id": "m", "status": "error", "error": f"setups[0]: {KEY}"}
+        outcome = client_of(wire(answer(207, {"setups": [item]})).url).bulk_upsert({"m": SPEC})
+        assert outcome.refused == {"m": "[secure]"}
+
+    def test_in_reprs(self, client_of: Clients) -> None:
+        client = client_of("https://example.com/api/")
+        assert repr(client) == (
+            "TraceloopClient(base_url='https://example.com/api', api_key=[secure])"
+        )
+        assert repr(client._session.auth) == "_BearerAuth([secure])"
+
+    def test_a_short_key_does_not_garble_messages(self, client_of: Clients, wire: Wires) -> None:
+        client = client_of(wire(answer(400, {"error": "broken"})).url, api_key="k")
+        with pytest.raises(RejectedError, match="broken"):
+            client.list_setups()
+
+
+class TestConfiguration:
+    def test_the_public_service_is_the_default(self) -> None:
+        assert DEFAULT_BASE_URL == "https://api.traceloop.com"
+        with TraceloopClient(KEY) as client:
+            assert DEFAULT_BASE_URL in repr(client)
+
+    @pytest.mark.parametrize(
+        ("key", "said"),
+        [
+            ("", "is empty"),
+            (" \n", "is empty"),
+            ("tl-secret\n", "contains a space or a line break"),
+            ("tl secret", "contains a space or a line break"),
+            ("tl-secret\x00", "contains a character that no HTTP header can carry"),
+            ("tl-secret…", "contains a character that no HTTP header can carry"),
+        ],
+    )
+    def test_an_unusable_key_is_told_but_not_shown(self, key: str, said: str) -> None:
+        with pytest.raises(ConfigurationError, match=f"key {said}.*traceloop:apiKey") as caught:
+            TraceloopClient(key)
+        assert "secret" not in str(caught.value).replace("--secret", "")
+
+    @pytest.mark.parametrize(
+        ("url", "said"),
+        [
+            ("", "must begin with https://"),
+            ("api.traceloop.com", "must begin with https://"),
+            ("localhost:8080", "must begin with https://"),
+            ("ftp://api.traceloop.com", "must begin with https://"),
+            ("https://", "has no host name"),
+            ("https:///v2", "has no host name"),
+            ("https://:443", "has no host name"),
+            ("https://api.traceloop.com/ ", "a space or a control character"),
+            ("https://api.traceloop.com\n", "a space or a control character"),
+            ("https://api.traceloop.com?pw=hunter2", "a query or a fragment"),
+            ("https://api.traceloop.com/#", "a query or a fragment"),
+            ("https://api.traceloop.com:99999", "is not a valid URL"),
+            ("https://api.traceloop.com:0", "has an unusable port"),
+            ("https://api.traceloop.com:hunter2", "is not a valid URL"),
+            ("https://[::1", "is not a valid URL"),
+            ("https://*.traceloop.com", "is not a valid URL"),
+            ("https://me:hunter2@api.traceloop.com", "a user name or password"),
+            ("https://hunter2@api.traceloop.com", "a user name or password"),
+        ],
+    )
+    def test_an_unusable_base_url_is_told_but_no_password_shown(self, url: str, said: str) -> None:
+        with pytest.raises(ConfigurationError, match=f"traceloop:baseUrl.* {said}") as caught:
+            TraceloopClient(KEY, url)
+        assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://[::1]:8080",
+            "HTTPS://Example.COM",
+            "https://a.example/b/c//",
+            "http://127.0.0.2:1",
+        ],
+    )
+    def test_a_usable_base_url_is_taken(self, url: str) -> None:
+        TraceloopClient(KEY, url).close()
+
+
+class TestPacing:
+    """A 429 slows all threads of a client down, and fails none while others get through."""
+
+    def test_everybody_waits_after_a_429(self, client_of: Clients, wire: Wires, time: Time) -> None:
+        server = wire(answer(429, b"", {"Retry-After": "7"}), answer(200, []))
+        refused = threading.Event()
+        both = threading.Barrier(2, timeout=10)
+
+        def sleep(seconds: float) -> None:
+            until = time.now + seconds
+            refused.set()
+            both.wait()
+            time.now = max(time.now, until)
+
+        client = client_of(server.url, sleep=sleep)
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(client.list_setups)
+            assert refused.wait(10)
+            client.list_setups()
+            first.result()
+        assert len(server.requests) == 3
+
+    def test_then_requests_begin_a_little_slower_than_they_were_taken(
+        self, client_of: Clients, wire: Wires, time: Time
+    ) -> None:
+        """Four in the second before the 429: less than four in each second after it."""
+        good = answer(200, [])
+        server = wire(good, good, good, good, answer(429, b"", {"Retry-After": "1"}), good)
+        client = client_of(server.url)
+        for _ in range(9):
+            client.list_setups()
+        hold, *gaps = time.waits
+        assert 1 <= hold <= 1.05
+        assert len(gaps) == 4
+        for gap in gaps:
+            assert 1 / 4 < gap < 1 / 4 * 1.1
+
+    def test_a_turn_from_before_another_429_is_void(
+        self, client_of: Clients, wire: Wires, time: Time
+    ) -> None:
+        """While one waits for its turn, another is refused: they do not begin together then."""
+        replies = [answer(429, b"", {"Retry-After": "5"})] * 2
+        moments: list[float] = []
+
+        def reply() -> bytes:
+            moments.append(time.now)
+            return replies.pop() if replies else answer(200, [])
+
+        def sleep(seconds: float) -> None:
+            time.sleep(seconds)
+            if len(time.waits) == 1:
+                client.list_setups()
+
+        client = client_of(wire(reply).url, sleep=sleep)
+        client.list_setups()
+        _, refused, other, own = moments
+        assert other - refused >= 5
+        assert own - other > 1
+
+    def test_the_pace_recovers(self, client_of: Clients, wire: Wires, time: Time) -> None:
+        """After two minutes without another 429 it is of no account."""
+        server = wire(answer(429, b"", {"Retry-After": "1"}), answer(200, []))
+        client = client_of(server.url)
+        client.list_setups()
+        time.now += 120
+        client.list_setups()
+        time.waits.clear()
+        client.list_setups()
+        (gap,) = time.waits
+        assert 0 < gap < 0.1
+
+    def test_refusals_without_end_are_asked_about_less_and_less(
+        self, client_of: Clients, wire: Wires, time: Time
+    ) -> None:
+        server = wire(answer(429))
+        with pytest.raises(RateLimitedError, match="after 8 attempts"):
+            client_of(server.url, deadline=70.0).upsert_setup("m", SPEC)
+        for wait, least in zip(time.waits, [0.5, 1, 2, 4, 8, 16, 20], strict=True):
+            assert least <= wait <= least * 1.05
+
+    def test_a_429_is_none_of_the_five_repetitions(self, client_of: Clients, wire: Wires) -> None:
+        refusals = [answer(429, b"", {"Retry-After": "1"})] * 6
+        lost = [answer(503)] * 5
+        server = wire(*refusals, *lost, answer(204))
+        assert client_of(server.url, deadline=300.0).delete_setup("m") is True
+        assert len(server.requests) == 12
+
+    def test_waiting_does_not_count_while_others_get_through(
+        self, client_of: Clients, wire: Wires, time: Time
+    ) -> None:
+        """One that is refused for longer than its deadline fails only once nobody gets through."""
+
+        def reply() -> bytes:
+            if server.requests[-1].line.startswith("GET"):
+                return answer(200, [])
+            return answer(429, b"", {"Retry-After": "15"})
+
+        waiting: list[float] = []
+        others: list[object] = []
+
+        def sleep(seconds: float) -> None:
+            time.sleep(seconds)
+            waiting.append(seconds)
+            if len(waiting) == 1 and len(others) < 5:
+                others.append(client.list_setups())
+            waiting.pop()
+
+        server = wire(reply)
+        client = client_of(server.url, sleep=sleep)
+        began = time.now
+        with pytest.raises(RateLimitedError, match="after "):
+            client.delete_setup("m")
+        assert others == [[]] * 5
+        assert time.now - began > 5 * 15 + 30
+
+    def test_a_request_whose_turn_never_comes_was_not_sent(
+        self, client_of: Clients, wire: Wires
+    ) -> None:
+        server = wire(answer(429, b"", {"Retry-After": "20"}))
+        client = client_of(server.url, deadline=5.0)
+        with pytest.raises(RateLimitedError):
+            client.list_setups()
+        with pytest.raises(RateLimitedError, match="this one was not sent") as caught:
+            client.upsert_setup("m", SPEC)
+        assert not caught.value.outcome_unknown
+        assert len(server.requests) == 1
+
+    def test_many_threads_use_the_limit_and_no_request_fails(self) -> None:
+        """In real time: 40 requests take what 5 a second allow, and less than a fifth more."""
+        with Emulator(api_key=KEY) as emulator, TraceloopClient(KEY, emulator.url) as client:
+            setups = {f"m{n}": SPEC for n in range(1000)}
+            batches = [dict(list(setups.items())[n : n + 100]) for n in range(0, 1000, 100)]
+            emulator.rate_limit = 5
+            began = monotonic()
+            with ThreadPoolExecutor(16) as pool:
+                outcomes = list(pool.map(client.bulk_upsert, batches))
+                deleted = list(pool.map(client.delete_setup, list(setups)[:30]))
+            took = monotonic() - began
+        assert sum(len(outcome.stored) for outcome in outcomes) == 1000
+        assert deleted == [True] * 30
+        assert 6.5 < took < 40 / 5 * 1.2

@@ -1,0 +1,536 @@
+"""How setups reach Traceloop: a real project and client on the emulator; no wait is real."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pulumi_traceloop.client import BULK_LIMIT, TraceloopClient
+from pulumi_traceloop.deployment import WORKERS, Project, connection
+from pulumi_traceloop.emulator import Emulator, Fault
+from pulumi_traceloop.emulator.routes import (
+    BULK_ROUTE,
+    DELETE_ROUTE,
+    GET_ROUTE,
+    LIST_ROUTE,
+    UPSERT_ROUTE,
+)
+from pulumi_traceloop.errors import (
+    AuthenticationError,
+    DeletionError,
+    ProjectMismatchError,
+    RejectedError,
+    ServerError,
+)
+from pulumi_traceloop.flush import ATTEMPTS, Outcome, delete_all, flush, upsert
+from pulumi_traceloop.models import SetupSpec
+from tests.conftest import API_KEY
+
+NO_SETTINGS: dict[str, str] = {}
+
+
+class Time:
+    """A clock that moves only when somebody waits."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.waits: list[float] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.now += seconds
+
+
+class QuickProject(Project):
+    """A project whose client waits without taking any time."""
+
+    def __init__(self, url: str, api_key: str) -> None:
+        super().__init__(connection({"traceloop:apiKey": api_key}.get, {}))
+        time = Time()
+        self._quick = TraceloopClient(api_key, url, clock=time.clock, sleep=time.sleep)
+
+    @property
+    def client(self) -> TraceloopClient:
+        return self._quick
+
+
+@pytest.fixture
+def project(traceloop: Emulator) -> Project:
+    return QuickProject(traceloop.url, API_KEY)
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+def content(value: str = "x", evaluator: str = "faithfulness") -> dict[str, Any]:
+    rule = {"key": "k", "source": "span_attributes", "operator": "equals", "value": value}
+    return {"selector": [rule], "evaluators": [evaluator]}
+
+
+def spec(value: str = "x", evaluator: str = "faithfulness") -> SetupSpec:
+    return SetupSpec.model_validate(content(value, evaluator))
+
+
+def specs(count: int) -> dict[str, SetupSpec]:
+    return {f"m-{n:03}": spec() for n in range(count)}
+
+
+def bulk_sizes(traceloop: Emulator) -> list[int]:
+    bodies = [json.loads(record.body) for record in traceloop.log if record.route == BULK_ROUTE]
+    return sorted(len(body["setups"]) for body in bodies)
+
+
+class TestAdoption:
+    def test_nothing_asks_nothing(self, project: Project, traceloop: Emulator) -> None:
+        assert flush(project, {}) == Outcome()
+        assert traceloop.requests == {}
+
+    def test_what_is_there_and_equal_is_not_written(
+        self, project: Project, traceloop: Emulator
+    ) -> None:
+        there = traceloop.put("a", **content())
+        outcome = flush(project, {"a": spec()})
+        assert outcome.stored["a"].id == there["id"]
+        assert traceloop.writes == {}
+
+    def test_only_what_differs_or_lacks_is_written(
+        self, project: Project, traceloop: Emulator
+    ) -> None:
+        for external_id in ("equal", "other"):
+            traceloop.put(external_id, **content())
+        outcome = flush(project, {"equal": spec(), "other": spec("y"), "new": spec()})
+        assert set(outcome.stored) == {"equal", "other", "new"}
+        assert traceloop.writes == {"other": 1, "new": 1}
+
+    def test_what_was_written_is_adopted_by_the_next_flush(
+        self, project: Project, traceloop: Emulator
+    ) -> None:
+        """The cached list is kept true by the writes' own answers."""
+        flush(project, {"a": spec()})
+        flush(project, {"a": spec()})
+        assert traceloop.writes == {"a": 1}
+        assert traceloop.requests[LIST_ROUTE] == 1
+
+    def test_one_in_place_that_the_list_lacks_is_asked_for(
+        self, project: Project, traceloop: Emulator
+    ) -> None:
+        traceloop.put("a", **content())
+        traceloop.inject(Fault(route=LIST_ROUTE, hide=["a"], times=None))
+        outcome = flush(project, {"a": spec()}, in_place={"a"})
+        assert set(outcome.stored) == {"a"}
+        assert traceloop.writes == {}
+
+    def test_one_not_known_to_be_in_place_is_not_asked_for(
+        self, project: Project, traceloop: Emulator
+    ) -> None:
+        """Else 1,000 new setups would cost as many requests."""
+        flush(project, {"a": spec()})
+        assert traceloop.requests[GET_ROUTE] == 0
+
+
+class TestForced:
+    def test_an_equal_one_is_sent_again(self, project: Project, traceloop: Emulator) -> None:
+        traceloop.put("a", **content())
+        outcome = flush(project, {"a": spec(), "b": spec()}, forced={"a"})
+        assert set(outcome.stored) == {"a", "b"}
+        assert traceloop.writes == {"a": 1, "b": 1}
+
+    def test_its_content_does_not_tell_whether_it_was_written(
+        self, project: Project, traceloop: Emulator, time: Time
+    ) -> None:
+        traceloop.put("a", **content())
+        traceloop.inject(Fault(route=BULK_ROUTE, status=500, when="after_write"))
+        outcome = flush(project, {"a": spec()}, forced={"a"}, sleep=time.sleep)
+        assert set(outcome.stored) == {"a"}
+        assert traceloop.writes == {"a": 2}
+
+    def test_the_content_does_tell_where_it_differed(
+        self, project: Project, traceloop: Emulator, time: Time
+    ) -> None:
+        traceloop.put("a", **content("before"))
+        traceloop.inject(Fault(route=BULK_ROUTE, status=500, when="after_write"))
+        outcome = flush(project, {"a": spec()}, forced={"a"}, sleep=time.sleep)
+        assert set(outcome.stored) == {"a"}
+        assert traceloop.writes == {"a": 1}
+
+
+class TestUnknownOutcome:
+    @pytest.mark.parametrize("drop", ["before", "after"])
+    def test_is_read_back_before_it_is_sent_again(
+        self, project: Project, traceloop: Emulator, time: Time, drop: Any
+    ) -> None:
+        traceloop.inject(Fault(route=BULK_ROUTE, drop=drop))
+        outcome = flush(project, {"a": spec(), "b": spec()}, sleep=time.sleep)
+        assert set(outcome.stored) == {"a", "b"}
+        assert traceloop.writes == {"a": 1, "b": 1}
+
+    def test_is_not_believed_to_a_list_that_lacks_what_was_written(
+        self, project: Project, traceloop: Emulator, time: Time
+    ) -> None:
+        traceloop.inject(Fault(route=BULK_ROUTE, drop="after"))
+        traceloop.inject(Fault(route=LIST_ROUTE, hide=["a"], times=None))
+        outcome = flush(project, {"a": spec()}, sleep=time.sleep)
+        assert set(outcome.stored) == {"a"}
+        assert traceloop.writes == {"a": 1}
+
+    def test_only_what_is_unknown_is_sent_again(
+        self, project: Project, traceloop: Emulator, time: Time
+    ) -> None:
+        traceloop.inject(Fault(route=BULK_ROUTE, item_error={"b": "internal error"}))
+        outcome = flush(project, {"a": spec(), "b": spec(), "c": spec()}, sleep=time.sleep)
+        assert set(outcome.stored) == {"a", "b", "c"}
+        assert bulk_sizes(traceloop) == [1, 3]
+
+    def test_is_told_after_the_last_attempt(
+        self, project: Project, traceloop: Emulator, time: Time
+    ) -> None:
+        traceloop.inject(Fault(route=BULK_ROUTE, status=503, times=None, message="busy"))
+        outcome = flush(project, {"a": spec()}, sleep=time.sleep)
+        assert outcome.stored == {}
+        assert outcome.failed == {"a": "busy (HTTP 503); it may have been written all the same"}
+        assert outcome.unknown == {"a"}
+        assert traceloop.requests[BULK_ROUTE] == ATTEMPTS
+
+    def test_is_told_where_reading_back_fails(
+        self, project: Project, traceloop: Emulator, time: Time
+    ) -> None:
+        traceloop.inject(Fault(route=BULK_ROUTE, status=503, message="busy"))
+        traceloop.inject(Fault(route=LIST_ROUTE, status=403, skip=1, message="blocked"))
+        outcome = flush(project, {"a": spec()}, sleep=time.sleep)
+        assert outcome.unknown == {"a"}
+        assert outcome.failed["a"].startswith("busy (HTTP 503); reading it back failed: ")
+        assert "blocked" in outcome.failed["a"]
+        assert traceloop.requests[BULK_ROUTE] == 1
+
+    def test_of_a_refused_one_there_is_no_doubt(
+        self, project: Project, traceloop: Emulator, time: Time
+    ) -> None:
+        outcome = flush(project, {"a": spec("x", "no-such")}, sleep=time.sleep)
+        assert outcome.failed == {"a": 'unknown evaluator slug "no-such"'}
+        assert outcome.unknown == set()
+        assert time.waits == []
+
+
+class TestWaits:
+    def test_grow_and_are_jittered_within_bounds(
+        self, project: Project, traceloop: Emulator
+    ) -> None:
+        traceloop.inject(Fault(route=BULK_ROUTE, status=503, times=None))
+        seen: list[list[float]] = []
+        for _ in range(5):
+            time = Time()
+            flush(project, {"a": spec()}, sleep=time.sleep)
+            seen.append(time.waits)
+        for nth, waits in enumerate(zip(*seen, strict=True), start=1):
+            assert all(2**nth / 2 <= wait <= 2**nth for wait in waits)
+            assert len(set(waits)) > 1
+        assert all(len(waits) == ATTEMPTS - 1 for waits in seen)
+
+
+class TestBatches:
+    def test_hold_at_most_a_hundred(self, project: Project, traceloop: Emulator) -> None:
+        outcome = flush(project, specs(250))
+        assert len(outcome.stored) == 250
+        assert bulk_sizes(traceloop) == [50, 100, 100]
+
+    def test_one_more_than_a_hundred_is_two(self, project: Project, traceloop: Emulator) -> None:
+        flush(project, specs(BULK_LIMIT + 1))
+        assert bulk_sizes(traceloop) == [1, 100]
+
+    def test_of_more_than_are_under_way_at_once_all_are_sent(
+        self, project: Project, traceloop: Emulator
+    ) -> None:
+        count = (WORKERS + 2) * BULK_LIMIT
+        assert len(flush(project, specs(count)).stored) == count
+        assert traceloop.requests[BULK_ROUTE] == WORKERS + 2
+
+    def test_one_that_is_refused_as_a_whole_is_split_until_only_the_culprit_fails(
+        self, project: Project, traceloop: Emulator
+    ) -> None:
+        traceloop.inject(
+            Fault(route=BULK_ROUTE, status=400, external_id="m-037", message="bad", times=None)
+        )
+        outcome = flush(project, specs(100))
+        assert outcome.failed == {"m-037": "bad (HTTP 400)"}
+        assert len(outcome.stored) == 99
+        assert set(traceloop.writes.values()) == {1}
+        assert traceloop.requests[BULK_ROUTE] < 20
+
+    def test_one_that_is_refused_does_not_stop_the_others(
+        self, project: Project, traceloop: Emulator
+    ) -> None:
+        traceloop.inject(
+            Fault(route=BULK_ROUTE, status=400, external_id="m-150", message="bad", times=None)
+        )
+        outcome = flush(project, specs(250))
+        assert set(outcome.failed) == {"m-150"}
+        assert len(outcome.stored) == 249
+
+    @pytest.mark.parametrize("status", [401, 429])
+    def test_one_that_fails_for_no_setups_sake_is_not_split(
+        self, project: Project, traceloop: Emulator, status: int
+    ) -> None:
+        traceloop.inject(
+            Fault(route=BULK_ROUTE, status=status, external_id="m-150", retry_after=0, times=None)
+        )
+        outcome = flush(project, specs(250))
+        assert set(outcome.failed) == {f"m-{n:03}" for n in range(100, 200)}
+        assert outcome.unknown == set()
+        assert set(bulk_sizes(traceloop)) == {50, 100}
+
+
+class TestNothingIsRaised:
+    def test_without_an_api_key(self) -> None:
+        outcome = flush(Project(connection(NO_SETTINGS.get, {})), {"a": spec(), "b": spec()})
+        assert set(outcome.failed) == {"a", "b"}
+        assert "pulumi config set --secret traceloop:apiKey" in outcome.failed["a"]
+
+    def test_when_the_list_cannot_be_read(self, project: Project, traceloop: Emulator) -> None:
+        traceloop.inject(Fault(route=LIST_ROUTE, status=403, message="blocked"))
+        outcome = flush(project, {"a": spec()})
+        assert outcome.failed["a"].startswith("nothing was sent: ")
+        assert "blocked" in outcome.failed["a"]
+        assert outcome.unknown == set()
+        assert traceloop.requests[BULK_ROUTE] == 0
+
+    def test_for_another_projects_key(self, project: Project, traceloop: Emulator) -> None:
+        traceloop.put("a", **content("theirs"))
+        outcome = flush(
+            project, {"a": spec(), "b": spec()}, in_place={"a"}, env_project_id="state-env"
+        )
+        assert set(outcome.failed) == {"a", "b"}
+        assert '"state-env"' in outcome.failed["a"]
+        assert traceloop.writes == {}
+
+
+class OrganizationWide:
+    """An emulator whose list shows the setups of another environment, too.
+
+    The OpenAPI file says "List auto monitor setups for the organization".
+    """
+
+    def __init__(self, traceloop: Emulator) -> None:
+        self._traceloop = traceloop
+        traceloop.add_project("their-key", env_project_id="their-env")
+
+    def shows(self, **theirs: dict[str, Any]) -> None:
+        """From now on the list shows what there is now, and *theirs* after it."""
+        for external_id, setup in theirs.items():
+            self._traceloop.put(external_id, **setup, api_key="their-key")
+        listed = [
+            *self._traceloop.setups.values(),
+            *self._traceloop.setups_of("their-key").values(),
+        ]
+        self._traceloop.inject(Fault(route=LIST_ROUTE, body=json.dumps(listed), times=None))
+
+
+class TestOrganizationWideList:
+    @pytest.fixture
+    def organization(self, traceloop: Emulator) -> OrganizationWide:
+        return OrganizationWide(traceloop)
+
+    def test_another_environments_setup_is_not_adopted(
+        self, project: Project, traceloop: Emulator, organization: OrganizationWide
+    ) -> None:
+        traceloop.put("own", **content())
+        organization.shows(a=content())
+        outcome = flush(project, {"a": spec()})
+        assert traceloop.writes == {"a": 1}
+        assert outcome.stored["a"].id == traceloop.setups["a"]["id"]
+
+    def test_of_two_with_one_external_id_the_own_one_counts(
+        self, project: Project, traceloop: Emulator, organization: OrganizationWide
+    ) -> None:
+        own = traceloop.put("a", **content())
+        organization.shows(a=content("theirs"))
+        outcome = flush(project, {"a": spec()})
+        assert outcome.stored["a"].id == own["id"]
+        assert traceloop.writes == {}
+
+    def test_a_list_of_another_environments_setups_only_is_not_adopted(
+        self, project: Project, traceloop: Emulator, organization: OrganizationWide
+    ) -> None:
+        organization.shows(a=content(), b=content())
+        outcome = flush(project, {"a": spec(), "b": spec()})
+        assert traceloop.writes == {"a": 1, "b": 1}
+        assert {i: s.id for i, s in outcome.stored.items()} == {
+            i: s["id"] for i, s in traceloop.setups.items()
+        }
+
+    def test_the_state_is_not_taken_for_another_projects(
+        self, project: Project, traceloop: Emulator, organization: OrganizationWide
+    ) -> None:
+        own = traceloop.put("own", **content())
+        organization.shows(a=content(), own=content())
+        outcome = flush(
+            project,
+            {"own": spec("y"), "new": spec()},
+            in_place={"own"},
+            env_project_id=own["env_project_id"],
+        )
+        assert set(outcome.stored) == {"own", "new"}
+
+    def test_one_in_place_is_not_found_in_another_environment(
+        self, project: Project, traceloop: Emulator, organization: OrganizationWide
+    ) -> None:
+        env = traceloop.put("a", **content())["env_project_id"]
+        traceloop.delete("a")
+        organization.shows(a=content(), b=content())
+        flush(project, {"a": spec()}, in_place={"a"}, env_project_id=env)
+        assert traceloop.writes == {"a": 1}
+
+    def test_a_failed_write_is_not_found_in_another_environment(
+        self, project: Project, traceloop: Emulator, organization: OrganizationWide, time: Time
+    ) -> None:
+        organization.shows(a=content())
+        traceloop.inject(Fault(route=BULK_ROUTE, status=503))
+        flush(project, {"a": spec()}, sleep=time.sleep)
+        assert traceloop.writes == {"a": 1}
+
+
+class TestUpsert:
+    def test_of_a_new_one_is_a_get_and_a_put(self, project: Project, traceloop: Emulator) -> None:
+        setup = upsert(project, "a", spec())
+        assert setup.id == traceloop.setups["a"]["id"]
+        assert traceloop.requests == {GET_ROUTE: 1, UPSERT_ROUTE: 1}
+
+    def test_of_an_equal_one_writes_nothing(self, project: Project, traceloop: Emulator) -> None:
+        there = traceloop.put("a", **content())
+        assert upsert(project, "a", spec()).id == there["id"]
+        assert traceloop.requests == {GET_ROUTE: 1}
+
+    def test_of_an_equal_one_can_be_forced(self, project: Project, traceloop: Emulator) -> None:
+        traceloop.put("a", **content())
+        upsert(project, "a", spec(), force=True)
+        assert traceloop.writes == {"a": 1}
+
+    @pytest.mark.parametrize("drop", ["before", "after"])
+    def test_reads_back_an_unknown_outcome(
+        self, project: Project, traceloop: Emulator, time: Time, drop: Any
+    ) -> None:
+        traceloop.inject(Fault(route=UPSERT_ROUTE, drop=drop))
+        assert upsert(project, "a", spec(), sleep=time.sleep).external_id == "a"
+        assert traceloop.writes == {"a": 1}
+
+    def test_raises_what_the_last_attempt_met(
+        self, project: Project, traceloop: Emulator, time: Time
+    ) -> None:
+        traceloop.inject(Fault(route=UPSERT_ROUTE, status=500, times=ATTEMPTS - 1))
+        traceloop.inject(Fault(route=UPSERT_ROUTE, status=503, message="busy", times=None))
+        with pytest.raises(ServerError, match="busy"):
+            upsert(project, "a", spec(), sleep=time.sleep)
+        assert traceloop.requests[UPSERT_ROUTE] == ATTEMPTS
+        assert len(time.waits) == ATTEMPTS - 1
+
+    def test_does_not_repeat_what_was_refused(
+        self, project: Project, traceloop: Emulator, time: Time
+    ) -> None:
+        with pytest.raises(RejectedError, match='setup "a": unknown evaluator slug "no-such"'):
+            upsert(project, "a", spec("x", "no-such"), sleep=time.sleep)
+        assert traceloop.requests[UPSERT_ROUTE] == 1
+
+    def test_sends_nothing_when_it_cannot_read(self, project: Project, traceloop: Emulator) -> None:
+        traceloop.inject(Fault(route=GET_ROUTE, status=403))
+        with pytest.raises(AuthenticationError):
+            upsert(project, "a", spec())
+        assert traceloop.requests[UPSERT_ROUTE] == 0
+
+    @pytest.mark.parametrize("external_id", ["theirs", "not-theirs"])
+    def test_sends_nothing_to_another_project(
+        self, project: Project, traceloop: Emulator, external_id: str
+    ) -> None:
+        """Whether or not that has a setup of this name."""
+        traceloop.put("theirs", **content("theirs"))
+        with pytest.raises(ProjectMismatchError):
+            upsert(project, external_id, spec(), env_project_id="state-env")
+        assert traceloop.writes == {}
+
+
+class TestAnotherProjectThatIsEmpty:
+    """Nothing there can be asked whose the key is, before the first write answers."""
+
+    def test_one_setup_is_refused(self, project: Project) -> None:
+        with pytest.raises(ProjectMismatchError):
+            upsert(project, "a", spec(), env_project_id="state-env")
+
+    @pytest.mark.parametrize("call", ["flush", "upsert"])
+    def test_it_is_not_called_unchanged_when_it_was_written_to(
+        self, project: Project, traceloop: Emulator, call: str
+    ) -> None:
+        if call == "flush":
+            told = flush(project, {"a": spec()}, in_place={"a"}, env_project_id="state-env").failed[
+                "a"
+            ]
+        else:
+            with pytest.raises(ProjectMismatchError) as failure:
+                upsert(project, "a", spec(), env_project_id="state-env")
+            told = str(failure.value)
+        assert not (traceloop.setups and "nothing was changed" in told)
+
+
+class TestDeleteAll:
+    @pytest.fixture
+    def env(self, traceloop: Emulator) -> str:
+        """The environment that the emulated project is in, with 20 setups in it."""
+        for n in range(20):
+            traceloop.put(f"m-{n:02}", **content())
+        return str(traceloop.setups["m-00"]["env_project_id"])
+
+    def test_of_nothing_asks_nothing(self, project: Project, traceloop: Emulator) -> None:
+        delete_all(project, [], "any-env")
+        assert traceloop.requests == {}
+
+    def test_deletes_each_and_no_other(
+        self, project: Project, traceloop: Emulator, env: str
+    ) -> None:
+        delete_all(project, [f"m-{n:02}" for n in range(15)], env)
+        assert set(traceloop.setups) == {f"m-{n}" for n in range(15, 20)}
+
+    def test_what_is_gone_is_fine(self, project: Project, traceloop: Emulator, env: str) -> None:
+        delete_all(project, ["gone-1", "m-00", "gone-2"], env)
+        assert "m-00" not in traceloop.setups
+
+    def test_names_what_could_not_be_deleted_and_deletes_the_others(
+        self, project: Project, traceloop: Emulator, env: str
+    ) -> None:
+        for external_id in ("m-03", "m-07"):
+            traceloop.inject(
+                Fault(route=DELETE_ROUTE, external_id=external_id, status=400, message="in use")
+            )
+        with pytest.raises(DeletionError) as failure:
+            delete_all(project, list(traceloop.setups), env)
+        assert failure.value.failed == dict.fromkeys(["m-03", "m-07"], "in use (HTTP 400)")
+        assert set(traceloop.setups) == {"m-03", "m-07"}
+
+    def test_stops_after_a_fatal_failure_and_names_all(
+        self, project: Project, traceloop: Emulator, env: str
+    ) -> None:
+        traceloop.inject(Fault(route=DELETE_ROUTE, status=403, message="blocked", times=None))
+        external_ids = list(traceloop.setups)
+        with pytest.raises(DeletionError) as failure:
+            delete_all(project, external_ids, env)
+        assert set(failure.value.failed) == set(external_ids)
+        assert {"blocked" in why for why in failure.value.failed.values()} == {True}
+        assert traceloop.requests[DELETE_ROUTE] <= WORKERS
+
+    @pytest.mark.parametrize("external_ids", [["m-00"], ["not-there", "m-00"]])
+    def test_touches_no_other_project(
+        self, project: Project, traceloop: Emulator, env: str, external_ids: list[str]
+    ) -> None:
+        with pytest.raises(ProjectMismatchError):
+            delete_all(project, external_ids, "state-env")
+        assert traceloop.requests[DELETE_ROUTE] == 0
+
+    def test_what_was_deleted_is_gone_from_the_cached_list(
+        self, project: Project, traceloop: Emulator, env: str
+    ) -> None:
+        assert "m-00" in project.setups()
+        delete_all(project, ["m-00"], env)
+        assert "m-00" not in project.setups()

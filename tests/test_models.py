@@ -1,0 +1,388 @@
+"""What is accepted, what is refused and how that is said, and when two setups mean the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from pulumi_traceloop.models import (
+    BulkAnswer,
+    Setup,
+    SetupList,
+    SetupSpec,
+    external_id_problem,
+    problems,
+)
+
+RULE = {"key": "gen_ai.system", "source": "span_attributes", "value": "openai"}
+OPERATORS = (
+    "'equals', 'not_equals', 'contains', 'not_contains', 'in', 'not_in', 'exists' or 'not_exists'"
+)
+
+
+def without(mapping: dict[str, Any]) -> dict[str, Any]:
+    """Return it without what is Ellipsis."""
+    return {key: value for key, value in mapping.items() if value is not ...}
+
+
+def setup(**changes: Any) -> dict[str, Any]:
+    return without({"selector": [RULE], "evaluators": ["pii-detector"], **changes})
+
+
+def rule(**changes: Any) -> dict[str, Any]:
+    return without({**RULE, **changes})
+
+
+def configs(*evaluators: Any) -> dict[str, Any]:
+    return setup(evaluators=..., evaluator_configs=list(evaluators))
+
+
+def spec(**changes: Any) -> SetupSpec:
+    return SetupSpec.model_validate(setup(**changes))
+
+
+def found(given: object) -> list[tuple[str, str]]:
+    with pytest.raises(ValidationError) as caught:
+        SetupSpec.model_validate(given)
+    return [(problem.path, problem.reason) for problem in problems(caught.value)]
+
+
+class TestBadSetups:
+    @pytest.mark.parametrize(
+        ("given", "path", "reason"),
+        [
+            (setup(selector=...), "selector", "is missing"),
+            (setup(selector=[]), "selector", "needs at least one rule"),
+            (setup(selector={"a": "b"}), "selector", "must be a list"),
+            (setup(selector=None), "selector", "must be a list"),
+            (setup(selector=["a"]), "selector[0]", "must be a mapping"),
+            (setup(evaluators=...), "evaluators", "give either evaluators or evaluator_configs"),
+            (setup(evaluators=None), "evaluators", "give either evaluators or evaluator_configs"),
+            (
+                setup(evaluator_configs=[{"slug": "a"}]),
+                "evaluators",
+                "give either evaluators or evaluator_configs, not both",
+            ),
+            (setup(evaluators=[]), "evaluators", "needs at least one evaluator"),
+            (configs(), "evaluator_configs", "needs at least one evaluator"),
+            (setup(evaluators="a"), "evaluators", "must be a list"),
+            (setup(evaluators=["a", " "]), "evaluators[1]", "must not be empty"),
+            (setup(evaluators=[7]), "evaluators[0]", 'must be a string, such as "7"'),
+            (setup(evaluators=["a", "b", "a"]), "evaluators[2]", '"a" is listed twice'),
+            (configs({"slug": ""}), "evaluator_configs[0].slug", "must not be empty"),
+            (configs({"scope": "span"}), "evaluator_configs[0].slug", "is missing"),
+            (configs("a"), "evaluator_configs[0]", "must be a mapping"),
+            (
+                configs({"slug": "a", "scope": "spans"}),
+                "evaluator_configs[0].scope",
+                "must be one of 'session', 'trace' or 'span', not \"spans\"",
+            ),
+            (
+                configs({"slug": "a", "scope": "span"}, {"slug": "a", "scope": "span"}),
+                "evaluator_configs[1]",
+                '"a" is listed twice',
+            ),
+            (
+                configs({"slug": "a", "scop": "span"}),
+                "evaluator_configs[0].scop",
+                "is not a known property; check its spelling",
+            ),
+            (setup(evaluatrs=[]), "evaluatrs", "is not a known property; check its spelling"),
+            (setup(triggers="a"), "triggers", "must be a list"),
+            ([], "", "must be a mapping"),
+        ],
+    )
+    def test_is_told_where_and_why(self, given: object, path: str, reason: str) -> None:
+        assert found(given) == [(path, reason)]
+
+    @pytest.mark.parametrize(
+        ("given", "field", "reason"),
+        [
+            (rule(operator="like"), "operator", f'must be one of {OPERATORS}, not "like"'),
+            (rule(operator=None), "operator", f"must be one of {OPERATORS}"),
+            (
+                rule(source="spans"),
+                "source",
+                "must be one of 'span_attributes' or 'resource_attributes', not \"spans\"",
+            ),
+            (rule(source=...), "source", "is missing"),
+            (rule(key=...), "key", "is missing"),
+            (rule(key=" "), "key", "must not be empty"),
+            (rule(value=...), "value", 'operator "equals" needs "value"'),
+            (rule(operator="contains", value=None), "value", 'operator "contains" needs "value"'),
+            (rule(operator="in", value=...), "values", 'operator "in" needs "values"'),
+            (
+                rule(operator="not_in", value=..., values=[]),
+                "values",
+                'operator "not_in" needs at least one value',
+            ),
+            (rule(operator="in"), "value", 'operator "in" takes "values" instead'),
+            (rule(values=["a"]), "values", 'operator "equals" takes "value" instead'),
+            (
+                rule(operator="exists"),
+                "value",
+                'operator "exists" takes neither value nor values',
+            ),
+            (
+                rule(operator="not_exists", value=..., values=["a"]),
+                "values",
+                'operator "not_exists" takes neither value nor values',
+            ),
+            (rule(value=5), "value", 'must be a string, such as "5"'),
+            (rule(value=0.5), "value", 'must be a string, such as "0.5"'),
+            (rule(value=True), "value", "must be a string"),
+            (rule(value=["a"]), "value", "must be a string"),
+            (
+                rule(operator="in", value=..., values=["a", 3]),
+                "values[1]",
+                'must be a string, such as "3"',
+            ),
+            (rule(operator="in", value=..., values="a"), "values", "must be a list"),
+            (rule(op="in"), "op", "is not a known property; check its spelling"),
+        ],
+    )
+    def test_in_a_rule_is_told_with_its_index(
+        self, given: dict[str, Any], field: str, reason: str
+    ) -> None:
+        assert found(setup(selector=[RULE, given])) == [(f"selector[1].{field}", reason)]
+
+    def test_tells_all_problems_at_once(self) -> None:
+        given = setup(selector=[rule(value=1), rule(source="x")], evaluators=[""])
+        assert [path for path, _ in found(given)] == [
+            "selector[0].value",
+            "selector[1].source",
+            "evaluators[0]",
+        ]
+
+
+class TestGoodSetups:
+    @pytest.mark.parametrize("operator", ["equals", "not_equals", "contains", "not_contains"])
+    @pytest.mark.parametrize("value", ["openai", "", " "])
+    def test_a_rule_with_a_value(self, operator: str, value: str) -> None:
+        assert spec(selector=[rule(operator=operator, value=value)]).selector[0].value == value
+
+    @pytest.mark.parametrize("operator", ["in", "not_in"])
+    def test_a_rule_with_values(self, operator: str) -> None:
+        given = rule(operator=operator, value=..., values=["a", "b"])
+        assert spec(selector=[given]).selector[0].values == ["a", "b"]
+
+    @pytest.mark.parametrize("operator", ["exists", "not_exists"])
+    def test_a_rule_without_a_value(self, operator: str) -> None:
+        assert spec(selector=[rule(operator=operator, value=...)]).selector[0].value is None
+
+    def test_one_evaluator_in_two_scopes(self) -> None:
+        given = configs({"slug": "a", "scope": "span"}, {"slug": "a", "scope": "trace"})
+        assert SetupSpec.model_validate(given).meaning.evaluators == {("a", "span"), ("a", "trace")}
+
+    def test_triggers_hold_anything(self) -> None:
+        assert spec(triggers=[1, {"a": None}]).triggers == [1, {"a": None}]
+
+
+OTHER = rule(key="service.name", source="resource_attributes", value="shop")
+
+
+class TestMeaning:
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            (setup(selector=[RULE, OTHER]), setup(selector=[OTHER, RULE])),
+            (setup(), setup(selector=[rule(operator="equals")])),
+            (setup(), setup(selector=[RULE, RULE])),
+            (
+                setup(selector=[rule(operator="in", value=..., values=["a", "b"])]),
+                setup(selector=[rule(operator="in", value=..., values=["b", "a", "a"])]),
+            ),
+            (setup(evaluators=["a", "b"]), setup(evaluators=["b", "a"])),
+            (setup(evaluators=["a"]), configs({"slug": "a"})),
+            (setup(evaluators=["a"]), configs({"slug": "a", "scope": None})),
+            (setup(), setup(triggers=["again"])),
+        ],
+        ids=[
+            *("rules' order", "default operator", "a rule twice", "values' order"),
+            *("evaluators' order", "bare config", "config without scope", "triggers"),
+        ],
+    )
+    def test_is_the_same(self, one: dict[str, Any], other: dict[str, Any]) -> None:
+        meaning = SetupSpec.model_validate(one).meaning
+        assert meaning == SetupSpec.model_validate(other).meaning
+        assert hash(meaning) == hash(SetupSpec.model_validate(other).meaning)
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            setup(selector=[RULE, OTHER]),
+            setup(selector=[rule(value="anthropic")]),
+            setup(selector=[rule(value="OpenAI")]),
+            setup(selector=[rule(key="gen_ai.request.model")]),
+            setup(selector=[rule(source="resource_attributes")]),
+            setup(selector=[rule(operator="not_equals")]),
+            setup(selector=[rule(operator="exists", value=...)]),
+            setup(selector=[rule(operator="in", value=..., values=["openai"])]),
+            setup(evaluators=["word-count"]),
+            setup(evaluators=["pii-detector", "word-count"]),
+            configs({"slug": "pii-detector", "scope": "span"}),
+        ],
+    )
+    def test_differs(self, other: dict[str, Any]) -> None:
+        assert spec().meaning != SetupSpec.model_validate(other).meaning
+
+    def test_a_scope_is_part_of_it(self) -> None:
+        span = SetupSpec.model_validate(configs({"slug": "a", "scope": "span"}))
+        trace = SetupSpec.model_validate(configs({"slug": "a", "scope": "trace"}))
+        assert span.meaning != trace.meaning
+
+
+class TestRequestBody:
+    def test_has_what_was_declared_and_the_operator(self) -> None:
+        assert spec(triggers=["x"]).request_body() == {
+            "selector": [{**RULE, "operator": "equals"}],
+            "evaluators": ["pii-detector"],
+        }
+
+    def test_leaves_out_values_that_the_operator_does_not_take(self) -> None:
+        rules = [
+            rule(operator="in", value=..., values=["a"]),
+            rule(operator="exists", value=...),
+        ]
+        assert spec(selector=rules).request_body()["selector"] == rules
+
+    def test_has_the_slugs_beside_the_configs(self) -> None:
+        given = configs({"slug": "a", "scope": "span"}, {"slug": "b"}, {"slug": "a"})
+        body = SetupSpec.model_validate(given).request_body()
+        assert body["evaluators"] == ["a", "b"]
+        assert body["evaluator_configs"] == [
+            {"slug": "a", "scope": "span"},
+            {"slug": "b"},
+            {"slug": "a"},
+        ]
+
+
+def stored(**changes: Any) -> dict[str, Any]:
+    return without(
+        {
+            "id": "cmm1",
+            "external_id": "m",
+            "org_id": "o",
+            "project_id": "p",
+            "env_project_id": "e",
+            "init_rules": [{**RULE, "operator": "equals"}],
+            "evaluators": [{"evaluator_type": "pii-detector", "status": "pending"}],
+            "status": "pending",
+            "created_at": "2026-05-20T10:30:00Z",
+            "updated_at": "2026-05-20T10:30:00Z",
+            **changes,
+        }
+    )
+
+
+def read(**changes: Any) -> Setup:
+    return Setup.model_validate(stored(**changes))
+
+
+class TestStoredSetups:
+    def test_means_what_was_declared(self) -> None:
+        assert read().meaning == spec().meaning
+
+    def test_a_rule_without_an_operator_is_an_equality(self) -> None:
+        assert read(init_rules=[RULE]).meaning == spec().meaning
+
+    def test_the_openapi_files_name_of_the_operator_is_read(self) -> None:
+        given = read(init_rules=[{**RULE, "op": "not_equals"}])
+        assert given.meaning == spec(selector=[rule(operator="not_equals")]).meaning
+
+    def test_what_the_operator_does_not_take_means_nothing(self) -> None:
+        rules = [{**RULE, "operator": "exists", "value": "", "values": []}]
+        expected = spec(selector=[rule(operator="exists", value=...)])
+        assert read(init_rules=rules).meaning == expected.meaning
+
+    @pytest.mark.parametrize("scope", [None, "", ...])
+    def test_no_scope_is_no_scope(self, scope: object) -> None:
+        evaluator = without({"evaluator_type": "pii-detector", "scope": scope})
+        assert read(evaluators=[evaluator]).meaning == spec().meaning
+
+    def test_an_unknown_operator_is_a_difference(self) -> None:
+        given = read(init_rules=[{**RULE, "operator": "matches"}])
+        assert given.meaning != spec().meaning
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            setup(),
+            setup(selector=[RULE, OTHER], evaluators=["a", "b"]),
+            setup(selector=[rule(operator="not_in", value=..., values=["a", "b"])]),
+            setup(selector=[rule(operator="not_exists", value=...)]),
+            configs({"slug": "a", "scope": "span"}, {"slug": "b"}),
+        ],
+    )
+    def test_as_input_is_what_was_declared(self, given: dict[str, Any]) -> None:
+        declared = SetupSpec.model_validate(given)
+        body = declared.request_body()
+        config = body.get("evaluator_configs") or [{"slug": slug} for slug in body["evaluators"]]
+        back = read(
+            init_rules=body["selector"],
+            evaluators=[{"evaluator_type": c["slug"], "scope": c.get("scope")} for c in config],
+        )
+        assert back.meaning == declared.meaning
+        assert SetupSpec.model_validate(back.as_input()).meaning == declared.meaning
+        assert set(back.as_input()) == set(given)
+
+    def test_unknown_fields_and_statuses_are_no_problem(self) -> None:
+        given = read(
+            status="hibernating",
+            color={"a": 1},
+            evaluators=[{"evaluator_type": "a", "status": "dreaming", "input_schema": [{}]}],
+        )
+        assert (given.status, given.evaluators[0].status) == ("hibernating", "dreaming")
+
+    @pytest.mark.parametrize("absent", [None, ...])
+    def test_what_is_not_there_is_no_problem(self, absent: object) -> None:
+        given = read(init_rules=absent, evaluators=absent, env_project_id=absent, created_at=absent)
+        assert (given.init_rules, given.evaluators) == ([], [])
+        assert (given.env_project_id, given.created_at) == (None, None)
+
+    @pytest.mark.parametrize("field", ["id", "external_id"])
+    def test_what_makes_it_a_setup_must_be_there(self, field: str) -> None:
+        with pytest.raises(ValidationError, match=field):
+            read(**{field: ...})
+
+    def test_a_list_of_them(self) -> None:
+        setups = SetupList.validate_python([stored(), stored(external_id="n")])
+        assert [setup.external_id for setup in setups] == ["m", "n"]
+
+    def test_a_bulk_answer(self) -> None:
+        answer = BulkAnswer.model_validate(
+            {
+                "setups": [
+                    {"external_id": "m", "status": "ok", "result": stored(), "took": 3},
+                    {"external_id": "n", "status": "error", "error": "no"},
+                ]
+            }
+        )
+        ok, refused = answer.setups
+        assert ok.result == read()
+        assert (refused.result, refused.error) == (None, "no")
+
+
+class TestExternalIds:
+    @pytest.mark.parametrize(
+        "external_id", ["m", "a/b", "...", ".a", "é 漢 🙂", "%2e", "bulk", "a\n"]
+    )
+    def test_almost_anything_will_do(self, external_id: str) -> None:
+        assert external_id_problem(external_id) is None
+
+    @pytest.mark.parametrize(
+        ("external_id", "reason"),
+        [
+            (None, "must be a string"),
+            (7, "must be a string"),
+            ("", "must not be empty"),
+            (" \t", "must not be empty"),
+            (".", 'must not be "."'),
+            ("..", 'must not be ".."'),
+            ("a\ud800", "must be valid Unicode text"),
+        ],
+    )
+    def test_is_refused(self, external_id: object, reason: str) -> None:
+        assert (external_id_problem(external_id) or "").startswith(reason)

@@ -1,0 +1,287 @@
+"""What a preview tells about each monitor, and the options that act on it, end to end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from pulumi_traceloop.emulator import Fault
+from tests.conftest import World
+from tests.engine import Result
+from tests.test_scenarios import BULK, LIST
+
+THEIRS = {"key": "gen_ai.system", "value": "theirs", "source": "span_attributes"}
+
+
+def lines(output: str) -> list[str]:
+    """The lines of *output* as words, so that columns do not matter."""
+    return [" ".join(line.split()) for line in output.splitlines()]
+
+
+class TestPlanLines:
+    def test_each_setup_that_changes_has_its_line(self, world: World) -> None:
+        world.up('group("monitors", {"a": setup(), "b": setup("gpt-4o"), "old": setup()})')
+        program = """group("monitors", {
+            "a": setup(), "b": setup("gpt-5", "faithfulness", "toxicity-detector"),
+            "new": setup("anthropic")})"""
+        operations: list[Callable[[], Result]] = [lambda: world.preview(program), world.up]
+        for operation in operations:
+            told = lines(operation().output)
+            assert "monitors: 1 to create, 1 to change, 1 to delete, 1 unchanged" in told
+            assert '~ b gen_ai.system = "gpt-4o" -> "gpt-5" + toxicity-detector' in told
+            assert '+ new gen_ai.system = "anthropic" faithfulness' in told
+            assert "- old" in told
+
+    def test_nothing_is_told_when_nothing_changes(self, world: World) -> None:
+        program = 'one("m")\ngroup("g", {"a": setup()})'
+        world.up(program)
+        for operation in (world.preview, world.up, world.refresh):
+            output = operation().output
+            assert "gen_ai.system" not in output
+            assert "unchanged" not in output.replace("4 unchanged", "").replace("5 unchanged", "")
+
+    def test_a_refresh_announces_nothing(self, world: World) -> None:
+        """The engine compares after a read too, the other way round."""
+        world.up('one("m")\ngroup("g", {"a": setup(), "b": setup()})')
+        for external_id in ("m", "a"):
+            world.traceloop.put(external_id, selector=[THEIRS], evaluators=["faithfulness"])
+        assert "->" not in world.refresh().output
+
+    def test_the_plan_is_cut_off(self, world: World) -> None:
+        preview = world.preview('group("g", {f"m-{n:03}": setup() for n in range(100)})')
+        told = lines(preview.output)
+        assert "g: 100 to create" in told
+        assert "... and 40 more" in told
+        assert not any("m-060" in line for line in told)
+
+    def test_a_single_setup_has_its_line_too(self, world: World) -> None:
+        told = lines(world.preview('one("m")').output)
+        assert '+ m gen_ai.system = "openai" faithfulness' in told
+        world.up()
+        told = lines(world.preview('one("m", "azure")').output)
+        assert '~ m gen_ai.system = "openai" -> "azure"' in told
+
+    @pytest.mark.parametrize("first", ["resource first", "group first"])
+    def test_what_moves_is_not_told_as_deleted(self, world: World, first: str) -> None:
+        world.up('group("g", {"a": setup(), "b": setup()})')
+        program = ['one("r", external_id="b")', 'group("g", {"a": setup()})']
+        told = lines(world.preview("\n".join(program[:: 1 if first[0] == "r" else -1])).output)
+        moved = '> b to AutoMonitorSetup "r"'
+        taken_back = '> b is not deleted: AutoMonitorSetup "r" declares it'
+        assert moved in told or taken_back in told
+        assert "- b" not in told or taken_back in told
+
+    def test_terminal_escapes_are_not_printed(self, world: World) -> None:
+        program = 'group("g", {"a\\x1b[31m": setup("\\x1b]0;title\\x07")})'
+        assert "\x1b" not in world.preview(program).output
+
+
+class TestSecretsInPlans:
+    def test_secrets_and_unknowns_have_stand_ins(self, world: World) -> None:
+        world.stack.set_config("tenant", "s3cret-tenant", secret=True)
+        program = """
+tenant = config.require_secret("tenant")
+first = one("first")
+group("g", {
+    "secret": {"selector": [span("tenant").equals(tenant), span("a").equals("b")],
+               "evaluators": ["faithfulness"]},
+    "unknown": setup(first.setup_id),
+    "whole": tenant.apply(lambda t: setup(t)),
+})
+one("single", tenant)
+"""
+        preview = world.preview(program)
+        told = lines(preview.output)
+        assert '+ secret tenant = [secret] and a = "b" faithfulness' in told
+        assert "+ unknown gen_ai.system = <unknown> faithfulness" in told
+        assert "+ whole [secret]" in told
+        assert "+ single gen_ai.system = [secret] faithfulness" in told
+        up = world.up()
+        world.stack.set_config("tenant", "s3cret-other", secret=True)
+        again = world.preview()
+        assert "~ whole" in again.output
+        for output in (preview.output, up.output, again.output, world.stack.state_text()):
+            assert "s3cret" not in output
+
+    @pytest.mark.parametrize("echo", ['bad value "s3cret-tenant"', "s3cret-tenant is not allowed"])
+    def test_a_server_message_that_echoes_a_secret(self, world: World, echo: str) -> None:
+        world.stack.set_config("tenant", "s3cret-tenant", secret=True)
+        world.traceloop.inject(Fault(route=BULK, item_error={"a": echo}, times=None))
+        world.traceloop.inject(Fault(method="PUT", status=400, message=echo, times=None))
+        program = 't = config.require_secret("tenant")\n'
+        for declared in ('group("g", {"a": setup(t)})', 'one("m", t)'):
+            up = world.up(program + declared, fails=True)
+            assert "[secret]" in up.output
+            preview = world.preview()
+            for text in (up.output, preview.output, world.stack.state_text()):
+                assert "s3cret-tenant" not in text
+
+
+class TestAdoption:
+    @pytest.fixture(autouse=True)
+    def _their_setups(self, world: World) -> None:
+        ours = {"key": "gen_ai.system", "value": "openai", "source": "span_attributes"}
+        for external_id, rule in (("same", ours), ("other", THEIRS)):
+            world.traceloop.put(external_id, selector=[rule], evaluators=["faithfulness"])
+
+    @pytest.mark.parametrize(
+        "program",
+        [
+            'group("g", {"same": setup(), "other": setup(), "new": setup()})',
+            'one("same")\none("other")\none("new")',
+        ],
+    )
+    def test_what_is_there_already_is_marked(self, world: World, program: str) -> None:
+        told = lines(world.preview(program).output)
+        assert "= same already there, unchanged" in told
+        replaces = "! other replaces a setup that this stack does not manage:"
+        # The value that only Traceloop has may be a secret of somebody's.
+        assert f'{replaces} gen_ai.system = ... -> "openai"' in told
+        assert '+ new gen_ai.system = "openai" faithfulness' in told
+        world.up()
+        assert world.traceloop.writes == {"other": 1, "new": 1}
+
+    def test_without_a_key_the_plan_says_so_once(self, world: World) -> None:
+        world.stack.remove_config("traceloop:apiKey")
+        output = world.preview('group("g", {"same": setup()})\none("m")').output
+        diagnostics = output[output.index("Diagnostics:") :]
+        assert diagnostics.count("The plan is not compared with what Traceloop has") == 1
+        assert '+ same gen_ai.system = "openai" faithfulness' in lines(output)
+
+    def test_with_the_service_down_the_plan_says_so(self, world: World) -> None:
+        world.stack.set_config("traceloop:deadline", "0.5")
+        world.traceloop.stop()
+        output = world.preview('group("g", {"same": setup()})').output
+        assert "The plan is not compared with what Traceloop has" in output
+        world.traceloop.start()
+
+    def test_if_exists_fail_stops_before_anything_is_written(self, world: World) -> None:
+        programs = (
+            'group("g", {"other": setup(), "new": setup()}, if_exists="fail")',
+            'one("other", if_exists="fail")',
+        )
+        for program in programs:
+            for operation in (world.preview, world.up):
+                output = operation(program, fails=True).output
+                assert 'another setup "other"' in output
+                assert world.traceloop.writes == {}
+        world.up('group("g", {"same": setup(), "new": setup()}, if_exists="fail")')
+        assert world.traceloop.writes == {"new": 1}
+
+    def test_if_exists_fail_holds_when_the_preview_could_not_look(self, world: World) -> None:
+        """One that the plan could not see is kept by the write itself; the others are written."""
+        world.traceloop.inject(Fault(route=LIST, hide=["other"]))
+        up = world.up('group("g", {"other": setup(), "new": setup()})', fails=False)
+        assert up.exit_code == 0
+        world.traceloop.inject(Fault(route=LIST, status=400, times=1))
+        up = world.up('one("x")\ngroup("h", {"same": setup("1")}, if_exists="fail")', fails=True)
+        assert 'another setup "same"' in up.output
+        assert "same" not in world.traceloop.writes
+
+
+class TestDidYouMean:
+    def test_an_undocumented_evaluator_is_a_warning(self, world: World) -> None:
+        world.traceloop.add_evaluator("my-own-judge")
+        up = world.up('group("g", {"a": setup("x", "my-own-judge")})')
+        assert "my-own-judge" in up.output
+        assert "did you mean" not in up.output
+        preview = world.preview('one("m", "x", "faithfullness")')
+        assert '"faithfullness" (in "m"); did you mean "faithfulness"?' in preview.output
+
+
+class TestWaiting:
+    def test_an_update_ends_when_the_setups_are_up(self, world: World) -> None:
+        world.traceloop.settle = 1.5
+        world.up('group("g", {"a": setup(), "b": setup()}, wait_for_setup=True)')
+        assert {s["status"] for s in world.traceloop.setups.values()} == {"completed"}
+        world.up('one("m", wait_for_setup=True)')
+        assert world.traceloop.setups["m"]["status"] == "completed"
+        assert world.refresh(expect_no_changes=True).exit_code == 0
+
+    @pytest.mark.parametrize(
+        "program",
+        [
+            'group("g", {"a": setup(), "b": setup("x", "perplexity")}, wait_for_setup=True)',
+            'one("a", wait_for_setup=True)',
+        ],
+    )
+    def test_one_that_fails_is_looked_at_again_and_not_sent_again(
+        self, world: World, program: str
+    ) -> None:
+        world.traceloop.settle = 0
+        world.traceloop.fail_evaluator("faithfulness", "no model configured")
+        up = world.up(program, fails=True)
+        assert "faithfulness: no model configured" in up.output
+        assert world.traceloop.writes["a"] == 1
+        if "group" in program:
+            assert "? a is written but did not come up" in " ".join(world.preview().output.split())
+        world.up(fails=True)
+        assert world.traceloop.writes == {}
+        world.traceloop.force_status("a", "completed")
+        world.up()
+        assert world.traceloop.writes == {}
+        assert set(world.up().changes) == {"same"}
+
+    def test_a_time_limit(self, world: World) -> None:
+        world.traceloop.settle = 3600
+        up = world.up('group("g", {"a": setup()}, wait_for_setup=True, wait_timeout=1)', fails=True)
+        assert "still not set up after 1 s" in up.output
+        world.up('group("g", {"a": setup()})')
+        assert world.traceloop.writes == {}
+
+
+class TestMaxDeletes:
+    @pytest.mark.parametrize("limit", ["2", "'20%'"])
+    def test_over_the_limit_nothing_is_written(self, world: World, limit: str) -> None:
+        program = f'group("g", {{f"m-{{n}}": setup(VALUE) for n in RANGE}}, max_deletes={limit})'
+        world.up(program.replace("VALUE", '"1"').replace("RANGE", "range(10)"))
+        fewer = program.replace("VALUE", '"2"').replace("RANGE", "range(7)")
+        for operation in (world.preview, world.up):
+            output = operation(fewer, fails=True).output
+            assert "would delete 3 of the group's 10 monitor setups" in output
+            assert '"m-7", "m-8", "m-9"' in output
+            assert world.traceloop.writes == {}
+        world.up(program.replace("VALUE", '"2"').replace("RANGE", "range(8)"))
+        assert len(world.monitors) == 8
+
+    @pytest.mark.parametrize("limit", ["-1", "'many'", "'200%'", "1.5"])
+    def test_a_limit_that_is_none(self, world: World, limit: str) -> None:
+        preview = world.preview(f'group("g", {{"a": setup()}}, max_deletes={limit})', fails=True)
+        assert "must be a number, or a percentage" in preview.output
+
+
+class TestSeveralProjects:
+    def test_each_namespace_has_its_own_key(self, world: World) -> None:
+        """The same external_id in two projects is two monitors."""
+        world.traceloop.add_project("staging-key", env_project_id="staging")
+        world.stack.set_config("traceloop-staging:apiKey", "staging-key", secret=True)
+        world.stack.set_config("traceloop-staging:baseUrl", world.traceloop.url)
+        program = """
+staging = {"config_namespace": "traceloop-staging"}
+one("m")
+one("m-staging", "azure", external_id="m", **staging)
+group("g", {"a": setup()})
+group("g-staging", {"a": setup("azure")}, **staging)
+"""
+        world.up(program)
+        assert world.monitors == {"m": "openai", "a": "openai"}
+        assert world.traceloop.setups_of("staging-key").keys() == {"m", "a"}
+        assert world.refresh(expect_no_changes=True).exit_code == 0
+        world.up('one("m")\ngroup("g", {"a": setup()})')
+        assert world.traceloop.setups_of("staging-key") == {}
+        assert set(world.monitors) == {"m", "a"}
+
+    def test_moving_to_another_project(self, world: World) -> None:
+        world.traceloop.add_project("staging-key", env_project_id="staging")
+        world.stack.set_config("traceloop-staging:apiKey", "staging-key", secret=True)
+        world.stack.set_config("traceloop-staging:baseUrl", world.traceloop.url)
+        world.up('one("m")\ngroup("g", {"a": setup()})')
+        staging = 'config_namespace="traceloop-staging"'
+        world.up(f'one("m", {staging})\ngroup("g", {{"a": setup()}}, {staging})')
+        assert world.monitors == {}
+        assert world.traceloop.setups_of("staging-key").keys() == {"m", "a"}
+
+    def test_a_missing_key_names_its_namespace(self, world: World) -> None:
+        up = world.up('group("g", {"a": setup()}, config_namespace="traceloop-eu")', fails=True)
+        assert "pulumi config set --secret traceloop-eu:apiKey" in up.output

@@ -1,0 +1,599 @@
+"""What a program does: builds rules, declares setups, and ends when some of them failed."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import pickletools
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi.dynamic.dynamic import serialize_provider
+from pulumi.runtime.mocks import MockMonitor, MockResourceArgs
+from pulumi.runtime.proto import resource_pb2
+from pulumi.runtime.settings import SETTINGS
+
+import pulumi_traceloop
+from pulumi_traceloop import (
+    AutoMonitorSetup,
+    AutoMonitorSetupArgs,
+    AutoMonitorSetupGroup,
+    EvaluatorConfigArgs,
+    SelectorRuleArgs,
+    providers,
+    resource,
+    span,
+)
+from pulumi_traceloop.args import RuleBuilder, canonical, plain, resolved
+from tests.engine.wire import Bag, from_struct, is_secret, make_secret
+
+ONE = "pulumi-python:dynamic/traceloop:AutoMonitorSetup"
+BATCH = "pulumi-python:dynamic/traceloop:AutoMonitorSetupBatch"
+MEMBERSHIP = "pulumi-python:dynamic/traceloop:AutoMonitorSetupMembership"
+GROUP = "traceloop:index:AutoMonitorSetupGroup"
+
+DICT: Any = {"selector": [span("k").equals("v")], "evaluators": ["faithfulness"]}
+ARGS = AutoMonitorSetupArgs([span("k").equals("v")], ["faithfulness"])
+JSON = (
+    '{"evaluators":["faithfulness"],"selector":'
+    '[{"key":"k","operator":"equals","source":"span_attributes","value":"v"}]}'
+)
+
+
+class TestRuleBuilders:
+    @pytest.mark.parametrize(
+        ("build", "operator", "operand"),
+        [
+            (lambda k: k.equals("v"), "equals", {"value": "v"}),
+            (lambda k: k.not_equals("v"), "not_equals", {"value": "v"}),
+            (lambda k: k.contains("v"), "contains", {"value": "v"}),
+            (lambda k: k.not_contains("v"), "not_contains", {"value": "v"}),
+            (lambda k: k.is_in("v", "w"), "in", {"values": ["v", "w"]}),
+            (lambda k: k.not_in("v", "w"), "not_in", {"values": ["v", "w"]}),
+            (lambda k: k.exists(), "exists", {}),
+            (lambda k: k.not_exists(), "not_exists", {}),
+        ],
+    )
+    @pytest.mark.parametrize(
+        ("attribute", "source"), [(span, "span_attributes"), (resource, "resource_attributes")]
+    )
+    def test_each_operator(
+        self,
+        attribute: Callable[[str], RuleBuilder],
+        source: str,
+        build: Callable[[RuleBuilder], SelectorRuleArgs],
+        operator: str,
+        operand: dict[str, object],
+    ) -> None:
+        expected = {"key": "k", "source": source, "operator": operator, **operand}
+        assert plain(build(attribute("k"))) == expected
+
+
+class TestPlain:
+    def test_args_become_dicts_all_the_way_down(self) -> None:
+        args = AutoMonitorSetupArgs(
+            selector=(span("k").exists(), {"key": "l", "source": "span_attributes"}),
+            evaluator_configs=[EvaluatorConfigArgs("perplexity", scope="span")],
+            triggers=[1, {"a": None}],
+        )
+        assert plain(args) == {
+            "selector": [
+                {"key": "k", "source": "span_attributes", "operator": "exists"},
+                {"key": "l", "source": "span_attributes"},
+            ],
+            "evaluator_configs": [{"slug": "perplexity", "scope": "span"}],
+            "triggers": [1, {}],
+        }
+
+    @pytest.mark.parametrize("value", [None, "text", 1, 2.5, True, object()])
+    def test_anything_else_stays(self, value: object) -> None:
+        assert plain(value) is value
+
+
+class TestCanonical:
+    def test_is_one_spelling_of_dicts_and_args(self) -> None:
+        assert canonical(DICT) == canonical(ARGS) == JSON
+
+    def test_does_not_depend_on_the_order_of_keys(self) -> None:
+        assert canonical({"b": {"d": 1, "c": 2}, "a": 3}) == '{"a":3,"b":{"c":2,"d":1}}'
+
+    def test_keeps_the_order_of_lists(self) -> None:
+        assert canonical(["b", "a"]) == '["b","a"]'
+
+    def test_drops_none_from_mappings(self) -> None:
+        assert canonical({"a": None, "b": {"c": None}}) == '{"b":{}}'
+
+    def test_keeps_text_readable(self) -> None:
+        assert canonical("größe-日本") == '"größe-日本"'
+
+    @pytest.mark.parametrize("value", [object(), {1, 2}, b"bytes", {"a": [object()]}, 1j])
+    def test_refuses_what_json_does_not_have(self, value: object) -> None:
+        with pytest.raises(TypeError, match="not JSON serializable"):
+            canonical(value)
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_refuses_numbers_that_json_does_not_have(self, value: float) -> None:
+        with pytest.raises(TypeError):
+            canonical({"triggers": [value]})
+
+
+class Registration:
+    """One resource as the program registered it; secrets are marked in its inputs."""
+
+    def __init__(self, request: resource_pb2.RegisterResourceRequest) -> None:
+        self.type: str = request.type
+        self.name: str = request.name
+        self.parent: str = request.parent
+        self.inputs: Bag = from_struct(request.object)
+
+
+class Mocks(pulumi.runtime.Mocks):
+    """An engine that answers a resource's inputs, and a batch's outputs beside them."""
+
+    def __init__(self, **outputs: object) -> None:
+        self._outputs = outputs
+
+    def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        outputs = self._outputs if args.typ in (BATCH, ONE) else {}
+        return f"{args.name}-id", {**args.inputs, **outputs}
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[str, Any], None]:
+        return {}, None
+
+
+class Monitor(MockMonitor):
+    """Notes what is registered, in the form that goes over the wire."""
+
+    def __init__(self, mocks: Mocks) -> None:
+        super().__init__(mocks)
+        self.registered: list[Registration] = []
+
+    def RegisterResource(self, request: resource_pb2.RegisterResourceRequest) -> Any:  # noqa: N802
+        self.registered.append(Registration(request))
+        # This is a worker's thread. The SDK would make an event loop for it and leave that open.
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        try:
+            return super().RegisterResource(request)  # type: ignore[no-untyped-call]
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+class Program:
+    """Runs programs on a mocked engine."""
+
+    def __init__(self) -> None:
+        self.registered: list[Registration] = []
+
+    def run(
+        self, program: Callable[[], object], *, preview: bool = False, **outputs: object
+    ) -> None:
+        mocks = Mocks(**outputs)
+        monitor = Monitor(mocks)
+        self.registered = monitor.registered
+        logger = logging.getLogger("pulumi-mocks")
+        pulumi.runtime.set_mocks(mocks, preview=preview, logger=logger, monitor=monitor)
+        pulumi.runtime.test(lambda: program() and None)()  # type: ignore[no-untyped-call]
+
+    def of(self, type_: str) -> Registration:
+        (found,) = [each for each in self.registered if each.type == type_]
+        return found
+
+    def setups(self, **setups: Any) -> dict[str, Any]:
+        """What a group's batch sends for these setups."""
+        self.run(lambda: AutoMonitorSetupGroup("g", setups))
+        return dict(self.of(BATCH).inputs["setups"])
+
+
+@pytest.fixture
+def program() -> Iterator[Program]:
+    loop = asyncio.new_event_loop()
+    # A program that ends early leaves futures behind; that is no news to its user.
+    loop.set_exception_handler(lambda *_: None)
+    asyncio.set_event_loop(loop)
+    before = (SETTINGS.monitor, SETTINGS.engine)
+    yield Program()
+    SETTINGS.monitor, SETTINGS.engine = before
+    loop.run_until_complete(loop.shutdown_default_executor())
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
+class Component(pulumi.ComponentResource):
+    def __init__(self, name: str) -> None:
+        super().__init__("shop:index:Monitoring", name)
+
+
+class TestSetup:
+    def test_registers_its_inputs(self, program: Program) -> None:
+        program.run(
+            lambda: AutoMonitorSetup(
+                "m",
+                external_id="x",
+                selector=[span("k").equals("v")],
+                evaluator_configs=[EvaluatorConfigArgs("perplexity", scope="span")],
+                triggers=["t"],
+            )
+        )
+        one = program.of(ONE)
+        assert one.name == "m"
+        assert {k: v for k, v in one.inputs.items() if k != "__provider"} == {
+            "external_id": "x",
+            "selector": [plain(span("k").equals("v"))],
+            "evaluator_configs": [{"slug": "perplexity", "scope": "span"}],
+            "triggers": ["t"],
+            "declared_by": 'AutoMonitorSetup "m"',
+        }
+
+    def test_external_id_is_the_resources_name_by_default(self, program: Program) -> None:
+        program.run(lambda: AutoMonitorSetup("m", **DICT))
+        assert program.of(ONE).inputs["external_id"] == "m"
+
+    def test_an_empty_external_id_is_not_left_out(self, program: Program) -> None:
+        """It is a mistake to tell, not one to hide."""
+        program.run(lambda: AutoMonitorSetup("m", external_id="", **DICT))
+        assert program.of(ONE).inputs["external_id"] == ""
+
+    def test_takes_outputs_anywhere(self, program: Program) -> None:
+        program.run(
+            lambda: AutoMonitorSetup(
+                "m",
+                external_id=pulumi.Output.from_input("x"),
+                selector=[
+                    pulumi.Output.from_input(span("k").equals(pulumi.Output.from_input("v")))
+                ],
+                evaluators=pulumi.Output.from_input(["faithfulness"]),
+            )
+        )
+        inputs = program.of(ONE).inputs
+        assert inputs["external_id"] == "x"
+        assert inputs["selector"] == [plain(span("k").equals("v"))]
+        assert inputs["evaluators"] == ["faithfulness"]
+
+    def test_a_secret_value_is_sent_as_a_secret(self, program: Program) -> None:
+        rule = span("k").equals(pulumi.Output.secret("v"))
+        program.run(lambda: AutoMonitorSetup("m", selector=[rule], evaluators=["faithfulness"]))
+        inputs = program.of(ONE).inputs
+        assert inputs["selector"][0]["value"] == make_secret("v")
+        assert [name for name, value in inputs.items() if is_secret(value)] == []
+
+    def test_outputs_resolve(self, program: Program) -> None:
+        seen: list[Any] = []
+
+        def declare() -> object:
+            m = AutoMonitorSetup("m", **DICT)
+            return pulumi.Output.all(m.external_id, m.setup_id, m.env_project_id).apply(seen.append)
+
+        program.run(declare, setup_id="1", env_project_id="env")
+        assert seen == [["m", "1", "env"]]
+
+    def test_names_its_parent_as_a_part_of_who_declares_it(self, program: Program) -> None:
+        def declare() -> object:
+            opts = pulumi.ResourceOptions(parent=Component("shop"))
+            return AutoMonitorSetup("m", **DICT, opts=opts)
+
+        program.run(declare)
+        declared_by = program.of(ONE).inputs["declared_by"]
+        assert declared_by == 'AutoMonitorSetup "m" in shop:index:Monitoring "shop"'
+
+
+class TestGroup:
+    def test_registers_a_batch_and_a_membership(self, program: Program) -> None:
+        outputs: Any = {
+            "owned": '["a"]',
+            "env_project_id": "env",
+            "failed": {},
+            "setup_ids": '{"a":"1"}',
+        }
+        program.run(lambda: AutoMonitorSetupGroup("g", {"b": DICT, "a": DICT}), **outputs)
+        group, batch, membership = (program.of(t) for t in (GROUP, BATCH, MEMBERSHIP))
+        assert {group.name, batch.name, membership.name} == {"g"}
+        assert batch.parent.endswith(f"{GROUP}::g")
+        assert membership.parent == batch.parent
+        assert {k: v for k, v in batch.inputs.items() if k != "__provider"} == {
+            "setups": {"a": JSON, "b": JSON},
+            "declared_by": 'AutoMonitorSetupGroup "g"',
+        }
+        assert {k: v for k, v in membership.inputs.items() if k != "__provider"} == {
+            "external_ids": '["a","b"]',
+            "owned": '["a"]',
+            "env_project_id": "env",
+            "declared_by": 'AutoMonitorSetupGroup "g"',
+        }
+
+    @pytest.mark.parametrize(
+        "setup",
+        [
+            lambda: ARGS,
+            lambda: DICT,
+            lambda: pulumi.Output.from_input(ARGS),
+            lambda: pulumi.Output.from_input(DICT),
+            lambda: pulumi.Output.from_input("v").apply(
+                lambda v: AutoMonitorSetupArgs([span("k").equals(v)], ["faithfulness"])
+            ),
+            lambda: {**DICT, "selector": [span("k").equals(pulumi.Output.from_input("v"))]},
+            lambda: {**DICT, "selector": pulumi.Output.from_input(DICT["selector"])},
+            lambda: {**DICT, "selector": [pulumi.Output.from_input(span("k").equals("v"))]},
+            pytest.param(
+                lambda: pulumi.Output.from_input("k").apply(
+                    lambda k: {**DICT, "selector": [span(k).equals(pulumi.Output.from_input("v"))]}
+                ),
+            ),
+            lambda: AutoMonitorSetupArgs(
+                [SelectorRuleArgs(pulumi.Output.from_input("k"), "span_attributes", "equals", "v")],
+                [pulumi.Output.from_input("faithfulness")],
+            ),
+        ],
+        ids=[
+            "args",
+            "dict",
+            "Output of args",
+            "Output of dict",
+            "Output of args, by apply",
+            "Output of a value",
+            "Output of a selector",
+            "Output of a rule",
+            "Output in an Output",
+            "Outputs in args",
+        ],
+    )
+    def test_a_setup_may_be_any_of(self, program: Program, setup: Callable[[], Any]) -> None:
+        assert program.setups(a=setup()) == {"a": JSON}
+
+    def test_takes_an_awaitable_value(self, program: Program) -> None:
+        async def value() -> str:
+            return "v"
+
+        def declare() -> object:
+            awaitable: Any = {**DICT, "selector": [span("k").equals(value())]}
+            return AutoMonitorSetupGroup("g", {"a": awaitable})
+
+        program.run(declare)
+        assert program.of(BATCH).inputs["setups"] == {"a": JSON}
+
+    def test_a_secret_value_makes_only_its_setup_a_secret(self, program: Program) -> None:
+        secret = {**DICT, "selector": [span("k").equals(pulumi.Output.secret("v"))]}
+        assert program.setups(a=secret, b=DICT) == {"a": make_secret(JSON), "b": JSON}
+
+    def test_setup_ids_and_failed_resolve(self, program: Program) -> None:
+        seen: list[Any] = []
+
+        def declare() -> object:
+            g = AutoMonitorSetupGroup("g", {"a": DICT})
+            return pulumi.Output.all(g.setup_ids, g.failed).apply(seen.append)
+
+        program.run(declare, failed={}, setup_ids='{"a":"1"}', owned='["a"]')
+        assert seen == [[{"a": "1"}, {}]]
+
+    def test_setup_ids_and_failed_are_empty_where_the_engine_says_nothing(
+        self, program: Program
+    ) -> None:
+        """As in the unit tests of a user, whose mocks answer the inputs."""
+        seen: list[Any] = []
+
+        def declare() -> object:
+            g = AutoMonitorSetupGroup("g", {"a": DICT})
+            return pulumi.Output.all(g.setup_ids, g.failed).apply(seen.append)
+
+        program.run(declare)
+        assert seen == [[{}, {}]]
+
+    def test_a_failed_setup_ends_the_program(self, program: Program) -> None:
+        with pytest.raises(pulumi.RunError) as failure:
+            program.run(
+                lambda: AutoMonitorSetupGroup("g", {"a": DICT, "b": DICT}),
+                failed={"b": "no"},
+                setup_ids='{"a":"1"}',
+            )
+        assert str(failure.value) == 'AutoMonitorSetupGroup "g": 1 of 2 setups failed'
+
+    def test_the_logged_error_names_the_failed_setups(
+        self, program: Program, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with pytest.raises(pulumi.RunError):
+            program.run(
+                lambda: AutoMonitorSetupGroup("g", {"a": DICT, "b": DICT, "c": DICT}),
+                failed={"a": "no", "c": "no"},
+                setup_ids="{}",
+            )
+        (record,) = caplog.records
+        assert record.levelname == "ERROR"
+        assert record.message == (
+            "2 of 3 monitor setups failed; the next `pulumi up` sends only these again:\n"
+            '  "a", "c": no'
+        )
+
+    def test_all_of_the_group_is_registered_before_it_ends_the_program(
+        self, program: Program
+    ) -> None:
+        """The membership has to know what was written, or nobody would ever delete it."""
+        with pytest.raises(pulumi.RunError):
+            program.run(
+                lambda: AutoMonitorSetupGroup("g", {"a": DICT, "b": DICT}),
+                failed={"b": "no"},
+                owned='["a"]',
+                setup_ids='{"a":"1"}',
+            )
+        assert program.of(MEMBERSHIP).inputs["owned"] == '["a"]'
+
+    def test_failed_can_be_read_though_the_program_ends(self, program: Program) -> None:
+        seen: list[Any] = []
+
+        def declare() -> None:
+            AutoMonitorSetupGroup("g", {"a": DICT}).failed.apply(seen.append)
+
+        with pytest.raises(pulumi.RunError):
+            program.run(declare, failed={"a": "no"}, setup_ids="{}")
+        assert seen == [{"a": "no"}]
+
+    def test_what_failed_before_ends_no_preview(
+        self, program: Program, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        seen: list[Any] = []
+        program.run(
+            lambda: AutoMonitorSetupGroup("g", {"a": DICT}).setup_ids.apply(seen.append),
+            preview=True,
+            failed={"a": "no"},
+            unsettled={},
+            setup_ids='{"b":"1"}',
+        )
+        assert seen == [{"b": "1"}]
+        assert caplog.records == []
+
+    def test_names_its_parent_as_a_part_of_who_declares_it(self, program: Program) -> None:
+        def declare() -> object:
+            opts = pulumi.ResourceOptions(parent=Component("shop"))
+            return AutoMonitorSetupGroup("g", {"a": DICT}, opts)
+
+        program.run(declare)
+        name = 'AutoMonitorSetupGroup "g" in shop:index:Monitoring "shop"'
+        assert program.of(BATCH).inputs["declared_by"] == name
+        assert program.of(MEMBERSHIP).inputs["declared_by"] == name
+
+    @pytest.mark.parametrize("setups", [[DICT], "a", None, pulumi.ResourceOptions()])
+    def test_setups_that_are_no_mapping_are_refused(self, program: Program, setups: Any) -> None:
+        expected = (
+            'AutoMonitorSetupGroup "g": setups must map each external_id to its setup, not be a'
+            f" {type(setups).__name__}"
+        )
+        with pytest.raises(TypeError) as failure:
+            program.run(lambda: AutoMonitorSetupGroup("g", setups))
+        assert str(failure.value) == expected
+
+    @pytest.mark.parametrize(
+        "triggers",
+        [lambda: [object()], lambda: pulumi.Output.from_input(1).apply(lambda _: [object()])],
+        ids=["at once", "in an Output"],
+    )
+    def test_a_value_that_json_does_not_have_is_told_with_its_place(
+        self, program: Program, triggers: Callable[[], Any]
+    ) -> None:
+        with pytest.raises(TypeError) as failure:
+            program.setups(a={**DICT, "triggers": triggers()})
+        assert 'AutoMonitorSetupGroup "g", setups["a"]: ' in str(failure.value)
+
+    def test_an_external_id_that_is_no_text_is_refused(self, program: Program) -> None:
+        setups: Any = {1: DICT}
+        with pytest.raises(TypeError, match='AutoMonitorSetupGroup "g"'):
+            program.run(lambda: AutoMonitorSetupGroup("g", setups))
+
+
+class TestResolved:
+    def test_plain_values_are(self) -> None:
+        assert resolved(plain(ARGS))
+
+    def test_outputs_are_not(self, program: Program) -> None:
+        seen: list[bool] = []
+
+        def look() -> None:
+            output = pulumi.Output.from_input("v")
+            nested = AutoMonitorSetupArgs([span("k").equals(output)], ["faithfulness"])
+            seen.extend(resolved(plain(value)) for value in (output, [output], nested))
+
+        program.run(look)
+        assert seen == [False, False, False]
+
+
+#: What stands in every stack's state as `__provider`: a reference to a module and a class, which is
+#: the same on each Python from 3.10 to 3.13 (pickle's default protocol is 4 on all of these).
+#: It must never change: stacks could no longer load their provider, and each resource would differ.
+PROVIDERS = {
+    "AutoMonitorSetupProvider": (
+        "gASVPgAAAAAAAACMGnB1bHVtaV90cmFjZWxvb3AucHJvdmlkZXJzlIwYQXV0b01vbml0b3JTZXR1cFByb3ZpZGVylJOU"
+        "KYGULg=="
+    ),
+    "AutoMonitorSetupBatchProvider": (
+        "gASVQwAAAAAAAACMGnB1bHVtaV90cmFjZWxvb3AucHJvdmlkZXJzlIwdQXV0b01vbml0b3JTZXR1cEJhdGNoUHJvdmlk"
+        "ZXKUk5QpgZQu"
+    ),
+    "AutoMonitorSetupMembershipProvider": (
+        "gASVSAAAAAAAAACMGnB1bHVtaV90cmFjZWxvb3AucHJvdmlkZXJzlIwiQXV0b01vbml0b3JTZXR1cE1lbWJlcnNoaXBQ"
+        "cm92aWRlcpSTlCmBlC4="
+    ),
+}
+
+
+class TestStateFormat:
+    @pytest.mark.skipif(sys.version_info >= (3, 14), reason="pickle's default protocol is 5 there")
+    @pytest.mark.parametrize("name", PROVIDERS)
+    def test_the_provider_is_pinned(self, name: str) -> None:
+        assert serialize_provider(getattr(providers, name)()) == PROVIDERS[name]
+
+    @pytest.mark.parametrize("name", PROVIDERS)
+    def test_the_provider_is_stored_by_reference(self, name: str) -> None:
+        """On every Python, whatever its pickle protocol."""
+        blob = base64.b64decode(serialize_provider(getattr(providers, name)()))
+        strings = [arg for _, arg, _ in pickletools.genops(blob) if isinstance(arg, str)]
+        assert strings == ["pulumi_traceloop.providers", name]
+
+    def test_the_provider_is_no_secret(self, program: Program) -> None:
+        """Else a diff would show it, and each preview of a stack would have to decrypt it."""
+        program.run(lambda: (AutoMonitorSetup("m", **DICT), AutoMonitorSetupGroup("g", {})))
+        blobs = {r.inputs["__provider"] for r in program.registered if "__provider" in r.inputs}
+        assert blobs == {serialize_provider(getattr(providers, name)()) for name in PROVIDERS}
+
+
+def _imported(program: str) -> set[str]:
+    """The modules that a fresh interpreter has imported after *program*."""
+    code = f"import json, sys\n{program}\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return set(json.loads(done.stdout))
+
+
+class TestPackage:
+    @pytest.mark.parametrize("name", pulumi_traceloop.__all__)
+    def test_exported_names_resolve(self, name: str) -> None:
+        assert getattr(pulumi_traceloop, name).__name__ == name
+
+    def test_all_is_sorted_and_has_what_a_program_needs(self) -> None:
+        assert pulumi_traceloop.__all__ == [
+            "AutoMonitorSetup",
+            "AutoMonitorSetupArgs",
+            "AutoMonitorSetupArgsDict",
+            "AutoMonitorSetupGroup",
+            "AutoMonitorSetupResult",
+            "EvaluatorConfigArgs",
+            "EvaluatorConfigArgsDict",
+            "EvaluatorResult",
+            "FileError",
+            "SelectorRuleArgs",
+            "SelectorRuleArgsDict",
+            "SelectorRuleResult",
+            "TraceloopError",
+            "get_auto_monitor_setup",
+            "get_auto_monitor_setup_output",
+            "list_auto_monitor_setups",
+            "list_auto_monitor_setups_output",
+            "resource",
+            "span",
+        ]
+
+    def test_other_names_are_attribute_errors(self) -> None:
+        with pytest.raises(AttributeError, match="no attribute 'AutoMonitorSetups'"):
+            pulumi_traceloop.AutoMonitorSetups  # type: ignore[attr-defined]  # noqa: B018
+
+    def test_importing_it_imports_no_dependency(self) -> None:
+        """pytest loads its plugin in every run, of whatever project."""
+        heavy = {"pulumi", "requests", "urllib3", "pydantic", "aiohttp"}
+        assert heavy & _imported("import pulumi_traceloop") == set()
+
+    def test_a_program_imports_neither_client_nor_emulator(self) -> None:
+        heavy = {"requests", "pydantic", "aiohttp"}
+        code = "from pulumi_traceloop import AutoMonitorSetup, AutoMonitorSetupGroup, span"
+        assert heavy & _imported(code) == set()
+
+    def test_is_not_taken_for_a_plugin_to_download(self) -> None:
+        """The engine takes any distribution named pulumi-* for one that needs a binary."""
+        plugin = (files("pulumi_traceloop") / "pulumi-plugin.json").read_text()
+        assert json.loads(plugin)["resource"] is False
+
+    def test_is_typed(self) -> None:
+        assert (files("pulumi_traceloop") / "py.typed").is_file()

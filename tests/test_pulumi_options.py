@@ -1,0 +1,92 @@
+"""Options of the Pulumi CLI that the test engine does not have: they need the CLI itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pulumi_traceloop.emulator import Emulator
+from tests.conftest import REPOSITORY, World
+from tests.engine import Result, find_cli, make_stack
+from tests.engine.cli import CliStack
+
+
+class CliWorld(World):
+    """A world on the CLI, with any option."""
+
+    def cli(self, *args: str, fails: bool = False) -> Result:
+        stack = self.stack
+        assert isinstance(stack, CliStack)
+        operation: Callable[[], Result] = lambda: stack._start(*args).wait()  # noqa: E731
+        return self._checked(operation, fails)
+
+    def declare(self, program: str) -> None:
+        self._write(program)
+
+
+@pytest.fixture
+def world(tmp_path: Path, traceloop: Emulator) -> CliWorld:
+    if find_cli() is None:
+        pytest.skip("no Pulumi CLI on PATH")
+    env = {"PYTHONPATH": os.fspath(REPOSITORY)}
+    return CliWorld(make_stack("cli", tmp_path, env=env), traceloop)
+
+
+def test_a_target_that_a_setup_left_deletes_it(world: CliWorld) -> None:
+    """The documented hole: the engine does not check what is not targeted."""
+    world.up('one("r", external_id="x")\ngroup("g", {"a": setup()})')
+    urn = world.urn("AutoMonitorSetup")
+    world.declare('group("g", {"a": setup(), "x": setup()})')
+    world.cli("up", "-y", "-f", "--target", urn)
+    assert set(world.monitors) == {"a"}
+    world.up()
+    assert set(world.monitors) == {"a", "x"}
+
+
+def test_a_target_that_changes_nothing_else(world: CliWorld) -> None:
+    world.up('one("r")\none("s")\ngroup("g", {"a": setup(), "b": setup()})')
+    (urn,) = [r.urn for r in world.stack.state() if r.name == "r"]
+    world.declare('one("r", "azure")\none("s", "azure")\ngroup("g", {"a": setup("azure")})')
+    world.cli("up", "-y", "-f", "--target", urn)
+    assert world.monitors == {"r": "azure", "s": "openai", "a": "openai", "b": "openai"}
+
+
+def test_state_delete_leaves_the_monitor(world: CliWorld) -> None:
+    """What the state forgot is adopted when it is declared again, and left alone when it is not."""
+    world.up('one("r")\none("s")')
+    for resource in [r for r in world.stack.state() if r.name in ("r", "s")]:
+        assert isinstance(world.stack, CliStack)
+        world.stack._run("state", "delete", "-y", "-s", "dev", resource.urn)
+    world.up('one("r")')
+    assert world.traceloop.writes == {}
+    world.destroy()
+    assert set(world.monitors) == {"s"}
+
+
+def test_continue_on_error_does_the_rest(world: CliWorld) -> None:
+    world.declare('group("g", {"a": setup("x", "nope"), "b": setup()})\none("r")')
+    up = world.cli("up", "-y", "-f", "--continue-on-error", fails=True)
+    assert set(world.monitors) == {"b", "r"}
+    assert '"a": unknown evaluator slug "nope"' in up.output
+
+
+def test_continue_on_error_after_a_single_setup_that_failed(world: CliWorld) -> None:
+    world.declare('one("bad", "x", "nope")\none("r")\ngroup("g", {"a": setup()})')
+    up = world.cli("up", "-y", "-f", "--continue-on-error", fails=True)
+    assert set(world.monitors) == {"r", "a"}
+    assert 'setup "bad": unknown evaluator slug "nope"' in up.output
+
+
+def test_a_rotated_key_reaches_a_refresh_after_an_update(world: CliWorld) -> None:
+    """The engine keeps the stack's configuration with the state; a refresh uses that one."""
+    world.up('one("m")')
+    world.traceloop.add_project(
+        "rotated", env_project_id=world.traceloop.setups["m"]["env_project_id"]
+    )
+    world.stack.set_config("traceloop:apiKey", "rotated", secret=True)
+    world.up()
+    world.traceloop.revoke_key(world.traceloop.api_key)
+    assert world.refresh(expect_no_changes=True).exit_code == 0
