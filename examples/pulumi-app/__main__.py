@@ -1,0 +1,107 @@
+"""The monitors of a shop's LLM features: one for the checkout agent, a group for all the rest."""
+
+import pulumi
+import pulumi_traceloop as traceloop
+from pulumi_traceloop import AutoMonitorSetupArgs, EvaluatorConfigArgs, resource, span
+
+config = pulumi.Config()
+chat_model = config.require("chatModel")
+house_evaluator = config.get("houseEvaluator")
+
+PRODUCTION = resource("deployment.environment").equals("production")
+
+
+def service(name: str) -> traceloop.SelectorRuleArgs:
+    return resource("service.name").equals(name)
+
+
+# One setup that stands alone: its own row in the preview, and other resources can depend on it.
+checkout = traceloop.AutoMonitorSetup(
+    "checkout-agent",
+    selector=[
+        span("gen_ai.system").equals("openai"),
+        resource("service.name").is_in("checkout", "cart"),
+        PRODUCTION,
+    ],
+    evaluators=["agent-goal-accuracy", "agent-tool-error-detector"],
+)
+
+# All the others go out together through the bulk endpoint.
+monitors = traceloop.AutoMonitorSetupGroup(
+    "monitors",
+    setups={
+        "assistant-quality": AutoMonitorSetupArgs(
+            selector=[
+                service("shopping-assistant"),
+                span("gen_ai.request.model").equals(chat_model),
+                PRODUCTION,
+            ],
+            evaluators=["answer-relevancy", "faithfulness", "instruction-adherence"],
+        ),
+        "assistant-safety": AutoMonitorSetupArgs(
+            selector=[service("shopping-assistant"), PRODUCTION],
+            evaluators=["toxicity-detector", "profanity-detector", "sexism-detector"],
+        ),
+        "assistant-conversations": AutoMonitorSetupArgs(
+            selector=[service("shopping-assistant"), PRODUCTION],
+            evaluator_configs=[
+                EvaluatorConfigArgs("conversation-quality", scope="session"),
+                EvaluatorConfigArgs("intent-change", scope="session"),
+                EvaluatorConfigArgs("tone-detection", scope="trace"),
+            ],
+        ),
+        "assistant-canary": AutoMonitorSetupArgs(
+            selector=[
+                service("shopping-assistant"),
+                span("gen_ai.request.model").not_equals(chat_model),
+            ],
+            evaluators=["answer-relevancy", "perplexity"],
+        ),
+        "search-rewrites": AutoMonitorSetupArgs(
+            selector=[service("search"), span("gen_ai.operation.name").equals("chat")],
+            evaluators=["semantic-similarity", "word-count-ratio"],
+        ),
+        "search-answers": AutoMonitorSetupArgs(
+            selector=[service("search"), span("retrieval.documents").exists()],
+            evaluators=["context-relevance", "faithfulness", "answer-completeness"],
+        ),
+        "refunds": AutoMonitorSetupArgs(
+            selector=[service("refunds"), PRODUCTION],
+            evaluators=["agent-goal-completeness", *([house_evaluator] if house_evaluator else [])],
+        ),
+        "support-email": AutoMonitorSetupArgs(
+            selector=[service("support"), span("traceloop.workflow.name").contains("email")],
+            evaluators=["tone-detection", "pii-detector", "placeholder-regex"],
+        ),
+        # A plain dict does as well, with the names of the API.
+        "pii-everywhere": {
+            "selector": [
+                {
+                    "key": "service.name",
+                    "source": "resource_attributes",
+                    "operator": "not_in",
+                    "values": ["fraud-review", "kyc"],
+                },
+            ],
+            "evaluators": ["pii-detector", "secrets-detector"],
+        },
+        "prompt-injection": AutoMonitorSetupArgs(
+            selector=[span("gen_ai.prompt.0.content").exists(), PRODUCTION],
+            evaluators=["prompt-injection"],
+        ),
+        "reports-sql": AutoMonitorSetupArgs(
+            selector=[service("reports"), span("gen_ai.completion.0.content").contains("SELECT")],
+            evaluators=["sql-validator"],
+        ),
+        "catalog-json": AutoMonitorSetupArgs(
+            selector=[
+                service("catalog"),
+                span("gen_ai.request.model").is_in("gpt-4o-mini", "o4-mini"),
+            ],
+            evaluators=["json-validator", "char-count"],
+        ),
+    },
+)
+
+pulumi.export("checkout_setup_id", checkout.setup_id)
+pulumi.export("setup_ids", monitors.setup_ids)
