@@ -122,6 +122,7 @@ class Project:
         self._leaving: dict[str, str] = {}
         self._managed: set[str] = set()
         self._deleted: set[str] = set()
+        self._accounted_for: set[str] = set()
         self._blind = False
         self._looks = 0
         self._looked_at: dict[str, Setup | None] = {}
@@ -360,6 +361,21 @@ class Project:
         """Whether the setup was deleted in this deployment."""
         with self._lock:
             return external_id in self._deleted
+
+    def account_for(self, external_ids: Iterable[str]) -> None:
+        """Note that a membership knows that these left, and has seen to their end."""
+        with self._lock:
+            self._accounted_for.update(external_ids)
+
+    def accounted_for(self, external_id: str) -> bool:
+        """Whether a membership knows that the setup left."""
+        with self._lock:
+            return external_id in self._accounted_for
+
+    def lacks(self, external_id: str) -> bool:
+        """Whether all setups were listed in this deployment, and this one was not among them."""
+        with self._lock:
+            return self._listed is not None and external_id not in self._listed
 
     def forget(self, external_id: str) -> None:
         """Keep that a setup is gone."""

@@ -244,7 +244,7 @@ class AutoMonitorSetupBatchProvider(_Provider):
 
     - ``failed``, ``unsettled``: ``{external_id: why}`` of what is not in place, did not come up;
     - ``owned``: the external_ids that this group wrote or adopted, or may have written;
-    - ``left``: those that it owned until the last update;
+    - ``left``: those that it owned before, as far as they are not known to be gone;
     - ``setup_ids``: ``{external_id: the server's id}``;
     - ``resend``: what is still to be sent although it is equal;
     - ``env_project_id``: the project that all are in.
@@ -392,7 +392,9 @@ class AutoMonitorSetupBatchProvider(_Provider):
         setup_ids = {i: s for i, s in _mapped(olds.get("setup_ids")).items() if i in owned}
         setup_ids |= {i: s.id for i, s in outcome.stored.items()}
         projects = (s.env_project_id for s in outcome.stored.values())
-        left = old_owned - setups.keys()
+        # Kept over several updates: one may have been killed before the membership was told.
+        left = {i for i in old_owned | set(_listed(olds.get("left"))) if not where.lacks(i)}
+        left -= setups.keys()
         return news | {
             "failed": _without_secrets(outcome.failed, news),
             "unsettled": _without_secrets(unsettled, news),
@@ -435,9 +437,12 @@ class AutoMonitorSetupBatchProvider(_Provider):
     def delete(self, id: str, props: dict[str, Any]) -> None:
         """Delete what no membership has: it is deleted before, and takes what it knows with it.
 
-        It knows nothing yet where an update was killed after this resource was made.
+        It does not know all yet where an update was killed between the two. What left long ago, and
+        it knew, may be somebody else's by now.
         """
-        _delete_owned(self._project(props), props)
+        where = self._project(props)
+        left = [i for i in _listed(props.get("left")) if not where.accounted_for(i)]
+        _delete_owned(where, props, [*_listed(props.get("owned")), *left])
 
 
 class AutoMonitorSetupMembershipProvider(_Provider):
@@ -490,14 +495,15 @@ class AutoMonitorSetupMembershipProvider(_Provider):
     @_without_traceback
     def delete(self, id: str, props: dict[str, Any]) -> None:
         """Delete the setups that the group owned and that the program declares no more."""
-        _delete_owned(self._project(props), props)
+        where = self._project(props)
+        where.account_for(_listed(props.get("left")))
+        _delete_owned(where, props, _listed(props.get("owned")))
 
 
-def _delete_owned(where: Project, props: Mapping[str, Any]) -> None:
+def _delete_owned(where: Project, props: Mapping[str, Any], owned: Iterable[str]) -> None:
     """Delete the setups that a resource owned, but for those that the program declares now."""
     from .flush import delete_all
 
-    owned = _listed(props.get("owned"))
     gone = [i for i in owned if not where.declarer(i) and not where.has_deleted(i)]
     delete_all(where, gone, props.get("env_project_id"))
 

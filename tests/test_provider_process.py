@@ -778,6 +778,35 @@ class TestLifeOfAGroup:
         host.delete(record)
         assert traceloop.requests == {}
 
+    def test_delete_of_the_batch_spares_what_the_membership_knew_to_have_left(
+        self, host: Host, traceloop: Emulator
+    ) -> None:
+        """It may be another stack's by now."""
+        record = host.create(BATCH, batch(a=setup(), b=setup()))
+        record = host.update(record, batch(b=setup()))
+        assert record.outputs["left"] == packed(["a"])
+        host.delete(host.create(MEMBERSHIP, {**membership(["b"], ["b"]), "left": packed(["a"])}))
+        host.delete(record)
+        assert set(traceloop.setups) == {"a"}
+
+    def test_delete_of_the_batch_takes_what_no_membership_knew_to_have_left(
+        self, host: Host, traceloop: Emulator
+    ) -> None:
+        record = host.create(BATCH, batch(a=setup(), b=setup()))
+        host.delete(host.update(record, batch(b=setup())))
+        assert traceloop.setups == {}
+
+    def test_what_left_is_kept_until_the_list_lacks_it(
+        self, host: Host, other_host: Host, traceloop: Emulator
+    ) -> None:
+        record = host.create(BATCH, batch(a=setup(), b=setup()))
+        record = other_host.update(record, batch(b=setup()))
+        record = other_host.update(record, batch(b=setup("y")))
+        assert record.outputs["left"] == packed(["a"])
+        host.delete(host.create(MEMBERSHIP, membership(["a"], ["a"])))
+        record = host.update(record, batch(b=setup("z")))
+        assert record.outputs.get("left") is None
+
     def test_what_left_before_a_membership_was_made_is_taken_over(self, offline: Host) -> None:
         """So that the next update deletes it: this one has nothing that could."""
         news = {**membership(["b"], ["b"]), "left": packed(["a"])}

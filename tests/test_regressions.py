@@ -54,7 +54,6 @@ class TestLeftBehind:
             assert set(world.preview().changes) == {"same"}
         assert "a" not in world.monitors
 
-    @pytest.mark.xfail(strict=True, reason="what left is told to the next membership only")
     @pytest.mark.parametrize("then", ['group("g", {"b": setup("x")})', "destroy"])
     def test_two_runs_that_end_before_the_membership_knows(self, world: World, then: str) -> None:
         def owned(state: dict[str, ResourceState]) -> list[str]:
