@@ -37,7 +37,7 @@ class CliStack:
     ) -> None:
         cli = find_cli()
         if cli is None:
-            raise RuntimeError("no pulumi with its pulumi-language-python on PATH")
+            raise RuntimeError("no pulumi with its Python language host and provider on PATH")
         self.project_dir = project_dir
         self._cli = cli
         self._stack = stack

@@ -120,9 +120,10 @@ class Stack(Protocol):
 
 
 def find_cli() -> Path | None:
-    """The `pulumi` on PATH, if the language host that it needs is there too."""
+    """The `pulumi` on PATH, if what it runs Python programs and providers with is there too."""
+    needed = ("pulumi-language-python", "pulumi-resource-pulumi-python")
     cli = shutil.which("pulumi")
-    return Path(cli) if cli and shutil.which("pulumi-language-python") else None
+    return Path(cli) if cli and all(map(shutil.which, needed)) else None
 
 
 def make_stack(
