@@ -10,6 +10,8 @@ from typing import Any, Final, TypedDict
 
 import pulumi
 
+from .spelling import encoded
+
 __all__ = [
     "AutoMonitorSetupArgs",
     "AutoMonitorSetupArgsDict",
@@ -206,14 +208,9 @@ def canonical(value: Any) -> str:
 
     """
     try:
-        return _ENCODER.encode(plain(value))
+        return encoded(plain(value))
     except ValueError as error:  # NaN and the infinities, and what contains itself
         raise TypeError(str(error)) from None
-
-
-_ENCODER = json.JSONEncoder(
-    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-)
 
 
 class _Unresolved(Exception):  # noqa: N818 - no error: a way out

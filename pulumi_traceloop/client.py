@@ -59,7 +59,8 @@ from .errors import (
     TransportError,
     printable,
 )
-from .models import BulkAnswer, Setup, SetupList, SetupSpec, external_id_problem
+from .models import BulkAnswer, Setup, SetupList, SetupSpec
+from .naming import external_id_problem
 
 if TYPE_CHECKING:
     import socket

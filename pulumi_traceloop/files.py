@@ -22,7 +22,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from .errors import TraceloopError, printable
-from .models import EvaluatorConfig, Problem, Rule, SetupSpec, external_id_problem, problems
+from .models import EvaluatorConfig, Problem, Rule, SetupSpec, problems
+from .naming import external_id_problem
 
 __all__ = ["SCHEMA", "FileError", "FileProblem", "load_setups"]
 

@@ -29,6 +29,7 @@ from .resources import (
     options,
     stand_in_of,
 )
+from .spelling import packed
 
 __all__ = ["AutoMonitorSetupGroup"]
 
@@ -106,21 +107,24 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
                 )
         name = declarer("AutoMonitorSetupGroup", resource_name, opts)
         child = pulumi.ResourceOptions(parent=self)
+        known: dict[str, str] = {}
         texts: dict[str, pulumi.Input[str]] = {}
         stand_ins: dict[str, pulumi.Input[str]] = {}
         used: list[tuple[str, str]] = []
         for external_id, setup in setups.items():
             if (text := canonical_if_known(setup)) is not None:
-                texts[external_id] = text
+                known[external_id] = text
             else:
-                known = plain(setup)
-                texts[external_id] = _json(name, external_id, known)
-                if (stand_in := stand_in_of(known)) is not None:
+                spelled = plain(setup)
+                texts[external_id] = _json(name, external_id, spelled)
+                if (stand_in := stand_in_of(spelled)) is not None:
                     stand_ins[external_id] = stand_in
             used += [(slug, external_id) for slug in slugs(setup)]
+        packed_setups = packed(known)
         batch = AutoMonitorSetupBatch(
             resource_name,
-            texts,
+            texts if packed_setups else {**known, **texts},
+            packed_setups,
             stand_ins,
             name,
             options(if_exists, wait_for_setup, wait_timeout, config_namespace)

@@ -37,7 +37,6 @@ __all__ = [
     "SetupRule",
     "SetupSpec",
     "ValidationError",
-    "external_id_problem",
     "problems",
 ]
 
@@ -325,22 +324,3 @@ def _problem(details: Any) -> Problem:
     else:
         reason = _LITERAL.sub("must be ", details["msg"])
     return Problem(path, reason)
-
-
-def external_id_problem(external_id: object) -> str | None:
-    """Return what is wrong with an external_id, or ``None``.
-
-    ``.`` and ``..`` are path segments that HTTP clients and servers resolve even when encoded (RFC
-    3986, 6.2.2.3), so no URL can carry them.
-    """
-    if not isinstance(external_id, str):
-        return "must be a string"
-    if not external_id.strip():
-        return "must not be empty"
-    if external_id in (".", ".."):
-        return f'must not be "{external_id}": no URL can carry it'
-    try:
-        external_id.encode()
-    except UnicodeEncodeError:
-        return "must be valid Unicode text"
-    return None

@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from functools import cache, lru_cache, partial, wraps
 from itertools import count
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from pulumi.dynamic import (
     CheckFailure,
@@ -40,9 +40,10 @@ from .args import canonical
 from .deployment import Project, connection, project
 from .errors import ExistsError, SetupsMissingError, TraceloopError
 from .masking import masked, secret_values
-from .naming import resource_name
+from .naming import external_id_problem, resource_name
 from .plan import UNKNOWN, Entry, change, description, layout, summary
 from .report import names, printable
+from .spelling import repacked, unpacked
 
 if TYPE_CHECKING:
     from .models import Problem, Setup, SetupSpec
@@ -128,7 +129,6 @@ class AutoMonitorSetupProvider(_Provider):
     @_without_traceback
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
         """Validate the inputs; every problem is told, with the path of its property."""
-        external_id_problem = _models().external_id_problem
         external_id = news.get("external_id")
         # First of all, valid or not: what is declared must not be deleted.
         twice = self._declare([external_id], news)
@@ -237,10 +237,21 @@ class AutoMonitorSetupProvider(_Provider):
         where.delete(id)
 
 
+class _Changes(NamedTuple):
+    """What differs between a group's setups in the state and those that the program declares."""
+
+    added: Sequence[str]
+    left: Sequence[str]
+    changed: Sequence[str]
+    #: What failed before and is tried again.
+    again: Sequence[str]
+
+
 class AutoMonitorSetupBatchProvider(_Provider):
     """The setups of a group: writes them through the bulk endpoint; leaves deletes to another.
 
-    Inputs: ``setups``, ``{external_id: the setup as canonical JSON}``. Outputs beside them:
+    Inputs: ``setups``, ``{external_id: the setup as canonical JSON}``, and ``packed_setups``, which
+    is how `spelling` puts many. Outputs beside them:
 
     - ``failed``, ``unsettled``: ``{external_id: why}`` of what is not in place, did not come up;
     - ``owned``: the external_ids that this group wrote or adopted, or may have written;
@@ -255,9 +266,7 @@ class AutoMonitorSetupBatchProvider(_Provider):
     @_without_traceback
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
         """Validate the setups that are new or spelled differently than before."""
-        external_id_problem = _models().external_id_problem
-        setups: dict[str, Any] = news["setups"]
-        old: dict[str, Any] = olds.get("setups", {})
+        setups, old = unpacked(news), unpacked(olds)
         twice = self._declare(setups, news)
         failures = [CheckFailure(_at(i), reason) for i, reason in twice.items()]
         for external_id, setup in setups.items():
@@ -278,68 +287,69 @@ class AutoMonitorSetupBatchProvider(_Provider):
         if not failures and news.get("if_exists") == "fail":
             failures += [
                 CheckFailure(_at(entry.external_id), str(ExistsError(entry.external_id)))
-                for entry in self._new_entries(news, setups.keys() - old.keys())
+                for entry in self._new_entries(news, setups, setups.keys() - old.keys())
                 if entry.symbol == "!"
             ]
         if not failures and not olds:
-            _announce(news, self._new_entries(news, setups), 0)
+            _announce(news, self._new_entries(news, setups, setups), 0)
         return CheckResult(news, failures)
 
-    def _new_entries(self, news: Mapping[str, Any], external_ids: Iterable[str]) -> list[Entry]:
+    def _new_entries(
+        self, news: Mapping[str, Any], setups: Mapping[str, Any], external_ids: Iterable[str]
+    ) -> list[Entry]:
         """Return the plan's entries for setups that are not in the state."""
         new = list(external_ids)
         where = self._project(news)
         there = where.look(new)
-        setups = news["setups"]
-        return [_new_entry(where, there.get(i), i, setups[i], _shown_in(news, i)) for i in new]
+        shown = _shown_of(news, setups)
+        return [_new_entry(where, there.get(i), i, setups[i], shown(i)) for i in new]
 
     @_without_traceback
     def diff(self, id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
         """Compare by meaning, and ask for an update while a setup is not in place."""
         if olds.get("config_namespace") != news.get("config_namespace"):
             return DiffResult(changes=True, replaces=["config_namespace"])
-        old, new = olds["setups"], news["setups"]
-        failed, unsettled = olds.get("failed") or {}, olds.get("unsettled") or {}
-        added = [i for i in new if i not in old]
-        left = [i for i in old if i not in new]
-        again = [i for i in failed if i in new]
-        changed = [i for i in new if i in old and i not in failed and _differ(old[i], new[i])]
-        differ = bool(added or left or changed)
+        old, new = unpacked(olds), unpacked(news)
+        failed = olds.get("failed") or {}
+        changes = _Changes(
+            added=[i for i in new if i not in old],
+            left=[i for i in old if i not in new],
+            again=[i for i in failed if i in new],
+            changed=[i for i in new if i in old and i not in failed and _differ(old[i], new[i])],
+        )
+        differ = bool(changes.added or changes.left or changes.changed)
         # A refresh compares too, without a check: it announces nothing, and what is still to be
         # done is no drift.
         if news["declared_by"] not in self._checked:
             return DiffResult(changes=differ)
-        self._announce_changes(olds, news, added, left, again, changed)
-        return DiffResult(changes=bool(differ or failed or unsettled))
+        self._announce_changes(olds, old, news, new, changes)
+        return DiffResult(changes=bool(differ or failed or olds.get("unsettled")))
 
     def _announce_changes(
         self,
         olds: Mapping[str, Any],
+        old: Mapping[str, Any],
         news: Mapping[str, Any],
-        added: Collection[str],
-        left: Collection[str],
-        again: Collection[str],
-        changed: Collection[str],
+        new: Mapping[str, Any],
+        changes: _Changes,
     ) -> None:
         where = self._project(news)
-        entries = self._new_entries(news, added)
-        entries += [
-            Entry("~", i, partial(change, _shown_in(olds, i), _shown_in(news, i))) for i in changed
-        ]
-        failed = olds.get("failed") or {}
-        entries += [Entry("*", i, partial(_again, _shown_in(news, i), failed[i])) for i in again]
-        unsettled = olds.get("unsettled") or {}
-        looked_at = [i for i in unsettled if i in news["setups"] and i not in {*again, *changed}]
+        before, after = _shown_of(olds, old), _shown_of(news, new)
+        entries = self._new_entries(news, new, changes.added)
+        entries += [Entry("~", i, partial(change, before(i), after(i))) for i in changes.changed]
+        failed, unsettled = olds.get("failed") or {}, olds.get("unsettled") or {}
+        entries += [Entry("*", i, partial(_again, after(i), failed[i])) for i in changes.again]
+        sent = {*changes.again, *changes.changed}
+        looked_at = [i for i in unsettled if i in new and i not in sent]
         entries += [Entry("?", i, partial(_looked_at, unsettled[i])) for i in looked_at]
+        unchanged = len(new) - len(entries)
         owned = set(_listed(olds.get("owned")))
-        for external_id in left:
+        for external_id in changes.left:
             if declarer := where.declarer(external_id):
                 entries.append(Entry(">", external_id, partial(_moved, declarer)))
             elif external_id in owned:
                 entries.append(Entry("-", external_id))
                 where.leave(external_id, news["declared_by"])
-        told = len(added) + len(again) + len(changed) + len(looked_at)
-        unchanged = len(news["setups"]) - told
         _announce(news, entries, unchanged)
 
     @_without_traceback
@@ -356,8 +366,7 @@ class AutoMonitorSetupBatchProvider(_Provider):
         from .flush import flush, wait
 
         where = self._project(news)
-        setups: dict[str, str] = news["setups"]
-        old_setups: dict[str, str] = olds.get("setups", {})
+        setups, old_setups = unpacked(news), unpacked(olds)
         old_failed: dict[str, str] = olds.get("failed") or {}
         old_owned = set(_listed(olds.get("owned")))
         specs = {
@@ -396,8 +405,8 @@ class AutoMonitorSetupBatchProvider(_Provider):
         left = {i for i in old_owned | set(_listed(olds.get("left"))) if not where.lacks(i)}
         left -= setups.keys()
         return news | {
-            "failed": _without_secrets(outcome.failed, news),
-            "unsettled": _without_secrets(unsettled, news),
+            "failed": _without_secrets(outcome.failed, news, setups),
+            "unsettled": _without_secrets(unsettled, news, setups),
             "resend": sorted(forced & outcome.failed.keys()) or None,
             "owned": canonical(sorted(owned)),
             "left": canonical(sorted(left)) if left else None,
@@ -408,7 +417,7 @@ class AutoMonitorSetupBatchProvider(_Provider):
     @_without_traceback
     def read(self, id: str, props: dict[str, Any]) -> ReadResult:
         """Read all setups that this group owns, with one list request."""
-        setups, failed = dict(props["setups"]), props.get("failed") or {}
+        setups, failed = unpacked(props), props.get("failed") or {}
         owned = _listed(props.get("owned"))
         where = self._project(props)
         there = where.present(owned, props.get("env_project_id"))
@@ -428,7 +437,7 @@ class AutoMonitorSetupBatchProvider(_Provider):
                 triggers = _triggers(setups[external_id])
                 kept = {} if triggers is None else {"triggers": triggers}
                 setups[external_id] = canonical(setup.as_input() | kept)
-        inputs = {k: v for k, v in props.items() if k not in _OUTPUTS} | {"setups": setups}
+        inputs = {k: v for k, v in props.items() if k not in _OUTPUTS} | repacked(setups, props)
         now = {"owned": canonical(sorted(there)), "setup_ids": canonical(setup_ids)}
         outs = props | inputs | now
         return ReadResult(id, outs, inputs)
@@ -662,17 +671,24 @@ def _shown(props: Mapping[str, Any]) -> str:
     return canonical(_with_stand_ins(_spec_inputs(props)))
 
 
-def _shown_in(props: Mapping[str, Any], external_id: str) -> str:
-    stand_in = (props.get("shown") or {}).get(external_id)
-    setup = stand_in or props["setups"].get(external_id)
-    return setup if isinstance(setup, str) else UNKNOWN
+def _shown_of(batch: Mapping[str, Any], setups: Mapping[str, Any]) -> Callable[[str], str]:
+    """Return what tells how a setup of the batch is shown."""
+    stand_ins = batch.get("shown") or {}
+
+    def shown(external_id: str) -> str:
+        setup = stand_ins.get(external_id) or setups.get(external_id)
+        return setup if isinstance(setup, str) else UNKNOWN
+
+    return shown
 
 
-def _without_secrets(reasons: Mapping[str, str], news: Mapping[str, Any]) -> dict[str, str]:
+def _without_secrets(
+    reasons: Mapping[str, str], batch: Mapping[str, Any], setups: Mapping[str, str]
+) -> dict[str, str]:
     """Return *reasons* without the secrets of the setups that they are about."""
-    shown = news.get("shown") or {}
+    shown = batch.get("shown") or {}
     return {
-        i: masked(reason, secret_values(json.loads(news["setups"][i]), json.loads(shown[i])))
+        i: masked(reason, secret_values(json.loads(setups[i]), json.loads(shown[i])))
         if i in shown
         else reason
         for i, reason in reasons.items()

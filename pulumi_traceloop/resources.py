@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import pulumi
@@ -157,7 +157,8 @@ class AutoMonitorSetupBatch(Resource, module="traceloop", name="AutoMonitorSetup
     def __init__(
         self,
         resource_name: str,
-        setups: dict[str, pulumi.Input[str]],
+        setups: Mapping[str, pulumi.Input[str]],
+        packed_setups: dict[str, str] | None,
         shown: dict[str, pulumi.Input[str]],
         declared_by: str,
         options: dict[str, Any],
@@ -165,6 +166,7 @@ class AutoMonitorSetupBatch(Resource, module="traceloop", name="AutoMonitorSetup
     ) -> None:
         props = {
             "setups": setups,
+            "packed_setups": packed_setups,
             "shown": shown or None,
             "declared_by": declared_by,
             **options,

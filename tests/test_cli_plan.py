@@ -94,6 +94,11 @@ def rows(comment: str) -> dict[str, list[str]]:
     return found
 
 
+def _inputs(step: dict[str, Any], side: str) -> dict[str, Any]:
+    """Return the inputs of one of a step's states, to change them."""
+    return step.get(side, {}).get("inputs", {})  # type: ignore[no-any-return]
+
+
 class _Tables(HTMLParser):
     """The text of the cells of all tables in a piece of Markdown."""
 
@@ -344,6 +349,24 @@ class TestMarkdown:
             for side in ("oldState", "newState"):
                 step[side]["inputs"].get("setups", {})["s"] = "[secret]"
         assert "No monitor setup changes, 2 unchanged" in plan_of(preview)
+
+    def test_setups_that_share_a_string_are_told_one_by_one(self) -> None:
+        """As those of a group that has very many are."""
+        preview = sample("change")
+        for step in preview["steps"]:
+            for inputs in (_inputs(step, side) for side in ("oldState", "newState")):
+                setups = inputs.get("setups", {})
+                alone = {i: s for i, s in setups.items() if not s.startswith("{")}
+                rest = {i: json.loads(s) for i, s in setups.items() if i not in alone}
+                inputs |= {"setups": alone, "packed_setups": {"00": json.dumps(rest)}}
+        assert rows(plan_of(preview)) == rows(plan_of(sample("change")))
+
+    def test_what_the_cli_masked_as_a_whole_may_change(self) -> None:
+        preview = preview_of({}, {"m": {"evaluators": ["e"], "selector": [rule_of("k")]}})
+        for step in preview["steps"]:
+            _inputs(step, "newState")["packed_setups"] = "[secret]"
+        (cells,) = rows(plan_of(preview)).values()
+        assert cells[0] == "may change"
 
     def test_the_same_external_id_in_another_project_is_another_setup(self) -> None:
         state: dict[str, Any] = {

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
-from pulumi_traceloop import files, models
+from pulumi_traceloop import files, models, naming
 from pulumi_traceloop.errors import TraceloopError
 from pulumi_traceloop.evaluators import DOCUMENTED
 from pulumi_traceloop.files import SCHEMA, FileError, FileProblem, load_setups
@@ -571,7 +571,7 @@ class TestSchema:
             "selector": [{"key": "a", "source": "span_attributes", "operator": "exists"}],
             "evaluators": ["a"],
         }
-        right = models.external_id_problem(external_id) is None
+        right = naming.external_id_problem(external_id) is None
         assert schema.is_valid({"setups": {external_id: setup}}) is right
 
     @pytest.mark.parametrize(

@@ -590,6 +590,20 @@ class TestPackage:
         code = "from pulumi_traceloop import AutoMonitorSetup, AutoMonitorSetupGroup, span"
         assert heavy & _imported(code) == set()
 
+    def test_a_provider_imports_what_it_needs_when_it_needs_it(self) -> None:
+        """Its process pays for each import at every start; here nothing has changed."""
+        heavy = {"requests", "urllib3", "pydantic", "aiohttp"}
+        group = {"setups": {"a": "{}"}, "packed_setups": {"00": '{"b":{}}'}, "declared_by": "g"}
+        code = f"""
+from pulumi.dynamic import ConfigureRequest
+from pulumi_traceloop.providers import AutoMonitorSetupBatchProvider
+provider = AutoMonitorSetupBatchProvider()
+provider.configure(ConfigureRequest(type("Config", (), {{"get": lambda *_: None}})()))
+assert provider.check({group}, {group}).failures == []
+assert provider.diff("g", {group}, {group}).changes is False
+"""
+        assert heavy & _imported(code) == set()
+
     def test_is_not_taken_for_a_plugin_to_download(self) -> None:
         """The engine takes any distribution named pulumi-* for one that needs a binary."""
         plugin = (files("pulumi_traceloop") / "pulumi-plugin.json").read_text()

@@ -229,6 +229,45 @@ pulumi.export("ids", g.setup_ids)
         world.destroy()
         assert world.monitors == {}
 
+    def test_a_group_grows_and_shrinks_past_what_has_a_string_each(self, world: World) -> None:
+        """However its setups are spelled in the state, only what differs is sent or deleted."""
+        program = """
+values = {"m-001": config.get("value") or "openai"}
+secret = {"secret": setup(pulumi.Output.secret("planted"))}
+group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
+            for n in range(config.require_int("count"))} | secret)
+"""
+        world.stack.set_config("count", "250")
+        world.up(program)
+        world.stack.set_config("count", "300")
+        preview = world.preview()
+        assert "g: 50 to create, 251 unchanged" in preview.output
+        world.up()
+        assert world.requests == {"list": 1, "bulk": 1}
+        assert set(world.up().changes) == {"same"}
+        assert world.requests == {}
+        assert world.refresh(expect_no_changes=True).exit_code == 0
+
+        world.stack.set_config("value", "azure")
+        world.stack.set_config("count", "299")
+        preview = world.preview()
+        assert "g: 1 to change, 1 to delete, 299 unchanged" in preview.output
+        assert '~ m-001  gen_ai.system = "openai" -> "azure"' in preview.output
+        world.traceloop.delete("m-002")
+        world.refresh()
+        up = world.up()
+        assert "+ m-002" in up.output
+        assert world.traceloop.writes == {"m-001": 1, "m-002": 1}
+        assert "m-299" not in world.monitors
+
+        world.stack.set_config("count", "200")
+        world.up()
+        assert world.traceloop.writes == {}
+        assert len(world.monitors) == 201
+        assert "planted" not in world.stack.state_text() + up.output
+        world.destroy()
+        assert world.monitors == {}
+
     def test_all_refused(self, world: World) -> None:
         up = world.up(
             'group("g", {f"m-{n:02}": setup("openai", "nope") for n in range(20)})', fails=True

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from rich.cells import cell_len
 
 from ..errors import printable
-from ..models import Setup, SetupRule, SetupSpec, external_id_problem, problems
+from ..models import Setup, SetupRule, SetupSpec, problems
+from ..naming import external_id_problem
 
 __all__ = ["Exportable", "as_python", "as_yaml", "exportable"]
 

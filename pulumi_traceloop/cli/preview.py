@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple
 
 from ..errors import TraceloopError, printable
 from ..plan import OPERATORS
+from ..spelling import unpacked
 
 __all__ = ["ACTIONS", "Action", "Change", "Definition", "Plan", "PreviewError", "read"]
 
@@ -247,7 +248,7 @@ class _Reader:
             self._kept.add(coming)
 
     def _batch(self, step: Mapping[str, Any]) -> None:
-        old, new = _old(step), _new(step)
+        old, new = _with_all_setups(_old(step)), _with_all_setups(_new(step))
         self._batches[_group(step)] = old
         op, declarer = step.get("op"), str(new.get("declared_by") or _name(step))
         if op not in (*_CREATES, "update", "replace", "same"):
@@ -371,6 +372,16 @@ def _single_found(properties: Mapping[str, Any], step: Mapping[str, Any]) -> _Fo
     shown = properties.get("shown")
     seen = properties if shown is None or _is_masked(shown) else shown
     return _Found(_definition(seen) if properties else None, declarer, retained=retained)
+
+
+def _with_all_setups(batch: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a group's batch with all its setups in ``setups``."""
+    if batch.get("packed_setups") is None:
+        return batch
+    try:
+        return {**batch, "setups": unpacked(batch)}
+    except (AttributeError, TypeError, ValueError):  # the CLI has masked them, or a part
+        return {**batch, "setups": _SECRET}
 
 
 def _member(batch: Mapping[str, Any], external_id: str) -> Definition | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..deployment import Project, connection
 from ..errors import ConfigurationError
-from ..models import external_id_problem
+from ..naming import external_id_problem
 
 if TYPE_CHECKING:
     from ..models import Setup
