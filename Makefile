@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test soak lint types clean
+.PHONY: demo test soak bench lint types clean
 
 demo: $(READY)
 	$(RUN) -m scripts.demo
@@ -18,6 +18,11 @@ test: lint types
 SEQUENCES ?= 500
 soak: $(READY)
 	TRACELOOP_SOAK=$(SEQUENCES) $(RUN) -m pytest -n auto tests/model
+
+# What a group costs next to one resource for each setup; about an hour. ARGS="--help" tells more.
+bench: $(READY)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	$(RUN) -m benchmarks $(ARGS)
 
 lint: $(READY)
 	$(VENV)/bin/ruff check

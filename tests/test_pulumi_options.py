@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,8 +19,8 @@ class CliWorld(World):
     def cli(self, *args: str, fails: bool = False) -> Result:
         stack = self.stack
         assert isinstance(stack, CliStack)
-        operation: Callable[[], Result] = lambda: stack._start(*args).wait()  # noqa: E731
-        return self._checked(operation, fails)
+        command = stack.command(args[0])
+        return self._checked(lambda: stack._start(command, *args[1:]).wait(), fails)
 
     def declare(self, program: str) -> None:
         self._write(program)
@@ -40,7 +39,7 @@ def test_a_target_that_a_setup_left_deletes_it(world: CliWorld) -> None:
     world.up('one("r", external_id="x")\ngroup("g", {"a": setup()})')
     urn = world.urn("AutoMonitorSetup")
     world.declare('group("g", {"a": setup(), "x": setup()})')
-    world.cli("up", "-y", "-f", "--target", urn)
+    world.cli("up", "--target", urn)
     assert set(world.monitors) == {"a"}
     world.up()
     assert set(world.monitors) == {"a", "x"}
@@ -50,7 +49,7 @@ def test_a_target_that_changes_nothing_else(world: CliWorld) -> None:
     world.up('one("r")\none("s")\ngroup("g", {"a": setup(), "b": setup()})')
     (urn,) = [r.urn for r in world.stack.state() if r.name == "r"]
     world.declare('one("r", "azure")\none("s", "azure")\ngroup("g", {"a": setup("azure")})')
-    world.cli("up", "-y", "-f", "--target", urn)
+    world.cli("up", "--target", urn)
     assert world.monitors == {"r": "azure", "s": "openai", "a": "openai", "b": "openai"}
 
 
@@ -68,14 +67,14 @@ def test_state_delete_leaves_the_monitor(world: CliWorld) -> None:
 
 def test_continue_on_error_does_the_rest(world: CliWorld) -> None:
     world.declare('group("g", {"a": setup("x", "nope"), "b": setup()})\none("r")')
-    up = world.cli("up", "-y", "-f", "--continue-on-error", fails=True)
+    up = world.cli("up", "--continue-on-error", fails=True)
     assert set(world.monitors) == {"b", "r"}
     assert '"a": unknown evaluator slug "nope"' in up.output
 
 
 def test_continue_on_error_after_a_single_setup_that_failed(world: CliWorld) -> None:
     world.declare('one("bad", "x", "nope")\none("r")\ngroup("g", {"a": setup()})')
-    up = world.cli("up", "-y", "-f", "--continue-on-error", fails=True)
+    up = world.cli("up", "--continue-on-error", fails=True)
     assert set(world.monitors) == {"r", "a"}
     assert 'setup "bad": unknown evaluator slug "nope"' in up.output
 

@@ -10,16 +10,30 @@ child.py         how program and provider are started
 state.py, wire.py, display.py
 """
 
-from .driver import KINDS, Kind, ResourceState, Result, Running, Stack, Step, find_cli, make_stack
+from .driver import (
+    KINDS,
+    Command,
+    Kind,
+    ResourceState,
+    Result,
+    Running,
+    Stack,
+    Step,
+    descendants,
+    find_cli,
+    make_stack,
+)
 
 __all__ = [
     "KINDS",
+    "Command",
     "Kind",
     "ResourceState",
     "Result",
     "Running",
     "Stack",
     "Step",
+    "descendants",
     "find_cli",
     "make_stack",
 ]

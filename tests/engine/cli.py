@@ -14,6 +14,7 @@ import yaml
 
 from .driver import (
     STACK_TYPE,
+    Command,
     ResourceState,
     Result,
     Step,
@@ -73,7 +74,7 @@ class CliStack:
 
     def _ensure_stack(self) -> None:
         self._backend.mkdir(exist_ok=True)
-        if not self._checkpoint().exists():
+        if not self.state_file.exists():
             self._run("stack", "init", self._stack)
 
     def write_program(self, source: str) -> None:
@@ -87,21 +88,26 @@ class CliStack:
         self._run("config", "rm", "-s", self._stack, key)
 
     def preview(self) -> Result:
-        return self._start("preview").wait()
+        return self._start(self.command("preview")).wait()
 
     def up(self, *, replace: Sequence[str] = (), refresh: bool = False) -> Result:
         return self.start_up(replace=replace, refresh=refresh).wait()
 
     def start_up(self, *, replace: Sequence[str] = (), refresh: bool = False) -> CliRunning:
         replaced = [part for urn in replace for part in ("--replace", urn)]
-        return self._start("up", "-y", "-f", *replaced, *(["--refresh"] if refresh else []))
+        return self._start(self.command("up"), *replaced, *(["--refresh"] if refresh else []))
 
     def refresh(self, *, expect_no_changes: bool = False) -> Result:
         expected = ["--expect-no-changes"] if expect_no_changes else []
-        return self._start("refresh", "-y", "-f", *expected).wait()
+        return self._start(self.command("refresh"), *expected).wait()
 
     def destroy(self) -> Result:
-        return self._start("destroy", "-y", "-f").wait()
+        return self._start(self.command("destroy")).wait()
+
+    def command(self, operation: str) -> Command:
+        agreed = [] if operation == "preview" else ["-y", "-f"]
+        flags = ["-s", self._stack, "--non-interactive", "--color", "never"]
+        return Command([self._cli, operation, *agreed, *flags], self.project_dir, self._env)
 
     def state(self) -> list[ResourceState]:
         return [
@@ -132,11 +138,12 @@ class CliStack:
                 return {k: _plain(v) for k, v in each.get("outputs", {}).items()}
         return {}
 
-    def _checkpoint(self) -> Path:
+    @property
+    def state_file(self) -> Path:
         return self._backend / ".pulumi" / "stacks" / self._project / f"{self._stack}.json"
 
     def _stored(self) -> list[dict[str, Any]]:
-        text = self._checkpoint().read_text()
+        text = self.state_file.read_text()
         if SIGNATURE in text:  # the CLI has the key; without secrets the file is quicker
             exported = self._run("stack", "export", "--show-secrets", "-s", self._stack)
             deployment = json.loads(exported)["deployment"]
@@ -158,14 +165,13 @@ class CliStack:
             raise RuntimeError(f"pulumi {' '.join(args)}: {done.stdout}{done.stderr}")
         return done.stdout
 
-    def _start(self, *args: str) -> CliRunning:
+    def _start(self, command: Command, *args: str) -> CliRunning:
         with tempfile.NamedTemporaryFile(dir=self._events, suffix=".json", delete=False) as file:
             events = Path(file.name)
-        flags = ["-s", self._stack, "--non-interactive", "--color", "never"]
         process = subprocess.Popen(
-            [self._cli, *args, *flags, "--event-log", events],
-            cwd=self.project_dir,
-            env=self._env,
+            [*command.args, *args, "--event-log", events],
+            cwd=command.cwd,
+            env=command.env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -87,6 +87,17 @@ class Result:
         return found
 
 
+@dataclass(frozen=True)
+class Command:
+    """How an operation is started: a process of its own."""
+
+    args: Sequence[str | Path]
+    cwd: Path
+    env: Mapping[str, str]
+    #: What it reads first; the pipe must stay open until it ends.
+    stdin: str = ""
+
+
 class Running(Protocol):
     """An `up` that is under way."""
 
@@ -103,6 +114,10 @@ class Stack(Protocol):
     #: Where the program is: a copy, if the stack was made from an existing project.
     project_dir: Path
 
+    @property
+    def state_file(self) -> Path:
+        """Where the engine keeps the state."""
+
     def write_program(self, source: str) -> None: ...
     def set_config(self, key: str, value: str, *, secret: bool = False) -> None: ...
     def remove_config(self, key: str) -> None: ...
@@ -111,6 +126,9 @@ class Stack(Protocol):
     def start_up(self, *, replace: Sequence[str] = (), refresh: bool = False) -> Running: ...
     def refresh(self, *, expect_no_changes: bool = False) -> Result: ...
     def destroy(self) -> Result: ...
+    def command(self, operation: str) -> Command:
+        """How `preview`, `up`, `refresh` or `destroy` is started, for who watches it run."""
+
     def state(self) -> list[ResourceState]: ...
     def lose_state(self) -> None: ...
     def import_state(self, deployment: Mapping[str, Any]) -> None:
@@ -158,14 +176,20 @@ def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
     return {**env, "PYTHONDONTWRITEBYTECODE": "1", **extra}
 
 
-def kill_tree(pid: int) -> None:
-    """Kill a process and all its descendants, which may lead process groups of their own."""
+def descendants(pid: int) -> list[int]:
+    """Return a process and all that descend from it."""
     children: dict[int, list[int]] = {}
     for child, parent in _processes():
         children.setdefault(parent, []).append(child)
-    doomed = [pid]
-    for each in doomed:
-        doomed += children.get(each, [])
+    found = [pid]
+    for each in found:
+        found += children.get(each, [])
+    return found
+
+
+def kill_tree(pid: int) -> None:
+    """Kill a process and all its descendants, which may lead process groups of their own."""
+    doomed = descendants(pid)
     ends: list[int] = []
     for each in doomed:
         with contextlib.suppress(ProcessLookupError):

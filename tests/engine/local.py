@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from .driver import STACK_TYPE, ResourceState, Result, Step, child_environment, kill_tree
+from .driver import (
+    STACK_TYPE,
+    Command,
+    ResourceState,
+    Result,
+    Step,
+    child_environment,
+    kill_tree,
+)
 from .state import Record, State, load
 from .wire import plain, secret_names
 
@@ -33,7 +41,7 @@ class LocalStack:
         self._stack = stack
         self._env = env
         self._project = project
-        self._state_file = directory / "state.jsonl"
+        self.state_file = directory / "state.jsonl"
         self._config: dict[str, str] = {}
         self._secret_keys: set[str] = set()
         self._read_project()
@@ -89,16 +97,16 @@ class LocalStack:
         return self._start("destroy").wait()
 
     def state(self) -> list[ResourceState]:
-        return [_resource_state(record) for record in load(self._state_file).values()]
+        return [_resource_state(record) for record in load(self.state_file).values()]
 
     def outputs(self) -> dict[str, Any]:
         """The stack's outputs in the state."""
-        found = (each for each in load(self._state_file).values() if each.type == STACK_TYPE)
+        found = (each for each in load(self.state_file).values() if each.type == STACK_TYPE)
         record = next(found, None)
         return {k: plain(v) for k, v in record.outputs.items()} if record else {}
 
     def lose_state(self) -> None:
-        self._state_file.unlink(missing_ok=True)
+        self.state_file.unlink(missing_ok=True)
 
     def import_state(self, deployment: Mapping[str, Any]) -> None:
         resources = deployment["deployment"]["resources"]
@@ -118,31 +126,24 @@ class LocalStack:
             )
             for key, each in enumerate(kept, start=1)
         }
-        State(self._state_file, records)
+        State(self.state_file, records)
 
     def state_text(self) -> str:
-        return self._state_file.read_text() if self._state_file.exists() else ""
+        return self.state_file.read_text() if self.state_file.exists() else ""
 
-    def _start(self, kind: str, **options: Any) -> LocalRunning:
-        handle, result_file = tempfile.mkstemp(suffix=".json")
-        os.close(handle)
+    def command(self, operation: str) -> Command:
+        return self._command(operation, os.devnull)
+
+    def _command(self, kind: str, result_file: str, **options: Any) -> Command:
         root = str(Path(__file__).parents[2])
         env = child_environment(self._env)
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [root, env.get("PYTHONPATH")]))
-        process = subprocess.Popen(
-            [sys.executable, "-m", _PACKAGE],
-            env=env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
         request = {
             "kind": kind,
             "project": self._project,
             "stack": self._stack,
             "project_dir": str(self.project_dir.resolve()),
-            "state_file": str(self._state_file.resolve()),
+            "state_file": str(self.state_file.resolve()),
             "result_file": result_file,
             "config": self._config,
             "secret_keys": sorted(self._secret_keys),
@@ -150,9 +151,25 @@ class LocalStack:
             "replace": [],
             **options,
         }
+        args = [sys.executable, "-m", _PACKAGE]
+        return Command(args, Path.cwd(), env, json.dumps(request) + "\n")
+
+    def _start(self, kind: str, **options: Any) -> LocalRunning:
+        handle, result_file = tempfile.mkstemp(suffix=".json")
+        os.close(handle)
+        command = self._command(kind, result_file, **options)
+        process = subprocess.Popen(
+            command.args,
+            cwd=command.cwd,
+            env=command.env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         assert process.stdin is not None
         # The pipe stays open: its end, when this process ends, is the engine's end too.
-        process.stdin.write(json.dumps(request) + "\n")
+        process.stdin.write(command.stdin)
         process.stdin.flush()
         return LocalRunning(self, process, Path(result_file))
 

@@ -1,0 +1,209 @@
+"""What a group costs, next to an empty stack and to one resource for each setup.
+
+``make bench`` runs all of it; ``python -m benchmarks --help`` tells how to run a part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pulumi_traceloop.client import TraceloopClient
+from scripts.pulumi_cli import use_downloaded
+from tests.engine import Stack, find_cli, make_stack
+
+from .measure import Service, measure, to_json
+from .report import OPERATIONS, markdown, plot
+
+REPOSITORY = Path(__file__).parent.parent
+FOLDER = Path(__file__).parent
+
+PROGRAMS = {
+    "empty": "import pulumi\n",
+    "group": """\
+AutoMonitorSetupGroup("g", {f"m-{n:05}": setup(n) for n in range(count)})
+""",
+    "resources": """\
+for n in range(count):
+    AutoMonitorSetup(f"m-{n:05}", **setup(n))
+""",
+}
+
+PREAMBLE = """\
+import pulumi
+from pulumi_traceloop import AutoMonitorSetup, AutoMonitorSetupGroup, span
+
+config = pulumi.Config()
+count, changed = config.require_int("count"), config.get_int("changed") or 0
+
+def setup(n):
+    model = "gpt-5" if n < changed else "gpt-4o"
+    return {"selector": [span("gen_ai.request.model").equals(model), span("n").equals(str(n))],
+            "evaluators": ["faithfulness", "answer-relevancy"]}
+
+"""
+
+#: How many deletes are sent one after another, for comparison with a group's.
+_SINGLY_DELETED = 100
+
+#: Requests per second that the limited service takes, and how many setups are put through it.
+_RATE, _PACED = 5, 1_000
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is measured: how many setups, how declared, and how slow the service is, in seconds."""
+
+    declared: str
+    count: int
+    latency: float
+
+
+def main() -> None:
+    """Measure, write ``results.json`` and ``plot.svg``, and print tables."""
+    options = _parser().parse_args()
+    use_downloaded()
+    cli = find_cli()
+    if cli is None:
+        print("No Pulumi CLI on PATH: this measures the test engine, which is not Pulumi.\n")
+    results: dict[str, Any] = {
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "engine": "Pulumi CLI" if cli else "test engine of this package, which is not Pulumi",
+        "machine": _machine(),
+        "versions": {name: version(name) for name in ("pulumi", "pulumi-traceloop", "grpcio")},
+        "repetitions": options.repeat,
+        "cells": [],
+        "deletes_one_by_one": [],
+        "paced": [],
+    }
+    cells = [
+        Cell(declared, count, latency)
+        for latency in options.latency
+        for declared, counts in (
+            ("empty", [0]),
+            ("group", options.group),
+            ("resources", options.resources),
+        )
+        for count in counts
+    ]
+    with ExitStack() as opened:
+        services = {
+            latency: opened.enter_context(Service(latency=latency)) for latency in options.latency
+        }
+        for repetition in range(options.repeat):
+            for cell in cells:
+                for operation, measured in _measured(cell, services[cell.latency], bool(cli)):
+                    found = {**asdict(cell), "operation": operation, **measured}
+                    results["cells"].append(found)
+                    _tell(repetition, found)
+            for latency, service in services.items():
+                seconds = _delete_one_by_one(service)
+                results["deletes_one_by_one"].append(
+                    {"latency": latency, "count": _SINGLY_DELETED, "seconds": round(seconds, 3)}
+                )
+            options.results.write_text(json.dumps(results, indent=1) + "\n")
+    if options.paced:
+        results["paced"] = list(_paced(bool(cli)))
+        options.results.write_text(json.dumps(results, indent=1) + "\n")
+    plot(results, options.results.with_name("plot.svg"))
+    print(markdown(results))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    add = parser.add_argument
+    add("--latency", type=float, nargs="+", default=[0, 0.15], help="the service's, in seconds")
+    add("--group", type=int, nargs="*", default=[10, 100, 1_000, 10_000], help="sizes of a group")
+    add("--resources", type=int, nargs="*", default=[10, 100, 1_000], help="numbers of resources")
+    add("--repeat", type=int, default=3)
+    add("--paced", action=argparse.BooleanOptionalAction, default=True, help="with a rate limit")
+    add("--results", type=Path, default=FOLDER / "results.json", help="where to write them")
+    return parser
+
+
+def _stack(folder: str, service: Service, declared: str, count: int, *, cli: bool) -> Stack:
+    stack = make_stack(
+        "cli" if cli else "test-engine",
+        Path(folder),
+        env={"PYTHONPATH": os.fspath(REPOSITORY), "TRACELOOP_API_KEY": service.api_key},
+    )
+    stack.write_program(("" if declared == "empty" else PREAMBLE) + PROGRAMS[declared])
+    stack.set_config("traceloop:baseUrl", service.url)
+    stack.set_config("count", str(count))
+    return stack
+
+
+def _measured(cell: Cell, service: Service, cli: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    with tempfile.TemporaryDirectory() as folder:
+        stack = _stack(folder, service, cell.declared, cell.count, cli=cli)
+        for operation, how in OPERATIONS.items():
+            if operation == "1% changed":
+                stack.set_config("changed", str(max(1, cell.count // 100)))
+            yield operation, to_json(measure(stack, how, service))
+
+
+def _tell(repetition: int, found: dict[str, Any]) -> None:
+    asked = ", ".join(f"{n} {route}" for route, n in found["requests"].items()) or "none"
+    print(
+        f"{repetition + 1}: {found['declared']} of {found['count']:,},"
+        f" {found['latency'] * 1000:g} ms, {found['operation']}: {found['seconds']:.2f} s,"
+        f" requests: {asked}",
+        flush=True,
+    )
+
+
+def _delete_one_by_one(service: Service) -> float:
+    """Return how long it takes to delete setups one after another, each when the last has gone."""
+    rules = [{"key": "k", "source": "span_attributes", "operator": "exists"}]
+    content = {"selector": rules, "evaluators": ["faithfulness"]}
+    names = [f"one-by-one-{n}" for n in range(_SINGLY_DELETED)]
+    for name in names:
+        put = service.session.put(f"{service.url}/_emulator/setups/{name}", json=content)
+        put.raise_for_status()
+    with TraceloopClient(service.api_key, service.url) as client:
+        began = time.perf_counter()
+        for name in names:
+            client.delete_setup(name)
+        return time.perf_counter() - began
+
+
+def _paced(cli: bool) -> Iterator[dict[str, Any]]:
+    """Put setups through a service that takes few requests in a second."""
+    with Service(rate_limit=_RATE) as service, tempfile.TemporaryDirectory() as folder:
+        for declared in ("group", "resources"):
+            stack = _stack(f"{folder}/{declared}", service, declared, _PACED, cli=cli)
+            for operation, how in (("first up", "up"), ("destroy", "destroy")):
+                found = {"declared": declared, "count": _PACED, "operation": operation}
+                found |= {"limit": _RATE, **to_json(measure(stack, how, service))}
+                found |= {"latency": 0}
+                _tell(0, found)
+                yield found
+
+
+def _machine() -> dict[str, Any]:
+    model = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().splitlines()
+        model = next((x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), "")
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""Results as tables and as a plot; `python -m benchmarks.report FILE` prints those of a file."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .measure import load
+
+#: What is measured, in this order, and the engine's operation that it is.
+OPERATIONS = {
+    "preview": "preview",
+    "first up": "up",
+    "unchanged up": "up",
+    "1% changed": "up",
+    "refresh": "refresh",
+    "destroy": "destroy",
+}
+
+
+class _Results:
+    """The results, by what was measured."""
+
+    def __init__(self, results: Mapping[str, Any]) -> None:
+        self.raw = results
+        self._cells: dict[tuple[str, int, float, str], list[Mapping[str, Any]]] = {}
+        for cell in results["cells"]:
+            key = (cell["declared"], cell["count"], cell["latency"], cell["operation"])
+            self._cells.setdefault(key, []).append(cell)
+        self.latencies = sorted({key[2] for key in self._cells})
+
+    def counts(self, declared: str) -> list[int]:
+        return sorted({key[1] for key in self._cells if key[0] == declared})
+
+    def of(
+        self, declared: str, count: int, latency: float, operation: str
+    ) -> list[Mapping[str, Any]]:
+        return self._cells.get((declared, count, latency, operation), [])
+
+    def seconds(self, declared: str, count: int, latency: float, operation: str) -> list[float]:
+        return [cell["seconds"] for cell in self.of(declared, count, latency, operation)]
+
+    def median(self, declared: str, count: int, latency: float, operation: str) -> float:
+        found = self.seconds(declared, count, latency, operation)
+        return statistics.median(found) if found else math.nan
+
+    def above_empty(self, count: int, latency: float, operation: str) -> float:
+        empty = self.median("empty", 0, latency, operation)
+        return self.median("group", count, latency, operation) - empty
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """Return all results as Markdown."""
+    found = _Results(results)
+    machine = results["machine"]
+    about = (
+        f"{results['date']}, {results['engine']}, {machine['cores']} cores of"
+        f" {machine['processor']}, {machine['system']}, Python {machine['python']}; median of"
+        f" {results['repetitions']} interleaved repetitions, with the lowest and the highest.\n"
+    )
+    parts = [about, _ratios(found)]
+    parts += [_times(found, latency) for latency in found.latencies]
+    parts += [_costs(found), _paced(results)]
+    return "\n".join(filter(None, parts))
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _shapes(found: _Results) -> list[tuple[str, int]]:
+    return [(d, n) for d in ("empty", "group", "resources") for n in found.counts(d)]
+
+
+def _label(declared: str, count: int) -> str:
+    return {"empty": "empty stack", "group": f"group of {count:,}"}.get(
+        declared, f"{count:,} resources"
+    )
+
+
+def _times(found: _Results, latency: float) -> str:
+    shapes = _shapes(found)
+    rows = [
+        [operation, *(_spread(found.seconds(*shape, latency, operation)) for shape in shapes)]
+        for operation in OPERATIONS
+    ]
+    title = f"### Wall time in seconds, latency of the service {latency * 1000:g} ms\n\n"
+    return title + _table(["", *(_label(*shape) for shape in shapes)], rows)
+
+
+def _spread(seconds: list[float]) -> str:
+    if not seconds:
+        return ""
+    middle = f"{statistics.median(seconds):.2f}"
+    return f"{middle} ({min(seconds):.2f}-{max(seconds):.2f})" if len(seconds) > 1 else middle
+
+
+def _costs(found: _Results) -> str:
+    latency = found.latencies[0]
+    rows = []
+    for declared, count in _shapes(found):
+        for operation in OPERATIONS:
+            cells = found.of(declared, count, latency, operation)
+            if not cells:
+                continue
+            asked = ", ".join(f"{n:,} {route}" for route, n in cells[0]["requests"].items())
+            rows.append(
+                [
+                    _label(declared, count),
+                    operation,
+                    asked or "none",
+                    f"{statistics.median(cell['cpu'] for cell in cells):.1f}",
+                    *(_peak(cells, role) for role in ("program", "provider")),
+                    f"{cells[0]['state_bytes'] / 1000:,.0f}",
+                ]
+            )
+    head = ["", "", "requests", "processor, s", "program, MiB", "provider, MiB", "state, kB"]
+    title = (
+        f"### Requests, processor time, peak memory and state, latency {latency * 1000:g} ms\n\n"
+    )
+    return title + _table(head, rows)
+
+
+def _peak(cells: Iterable[Mapping[str, Any]], role: str) -> str:
+    found = [cell["peak_mib"][role] for cell in cells if role in cell["peak_mib"]]
+    return f"{max(found):.0f}" if found else ""
+
+
+def _ratios(found: _Results) -> str:
+    """Return what can be compared between machines, beside what is aimed at."""
+    rows: list[list[str]] = []
+
+    def row(what: str, measured: float, aim: str) -> None:
+        if not math.isnan(measured):
+            rows.append([what, f"{measured:.1f}", aim])
+
+    slow = found.latencies[-1]
+    for count in found.counts("resources"):
+        one = found.median("resources", count, slow, "first up")
+        row(
+            f"first up, {count:,} resources / group of {count:,}, {slow * 1000:g} ms",
+            one / found.median("group", count, slow, "first up"),
+            "at least 25" if count == 1_000 else "",
+        )
+    by_one = [x for x in found.raw["deletes_one_by_one"] if x["latency"] == slow]
+    if by_one:
+        each = statistics.median(x["seconds"] / x["count"] for x in by_one)
+        row(
+            f"destroy of 1,000, one after another / group, {slow * 1000:g} ms",
+            1_000 * each / found.median("group", 1_000, slow, "destroy"),
+            "at least 12",
+        )
+    fast = found.latencies[0]
+    for operation, aim in (("preview", 2.5), ("first up", 4.0), ("unchanged up", 2.5)):
+        row(
+            f"{operation}, group of 10,000 less an empty stack, {fast * 1000:g} ms, seconds",
+            found.above_empty(10_000, fast, operation),
+            f"at most {aim:g}",
+        )
+    for latency in found.latencies:
+        for operation in OPERATIONS:
+            row(
+                f"{operation} less an empty stack, group of 10,000 / 1,000, {latency * 1000:g} ms",
+                found.above_empty(10_000, latency, operation)
+                / found.above_empty(1_000, latency, operation),
+                "at most 11",
+            )
+    peaks = [
+        cell["peak_mib"].get("provider", math.nan)
+        for operation in OPERATIONS
+        for latency in found.latencies
+        for cell in found.of("group", 10_000, latency, operation)
+    ]
+    row("peak memory of the provider, group of 10,000, MiB", max(peaks, default=math.nan), "250")
+    return "### Ratios\n\n" + _table(["", "measured", "aim"], rows)
+
+
+def _paced(results: Mapping[str, Any]) -> str:
+    rows = []
+    for each in results["paced"]:
+        asked = sum(each["requests"].values())
+        needed = asked / each["limit"]
+        rows.append(
+            [
+                _label(each["declared"], each["count"]),
+                each["operation"],
+                f"{asked:,}",
+                f"{each['seconds']:.1f}",
+                f"{needed:.1f}",
+            ]
+        )
+    if not rows:
+        return ""
+    head = ["", "", "requests, 429s included", "seconds", "seconds that the limit allows"]
+    limit = results["paced"][0]["limit"]
+    return f"### With a limit of {limit} requests per second\n\n" + _table(head, rows)
+
+
+def plot(results: Mapping[str, Any], file: Path) -> None:
+    """Draw time against number of setups, log-log, a panel for each operation."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "benchmarks"
+    from matplotlib import pyplot as plt
+
+    found = _Results(results)
+    figure, panels = plt.subplots(2, 3, figsize=(12, 7), sharex=True, sharey=True)
+    for panel, operation in zip(panels.flat, OPERATIONS, strict=True):
+        for latency, style in zip(found.latencies, ("-", "--", ":"), strict=False):
+            for declared, colour in (("group", "tab:blue"), ("resources", "tab:orange")):
+                counts = found.counts(declared)
+                panel.plot(
+                    counts,
+                    [found.median(declared, n, latency, operation) for n in counts],
+                    style,
+                    marker="o",
+                    color=colour,
+                    label=f"{declared}, {latency * 1000:g} ms",
+                )
+        panel.axhline(
+            found.median("empty", 0, found.latencies[0], operation),
+            color="tab:gray",
+            label="empty stack",
+        )
+        panel.set(title=operation, xscale="log", yscale="log")
+        panel.grid(visible=True, alpha=0.3)
+    figure.supxlabel("setups")
+    figure.supylabel("wall time, s")
+    panels.flat[0].legend(fontsize="small")
+    figure.suptitle(f"{results['engine']}, {results['machine']['cores']} cores")
+    figure.tight_layout()
+    figure.savefig(file, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    print(markdown(load(Path(sys.argv[1]))))
