@@ -127,6 +127,7 @@ class Project:
         self._looks = 0
         self._looked_at: dict[str, Setup | None] = {}
         self._env_project_id: str | None = None
+        self._made_in: str | None = None
         self._listed: dict[str, list[Setup]] | None = None
 
     @property
@@ -194,6 +195,11 @@ class Project:
         """Note what the state says that this stack manages."""
         with self._lock:
             self._managed.update(external_ids)
+
+    def disown(self, external_ids: Iterable[str]) -> None:
+        """Note that setups which the state mentions never came into this stack's hands."""
+        with self._lock:
+            self._managed.difference_update(external_ids)
 
     def manages(self, external_id: str) -> bool:
         """Whether a resource of this stack is known to manage the setup."""
@@ -385,6 +391,11 @@ class Project:
 
     # Whose the state is.
 
+    def made_in(self, env_project_id: str | None) -> None:
+        """Note which project the state of a resource was made in, if it says."""
+        with self._lock:
+            self._made_in = self._made_in or env_project_id
+
     def expect(
         self,
         env_project_id: str | None,
@@ -394,7 +405,8 @@ class Project:
         """Stop if the key belongs to another project than the state.
 
         Args:
-            env_project_id: the project that the state was made in; ``None`` if it does not say.
+            env_project_id: the project that the state was made in; ``None`` if it does not say,
+                but perhaps that of another resource does (`made_in`).
             external_ids: setups that the state says are there. Where nothing has told yet whose the
                 key is, one of them is asked for by its id; if it is gone, the list is.
             written: setups that were written before the key could be told.
@@ -403,6 +415,7 @@ class Project:
             ProjectMismatchError: the key belongs to another project.
 
         """
+        env_project_id = env_project_id or self._made_in
         if env_project_id is None:
             return
         sample = next(iter(external_ids), None)
@@ -423,7 +436,8 @@ class Project:
                 f'this API key belongs to the Traceloop environment "{printable(known)}", but'
                 f' the stack\'s monitors are in "{printable(env_project_id)}"; {harm}. Set'
                 f" {namespace}:apiKey and {namespace}:baseUrl back to the stack's own project, or"
-                " use another stack for this one"
+                " use another stack for this one; what was once made in the wrong project leaves"
+                " the state with `pulumi state delete <urn>`"
             )
 
 

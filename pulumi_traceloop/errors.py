@@ -76,7 +76,8 @@ class SetupsMissingError(TraceloopError):
             f"none of the {count} monitor setups of {owner} is in Traceloop any more. That is more"
             " likely another project's API key or an outage than the truth, so nothing was changed."
             " If they really are gone, create them again with"
-            " `pulumi up --replace <URN of the AutoMonitorSetupBatch>`"
+            " `pulumi up --replace <URN of the AutoMonitorSetupBatch>`, which"
+            " `pulumi stack --show-urns` tells"
         )
 
 
@@ -93,7 +94,8 @@ class ExistsError(TraceloopError):
         super().__init__(
             f'Traceloop already has another setup "{printable(external_id)}", which this stack does'
             ' not manage, and if_exists is "fail": choose another external_id, declare the setup as'
-            ' it is there, or allow the change with if_exists="replace"'
+            ' it is there, or allow the change with if_exists="replace". One that moves here from'
+            " elsewhere in the program: move it first, and change it in the next update"
         )
 
 

@@ -14,9 +14,10 @@ from typing import Any
 import pulumi
 
 from .args import plain
-from .plan import SECRET, UNKNOWN
+from .plan import HIDDEN, SECRET, UNKNOWN
+from .spelling import encoded
 
-__all__ = ["masked", "secret_values", "shown"]
+__all__ = ["masked", "secret_values", "shown", "stand_in_of_other"]
 
 
 async def shown(value: Any) -> Any:
@@ -54,8 +55,37 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from _texts(item)
-    elif value not in (None, ""):
+    elif isinstance(value, (str, int, float)) and value != "":
         yield str(value)
+        if isinstance(value, float) and value.is_integer():
+            yield str(int(value))  # every number that the engine passes on is a float
+
+
+def stand_in_of_other(setup: str, declared: str, shown: str) -> str:
+    """Return what people may see of a *setup* that Traceloop has in the place of the declared one.
+
+    Values that only Traceloop has are kept back: nobody can tell whether they were a secret once.
+
+    Args:
+        setup: what Traceloop has, as JSON.
+        declared: what was declared, as JSON.
+        shown: what people may see of that, as JSON.
+
+    """
+    before = json.loads(declared)
+    secrets = secret_values(before, json.loads(shown))
+    open_ = set(_texts(before)) - secrets
+
+    def seen(value: Any, name: str = "") -> Any:
+        if isinstance(value, dict):
+            return {key: seen(item, key) for key, item in value.items()}
+        if isinstance(value, list):
+            return [seen(item, name) for item in value]
+        if value in secrets:
+            return SECRET
+        return HIDDEN if name in ("value", "values") and value not in open_ else value
+
+    return encoded(seen(json.loads(setup)))
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:

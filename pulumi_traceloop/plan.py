@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 from .report import printable
 
 __all__ = [
+    "CAUSE_WIDTH",
+    "HIDDEN",
     "OPERATORS",
     "SECRET",
     "UNKNOWN",
@@ -30,10 +32,12 @@ __all__ = [
     "summary",
 ]
 
-#: How many setups are told one by one, and how wide a value or a column gets, in characters.
+#: How many setups are told one by one, and how wide a value, a column or the reason of an earlier
+#: failure gets, in characters.
 LINES = 60
 VALUE_WIDTH = 40
 COLUMN_WIDTH = 72
+CAUSE_WIDTH = 80
 
 #: What stands in for a value that must not, or cannot yet, be shown.
 SECRET = "[secret]"  # noqa: S105 - it is none
@@ -138,7 +142,7 @@ def _operand(rule: Mapping[str, Any]) -> str:
 
 
 def _quoted(value: Any) -> str:
-    if value in (SECRET, UNKNOWN):
+    if value in (SECRET, UNKNOWN, HIDDEN):
         return str(value)
     text = printable(str(value), VALUE_WIDTH)
     return json.dumps(text, ensure_ascii=False)

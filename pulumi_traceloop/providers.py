@@ -39,9 +39,9 @@ from pulumi.output import Unknown
 from .args import canonical
 from .deployment import Project, connection, project
 from .errors import ExistsError, SetupsMissingError, TraceloopError
-from .masking import masked, secret_values
+from .masking import masked, secret_values, stand_in_of_other
 from .naming import external_id_problem, resource_name
-from .plan import UNKNOWN, Entry, change, description, layout, summary
+from .plan import CAUSE_WIDTH, UNKNOWN, Entry, change, description, layout, summary
 from .report import names, printable
 from .spelling import repacked, unpacked
 
@@ -97,14 +97,16 @@ class _Provider(ResourceProvider):
 
     # Not set before `configure`: what an instance holds when it is declared goes into the state.
     _setting: Callable[[str], Any]
-    #: Who was checked in this deployment, and what each membership knew before.
+    #: Who was checked in this deployment, what was told, and what each membership knew before.
     _checked: set[str]
+    _announced: set[tuple[str, str, str]]
     _known: dict[str, set[str]]
 
     def configure(self, req: ConfigureRequest) -> None:
         """Keep the stack's configuration, which has the secrets in the clear."""
         self._setting = req.config.get
         self._checked = set()
+        self._announced = set()
         self._known = {}
 
     def _project(self, props: Mapping[str, Any]) -> Project:
@@ -136,7 +138,10 @@ class AutoMonitorSetupProvider(_Provider):
         if not isinstance(external_id, Unknown) and (reason := external_id_problem(external_id)):
             failures.append(CheckFailure("external_id", reason))
         _, problems = _parsed(_spec_inputs(news))
-        failures += [CheckFailure(problem.path, problem.reason) for problem in problems]
+        secrets = _secrets(news)
+        # The engine prints the value of a path that leads to one.
+        prefix = "setup." if secrets else ""
+        failures += [CheckFailure(prefix + p.path, masked(p.reason, secrets)) for p in problems]
         failures += _option_failures(news)
         self._checked.add(news["declared_by"])
         if olds:
@@ -149,14 +154,26 @@ class AutoMonitorSetupProvider(_Provider):
         """Print the plan for a setup that is not in the state; return why it must not be made."""
         external_id = news["external_id"]
         if isinstance(external_id, Unknown):
-            print(*layout([Entry("+", UNKNOWN, lambda: description(_shown(news)))]))  # noqa: T201
+            self._announce(news, Entry("+", UNKNOWN, lambda: description(_shown(news))))
             return []
         where = self._project(news)
         entry = _new_entry(where, where.look_at(external_id), external_id, news, _shown(news))
         if entry.symbol == "!" and news.get("if_exists") == "fail":
             return [CheckFailure("external_id", str(ExistsError(external_id)))]
-        print(*layout([entry]))  # noqa: T201
+        self._announce(news, entry)
         return []
+
+    def _announce(self, news: Mapping[str, Any], entry: Entry) -> None:
+        """Print the plan's line, once: for a replacement the engine checks twice."""
+        told = (news["declared_by"], entry.symbol, entry.external_id)
+        if told not in self._announced:
+            self._announced.add(told)
+            (line,) = layout([entry])
+            # Not indented: below a group's name it would look like one of its setups.
+            line = line.strip()
+            if resource_name(news["declared_by"]) != entry.external_id:
+                line += f"   ({news['declared_by']})"
+            print(line, flush=True)  # noqa: T201
 
     @_without_traceback
     def diff(self, id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
@@ -164,17 +181,26 @@ class AutoMonitorSetupProvider(_Provider):
         replaces = [
             key for key in ("external_id", "config_namespace") if olds.get(key) != news.get(key)
         ]
+        # A refresh compares too, without a check: it announces nothing, and what is still to be
+        # done is no drift.
+        checked = news["declared_by"] in self._checked
+        if checked:
+            self._project(olds).made_in(olds.get("env_project_id"))
         if replaces:
+            if checked and not self._project(olds).declarer(id):
+                self._project(olds).leave(id, news["declared_by"])
+                self._announce(news, Entry("-", id))
             return DiffResult(changes=True, replaces=replaces)
         old, new = _spec_inputs(olds), _spec_inputs(news)
         differ = _differ(old, new)
-        # A refresh compares too, without a check: it announces nothing, and what is still to be
-        # done is no drift.
-        if news["declared_by"] not in self._checked:
+        if not checked:
             return DiffResult(changes=differ)
+        unsettled = olds.get("unsettled")
         if differ:
-            print(*layout([Entry("~", id, lambda: change(_shown(olds), _shown(news)))]))  # noqa: T201
-        return DiffResult(changes=differ or bool(olds.get("unsettled")))
+            self._announce(news, Entry("~", id, lambda: change(_shown(olds), _shown(news))))
+        elif unsettled:
+            self._announce(news, Entry("?", id, lambda: _looked_at(unsettled)))
+        return DiffResult(changes=differ or bool(unsettled))
 
     @_without_traceback
     def create(self, props: dict[str, Any]) -> CreateResult:
@@ -190,7 +216,7 @@ class AutoMonitorSetupProvider(_Provider):
         from .flush import upsert, wait
 
         where, external_id = self._project(news), news["external_id"]
-        secrets = secret_values(_spec_inputs(news), json.loads(_shown(news)))
+        secrets = _secrets(news)
         try:
             setup = upsert(
                 where,
@@ -222,7 +248,11 @@ class AutoMonitorSetupProvider(_Provider):
         if spec is None or spec.meaning != setup.meaning:
             for key in ("selector", "evaluators", "evaluator_configs"):
                 declared.pop(key, None)
-            declared |= {"external_id": id, **setup.as_input()}
+            there = setup.as_input()
+            declared |= {"external_id": id, **there}
+            if (shown := props.get("shown")) is not None:
+                before = canonical(_spec_inputs(props))
+                declared["shown"] = stand_in_of_other(canonical(there), before, shown)
         outs = declared | _identity(setup) | {"unsettled": props.get("unsettled")}
         return ReadResult(id, outs, declared)
 
@@ -275,12 +305,15 @@ class AutoMonitorSetupBatchProvider(_Provider):
             if isinstance(setup, Unknown) or setup == old.get(external_id):
                 continue
             _, problems = _parsed(setup)
-            failures += [
-                CheckFailure(_at(external_id, problem.path), problem.reason) for problem in problems
-            ]
+            if problems:
+                secrets = _secrets_of(news, external_id, setup)
+                failures += [
+                    CheckFailure(_at(external_id, p.path), masked(p.reason, secrets))
+                    for p in problems
+                ]
         failures += _option_failures(news)
         self._checked.add(news["declared_by"])
-        self._project(news).manage(old)
+        self._project(olds).manage(old)
         failures += _too_many_deletes(
             news, old, [i for i in old if i not in setups and not self._project(news).declarer(i)]
         )
@@ -290,7 +323,7 @@ class AutoMonitorSetupBatchProvider(_Provider):
                 for entry in self._new_entries(news, setups, setups.keys() - old.keys())
                 if entry.symbol == "!"
             ]
-        if not failures and not olds:
+        if not failures and not olds and setups:
             _announce(news, self._new_entries(news, setups, setups), 0)
         return CheckResult(news, failures)
 
@@ -322,8 +355,11 @@ class AutoMonitorSetupBatchProvider(_Provider):
         # done is no drift.
         if news["declared_by"] not in self._checked:
             return DiffResult(changes=differ)
-        self._announce_changes(olds, old, news, new, changes)
-        return DiffResult(changes=bool(differ or failed or olds.get("unsettled")))
+        self._project(news).made_in(olds.get("env_project_id"))
+        if differ or failed or olds.get("unsettled"):
+            self._announce_changes(olds, old, news, new, changes)
+            return DiffResult(changes=True)
+        return DiffResult(changes=False)
 
     def _announce_changes(
         self,
@@ -335,15 +371,27 @@ class AutoMonitorSetupBatchProvider(_Provider):
     ) -> None:
         where = self._project(news)
         before, after = _shown_of(olds, old), _shown_of(news, new)
+        owned = set(_listed(olds.get("owned")))
+        failed, unsettled = olds.get("failed") or {}, olds.get("unsettled") or {}
+        # What never came into the group's hands may be somebody else's, as what is new may be.
+        strange = [i for i in changes.again if i not in owned]
+        where.disown(strange)
+        found = {e.external_id: e for e in self._new_entries(news, new, strange)}
+        refused = [e.external_id for e in found.values() if e.symbol == "!"]
+        if refused and news.get("if_exists") == "fail":
+            raise ExistsError(refused[0])
         entries = self._new_entries(news, new, changes.added)
         entries += [Entry("~", i, partial(change, before(i), after(i))) for i in changes.changed]
-        failed, unsettled = olds.get("failed") or {}, olds.get("unsettled") or {}
-        entries += [Entry("*", i, partial(_again, after(i), failed[i])) for i in changes.again]
+        entries += [
+            found[i]
+            if i in found and found[i].symbol != "+"
+            else Entry("*", i, partial(_again, after(i), failed[i]))
+            for i in changes.again
+        ]
         sent = {*changes.again, *changes.changed}
         looked_at = [i for i in unsettled if i in new and i not in sent]
         entries += [Entry("?", i, partial(_looked_at, unsettled[i])) for i in looked_at]
         unchanged = len(new) - len(entries)
-        owned = set(_listed(olds.get("owned")))
         for external_id in changes.left:
             if declarer := where.declarer(external_id):
                 entries.append(Entry(">", external_id, partial(_moved, declarer)))
@@ -391,11 +439,14 @@ class AutoMonitorSetupBatchProvider(_Provider):
             env_project_id=olds.get("env_project_id"),
             keep_others=news.get("if_exists") == "fail",
         )
+        name = resource_name(news["declared_by"])
+        if outcome.failed:
+            # The group's own error says why; the program may end before, over another resource.
+            print(f"{name}: failed: {names(sorted(outcome.failed))}", flush=True)  # noqa: T201
         unsettled: dict[str, str] = {}
         if news.get("wait_for_setup"):
             unsettled_before = (olds.get("unsettled") or {}).keys() & setups.keys()
             awaited = (outcome.stored.keys() | unsettled_before) - outcome.failed.keys()
-            name = resource_name(news["declared_by"])
             unsettled = wait(where, awaited, news.get("wait_timeout"), name)
         owned = (old_owned | outcome.stored.keys() | outcome.unknown) & setups.keys()
         setup_ids = {i: s for i, s in _mapped(olds.get("setup_ids")).items() if i in owned}
@@ -418,6 +469,7 @@ class AutoMonitorSetupBatchProvider(_Provider):
     def read(self, id: str, props: dict[str, Any]) -> ReadResult:
         """Read all setups that this group owns, with one list request."""
         setups, failed = unpacked(props), props.get("failed") or {}
+        shown = dict(props.get("shown") or {})
         owned = _listed(props.get("owned"))
         where = self._project(props)
         there = where.present(owned, props.get("env_project_id"))
@@ -432,12 +484,16 @@ class AutoMonitorSetupBatchProvider(_Provider):
             if setup is None:
                 setups.pop(external_id, None)
                 continue
-            spec, _ = _parsed(setups[external_id])
+            declared = setups[external_id]
+            spec, _ = _parsed(declared)
             if spec is None or spec.meaning != setup.meaning:
-                triggers = _triggers(setups[external_id])
+                triggers = _triggers(declared)
                 kept = {} if triggers is None else {"triggers": triggers}
-                setups[external_id] = canonical(setup.as_input() | kept)
+                drifted = setups[external_id] = canonical(setup.as_input() | kept)
+                if external_id in shown:
+                    shown[external_id] = stand_in_of_other(drifted, declared, shown[external_id])
         inputs = {k: v for k, v in props.items() if k not in _OUTPUTS} | repacked(setups, props)
+        inputs["shown"] = shown or None
         now = {"owned": canonical(sorted(there)), "setup_ids": canonical(setup_ids)}
         outs = props | inputs | now
         return ReadResult(id, outs, inputs)
@@ -682,17 +738,24 @@ def _shown_of(batch: Mapping[str, Any], setups: Mapping[str, Any]) -> Callable[[
     return shown
 
 
+def _secrets(props: Mapping[str, Any]) -> set[str]:
+    """Return the secret values of an `AutoMonitorSetup`."""
+    return secret_values(_spec_inputs(props), json.loads(_shown(props)))
+
+
+def _secrets_of(batch: Mapping[str, Any], external_id: str, setup: object) -> set[str]:
+    """Return the secret values of a setup of the batch."""
+    shown = (batch.get("shown") or {}).get(external_id)
+    if not isinstance(shown, str) or not isinstance(setup, str):
+        return set()
+    return secret_values(json.loads(setup), json.loads(shown))
+
+
 def _without_secrets(
     reasons: Mapping[str, str], batch: Mapping[str, Any], setups: Mapping[str, str]
 ) -> dict[str, str]:
     """Return *reasons* without the secrets of the setups that they are about."""
-    shown = batch.get("shown") or {}
-    return {
-        i: masked(reason, secret_values(json.loads(setups[i]), json.loads(shown[i])))
-        if i in shown
-        else reason
-        for i, reason in reasons.items()
-    }
+    return {i: masked(why, _secrets_of(batch, i, setups[i])) for i, why in reasons.items()}
 
 
 def _new_entry(
@@ -726,7 +789,7 @@ def _replaced(old: str, new: str) -> tuple[str, str]:
 
 def _again(shown: str, why: str) -> tuple[str, str]:
     selector, evaluators = description(shown)
-    return selector, f"{evaluators}   tried again, failed before: {why}"
+    return selector, f"{evaluators}   tried again, failed before: {printable(why, CAUSE_WIDTH)}"
 
 
 def _looked_at(why: str) -> tuple[str, str]:
@@ -734,7 +797,7 @@ def _looked_at(why: str) -> tuple[str, str]:
 
 
 def _announce(news: Mapping[str, Any], entries: list[Entry], unchanged: int) -> None:
-    if entries:
-        head = f"{resource_name(news['declared_by'])}: {summary(entries, unchanged)}"
-        # In one piece: the host serves several calls at once.
-        print("\n".join([head, *layout(entries)]), flush=True)  # noqa: T201
+    told = summary(entries, unchanged) or "no setups"
+    head = f"{resource_name(news['declared_by'])}: {told}"
+    # In one piece: the host serves several calls at once.
+    print("\n".join([head, *layout(entries)]), flush=True)  # noqa: T201

@@ -76,7 +76,8 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
         Args:
             resource_name: the resource's name in Pulumi.
             external_id: the setup's key in Traceloop, unique in the project; the resource's name if
-                left out. Another one makes another setup: the resource is replaced.
+                left out. Another one makes another setup: the resource is replaced. It is the
+                resource's id, so it is shown and stored even where it comes from a secret.
             selector: the rules that a span has to match, all of them; at least one.
             evaluators: the slugs of the evaluators to run on what matches.
             evaluator_configs: the evaluators with options; in place of *evaluators*.

@@ -62,6 +62,44 @@ class TestPlanLines:
         told = lines(world.preview('one("m", "azure")').output)
         assert '~ m gen_ai.system = "openai" -> "azure"' in told
 
+    def test_a_single_setup_is_told_from_those_of_a_group(self, world: World) -> None:
+        """By its indentation, and by the resource's name where that is another."""
+        program = 'group("g", {"a": setup()})\none("m")\none("r", external_id="x")'
+        output = world.preview(program).output
+        head = next(line for line in output.splitlines() if "g: 1 to create" in line)
+        margin = len(head) - len(head.lstrip())
+        (single,) = [line for line in output.splitlines() if line.lstrip().startswith("+ m ")]
+        (member,) = [line for line in output.splitlines() if line.lstrip().startswith("+ a ")]
+        assert single[margin] == "+"
+        assert member[margin : margin + 3] == "  +"
+        assert '+ x gen_ai.system = "openai" faithfulness (AutoMonitorSetup "r")' in lines(output)
+
+    def test_a_replacement_is_told_once_with_what_goes(self, world: World) -> None:
+        """The engine checks it twice."""
+        world.up('one("m", external_id="old")')
+        told = lines(world.preview('one("m", external_id="new")').output)
+        assert told.count('+ new gen_ai.system = "openai" faithfulness (AutoMonitorSetup "m")') == 1
+        assert told.count('- old (AutoMonitorSetup "m")') == 1
+        world.up()
+        assert set(world.monitors) == {"new"}
+
+    def test_a_replaced_setup_that_moves_is_not_told_as_deleted(self, world: World) -> None:
+        world.up('one("m", external_id="old")')
+        program = 'one("m", external_id="new")\none("n", external_id="old")'
+        told = lines(world.preview(program).output)
+        taken_back = '> old is not deleted: AutoMonitorSetup "n" declares it'
+        assert '- old (AutoMonitorSetup "m")' not in told or taken_back in told
+        world.up()
+        assert world.traceloop.writes == {"new": 1}
+
+    def test_what_was_refused_and_is_no_longer_declared_leaves_without_a_trace(
+        self, world: World
+    ) -> None:
+        world.up('group("g", {"a": setup(), "b": setup("x", "nope")})', fails=True)
+        assert "g: 1 unchanged" in lines(world.preview('group("g", {"a": setup()})').output)
+        world.up()
+        assert world.requests == {}
+
     @pytest.mark.parametrize("first", ["resource first", "group first"])
     def test_what_moves_is_not_told_as_deleted(self, world: World, first: str) -> None:
         world.up('group("g", {"a": setup(), "b": setup()})')
@@ -103,6 +141,47 @@ one("single", tenant)
         assert "~ whole" in again.output
         for output in (preview.output, up.output, again.output, world.stack.state_text()):
             assert "s3cret" not in output
+
+    def test_what_is_wrong_with_a_secret_is_told_without_it(self, world: World) -> None:
+        """Not a secret of the configuration, which the CLI would mask by itself."""
+        program = """
+s = pulumi.Output.secret("PLANTED")
+rule = {"key": "k", "source": s, "operator": s, "value": "x"}
+broken = {"selector": [rule], "evaluator_configs": [{"slug": "faithfulness", "scope": s}]}
+twice = {"selector": [span("k").equals(s)], "evaluators": [s, s]}
+"""
+        for declared in (
+            'group("g", {"a": broken, "b": twice})',
+            'AutoMonitorSetup("m", **broken)',
+            'AutoMonitorSetup("m", **twice)',
+            'AutoMonitorSetup("m", selector=s, evaluators=["faithfulness"])',
+        ):
+            output = world.preview(program + declared, fails=True).output
+            assert "PLANTED" not in output
+            assert "selector" in output or "evaluator" in output
+
+    def test_drift_beside_a_secret_is_told_as_what_it_is(self, world: World) -> None:
+        program = """
+s = pulumi.Output.secret("PLANTED")
+group("g", {"a": setup(s), "b": setup(s)})
+one("m", s)
+"""
+        world.up(program)
+        ours = {**THEIRS, "value": "PLANTED"}
+        for external_id in ("a", "m"):
+            world.traceloop.put(external_id, selector=[ours], evaluators=["perplexity"])
+        world.traceloop.put("b", selector=[THEIRS], evaluators=["faithfulness"])
+        refresh = world.refresh()
+        preview = world.preview()
+        told = lines(preview.output)
+        assert "~ a - perplexity, + faithfulness" in told
+        assert "~ m - perplexity, + faithfulness" in told
+        # Nobody can tell whether what is there now was a secret once.
+        assert "~ b gen_ai.system = ... -> [secret]" in told
+        for text in (refresh.output, preview.output, world.stack.state_text()):
+            assert "PLANTED" not in text
+        world.up()
+        assert world.traceloop.writes == {"a": 1, "b": 1, "m": 1}
 
     @pytest.mark.parametrize("echo", ['bad value "s3cret-tenant"', "s3cret-tenant is not allowed"])
     def test_a_server_message_that_echoes_a_secret(self, world: World, echo: str) -> None:
@@ -169,6 +248,36 @@ class TestAdoption:
         world.up('group("g", {"same": setup(), "new": setup()}, if_exists="fail")')
         assert world.traceloop.writes == {"new": 1}
 
+    @pytest.mark.parametrize("trouble", ["no key", "service down"])
+    def test_if_exists_fail_holds_after_an_update_that_sent_nothing(
+        self, world: World, trouble: str
+    ) -> None:
+        """What failed then is in the state, but never came into this stack's hands."""
+        program = (
+            'group("g", {"other": setup(), "same": setup(), "new": setup()}, if_exists="fail")'
+        )
+        world.stack.set_config("traceloop:deadline", "0.5")
+        if trouble == "no key":
+            world.stack.remove_config("traceloop:apiKey")
+        else:
+            world.traceloop.stop()
+        world.up(program, fails=True)
+        if trouble == "no key":
+            world.stack.set_config("traceloop:apiKey", world.traceloop.api_key, secret=True)
+        else:
+            world.traceloop.start()
+        world.stack.set_config("traceloop:deadline", "60")
+        for operation in (world.preview, world.up):
+            assert 'another setup "other"' in operation(fails=True).output
+            assert world.traceloop.writes == {}
+
+        told = lines(world.preview(program.replace('"fail"', '"replace"')).output)
+        assert "g: 1 to replace, 1 to try again, 1 to adopt" in told
+        assert "= same already there, unchanged" in told
+        assert any(line.startswith("! other replaces a setup that this") for line in told)
+        world.up()
+        assert world.traceloop.writes == {"other": 1, "new": 1}
+
     def test_if_exists_fail_holds_when_the_preview_could_not_look(self, world: World) -> None:
         """One that the plan could not see is kept by the write itself; the others are written."""
         world.traceloop.inject(Fault(route=LIST, hide=["other"]))
@@ -214,8 +323,7 @@ class TestWaiting:
         up = world.up(program, fails=True)
         assert "faithfulness: no model configured" in up.output
         assert world.traceloop.writes["a"] == 1
-        if "group" in program:
-            assert "? a is written but did not come up" in " ".join(world.preview().output.split())
+        assert "? a is written but did not come up" in " ".join(world.preview().output.split())
         world.up(fails=True)
         assert world.traceloop.writes == {}
         world.traceloop.force_status("a", "completed")
