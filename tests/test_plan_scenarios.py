@@ -65,7 +65,7 @@ class TestPlanLines:
     def test_a_single_setup_is_told_from_those_of_a_group(self, world: World) -> None:
         """By its indentation, and by the resource's name where that is another."""
         program = 'group("g", {"a": setup()})\none("m")\none("r", external_id="x")'
-        output = world.preview(program).output
+        _, _, output = world.preview(program).output.partition("Diagnostics:")
         head = next(line for line in output.splitlines() if "g: 1 to create" in line)
         margin = len(head) - len(head.lstrip())
         (single,) = [line for line in output.splitlines() if line.lstrip().startswith("+ m ")]
