@@ -15,6 +15,7 @@ Pulumi CLI 3.260 with the SDK 3.272):
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -55,6 +56,9 @@ __all__ = [
 ]
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
+
+#: How many new objects there are before Python looks for garbage; its own default is some hundreds.
+GARBAGE_THRESHOLD = 100_000
 
 #: The inputs of an `AutoMonitorSetup` that make up the setup itself.
 _SPEC = ("selector", "evaluators", "evaluator_configs", "triggers")
@@ -104,6 +108,9 @@ class _Provider(ResourceProvider):
 
     def configure(self, req: ConfigureRequest) -> None:
         """Keep the stack's configuration, which has the secrets in the clear."""
+        # The process lives for one operation. By default Python looks for garbage so often, while
+        # ten thousand setups are read, that this takes as long as the reading.
+        gc.set_threshold(GARBAGE_THRESHOLD)
         self._setting = req.config.get
         self._checked = set()
         self._announced = set()
