@@ -34,7 +34,7 @@ SECRET = "s3cret-value-0815"
 
 NASTY = 'a|b`c\n@octocat <img src=x> **#1** \\| {"é"} \x1b[31m'
 
-#: The programs that the samples are previews of; all but "create" after an `up` of it.
+#: The programs that the samples are previews of; each after an `up` of what `BEFORE` has.
 PROGRAMS = {
     "create": """
 r = one("single")
@@ -67,6 +67,31 @@ group("g", {
 one("single", "azure")
 raise ValueError("this program is broken")
 """,
+    "again": """
+one("single", "x", "perplexity", wait_for_setup=True)
+one("edited", "y", "perplexity", wait_for_setup=True)
+one("hidden", config.require_secret("word"), "perplexity", wait_for_setup=True)
+group("waits", {
+    "late": setup("x", "perplexity"), "late-edited": setup("y", "perplexity"), "well": setup(),
+    "late-secret": setup(config.require_secret("word"), "perplexity"),
+}, wait_for_setup=True)
+group("tried", {"refused": setup("b", "no-such-evaluator"), "mended": setup("b")})
+""",
+}
+
+#: What was there before each preview.
+BEFORE = {
+    "create": (),
+    **dict.fromkeys(["change", "delete", "broken"], (PROGRAMS["create"],)),
+    # Refused changes of setups that were in place, and setups that did not come up.
+    "again": (
+        'group("tried", {i: setup("a") for i in ("refused", "mended", "gone")})',
+        PROGRAMS["again"].replace('"y"', '"x"').partition('group("tried"')[0]
+        + """
+ids = ("refused", "mended", "gone")
+group("tried", {i: setup("b", "no-such-evaluator") for i in ids})
+""",
+    ),
 }
 
 
@@ -196,6 +221,37 @@ class TestSamples:
             "kept": "leave in place",
         }
 
+    def test_what_was_refused_is_not_told_as_what_was_there(self) -> None:
+        """Traceloop still has what it accepted last, and the preview does not know that one."""
+        found = rows(plan_of(sample("again")))
+        tried = 'tried again; the last update failed: unknown evaluator slug "no-such-evaluator"'
+        refused, mended = (
+            f'gen_ai.system = "b"\nruns {slug}' for slug in ("no-such-evaluator", "faithfulness")
+        )
+        assert found["refused"] == ["change", "", refused, tried]
+        assert found["mended"] == ["change", "", mended, tried]
+        assert found["gone"] == ["delete", "", "", ""]
+
+    def test_what_did_not_come_up_is_looked_at_again(self) -> None:
+        comment = plan_of(sample("again"))
+        summary = "1 to delete, 4 to change, 1 that may change, 3 to look at again"
+        assert f"**{summary}**, 1 unchanged" in comment
+        found = rows(comment)
+        why = "Traceloop could not set it up (failed): perplexity: no model"
+        for external_id in ("single", "late"):
+            assert found[external_id] == [
+                "look again",
+                "",
+                'gen_ai.system = "x"\nruns perplexity',
+                f"is written but did not come up: nothing is sent\n{why}",
+            ]
+
+    def test_what_did_not_come_up_and_is_edited_is_a_change_like_any_other(self) -> None:
+        found = rows(plan_of(sample("again")))
+        for external_id in ("edited", "late-edited"):
+            change = ["change", 'gen_ai.system = "x"', 'gen_ai.system = "y"', ""]
+            assert found[external_id] == change
+
     def test_a_failed_preview_is_told_and_ends_with_1(self) -> None:
         result = plan(str(DATA / "preview-broken.json"))
         assert result.exit_code == 1
@@ -261,6 +317,27 @@ class TestDiagnostics:
     def test_a_plan_that_is_cut_off_tells_nothing_about_secrets(self) -> None:
         found = rows(plan_of(self.with_lines("change", "g: 99 to change", "  ... and 39 more")))
         assert found["secret"][0] == "may change"
+
+    @pytest.mark.parametrize(
+        ("lines", "action"),
+        [
+            (
+                ["waits: 1 to change, 2 to look at again", "  ? late-secret  is written"],
+                "look again",
+            ),
+            (["waits: 2 to change", "  ~ late-secret  [secret] or <unknown> values"], "change"),
+            (["waits: 99 to change", "  ... and 39 more"], "may change"),
+            ([], "may change"),
+        ],
+    )
+    def test_a_secret_that_did_not_come_up(self, lines: list[str], action: str) -> None:
+        assert rows(plan_of(self.with_lines("again", *lines)))["late-secret"][0] == action
+
+    def test_a_single_secret_that_did_not_come_up(self) -> None:
+        """The provider tells a change of a single setup, however long the plan is."""
+        assert rows(plan_of(sample("again")))["hidden"][0] == "look again"
+        found = rows(plan_of(self.with_lines("again", "  ~ hidden  [secret] -> [secret]")))
+        assert found["hidden"][0] == "change"
 
     def test_errors_are_cut_and_counted(self) -> None:
         preview = self.with_lines("create", *(f"error: {n}" for n in range(9)), severity="error")
@@ -557,15 +634,18 @@ def previews(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
     if find_cli() is None:
         pytest.skip("no Pulumi CLI on PATH")
     path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    with Emulator(api_key=API_KEY) as traceloop:
-        stack = make_stack("cli", tmp_path_factory.mktemp("stack"), env={"PYTHONPATH": path})
-        assert isinstance(stack, CliStack)
-        stack.set_config("traceloop:baseUrl", traceloop.url)
-        stack.set_config("traceloop:apiKey", traceloop.api_key, secret=True)
-        stack.set_config("test-project:word", SECRET, secret=True)
+    with Emulator(api_key=API_KEY, settle=0) as traceloop:
+        traceloop.fail_evaluator("perplexity", "no model")
+        stacks: dict[tuple[str, ...], CliStack] = {}
         found = {}
         for name, program in PROGRAMS.items():
-            stack.write_program(f"{PREAMBLE}\nNASTY = {NASTY!r}\n{program}")
+            if (stack := stacks.get(BEFORE[name])) is None:
+                directory = tmp_path_factory.mktemp("stack")
+                stack = stacks[BEFORE[name]] = _stack(directory, path, traceloop)
+                for before in BEFORE[name]:
+                    _write(stack, before)
+                    stack.up()  # where something is refused, it fails
+            _write(stack, program)
             done = subprocess.run(
                 [stack._cli, "preview", "--json", "--show-sames", "-s", "dev", "--non-interactive"],
                 cwd=stack.project_dir,
@@ -575,9 +655,20 @@ def previews(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
                 check=False,
             )
             found[name] = done.stdout
-            if name == "create":
-                stack.up()  # two setups are refused
         yield found
+
+
+def _stack(directory: Path, path: str, traceloop: Emulator) -> CliStack:
+    stack = make_stack("cli", directory, env={"PYTHONPATH": path})
+    assert isinstance(stack, CliStack)
+    stack.set_config("traceloop:baseUrl", traceloop.url)
+    stack.set_config("traceloop:apiKey", traceloop.api_key, secret=True)
+    stack.set_config("test-project:word", SECRET, secret=True)
+    return stack
+
+
+def _write(stack: CliStack, program: str) -> None:
+    stack.write_program(f"{PREAMBLE}\nNASTY = {NASTY!r}\n{program}")
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -36,6 +36,7 @@ _SUMMARY: dict[Action, str] = {
     "replace": "to replace",
     "change": "to change",
     "unclear": "that may change",
+    "recheck": "to look at again",
     "create": "to create",
     "adopt": "to adopt",
     "move": "to move",
@@ -46,6 +47,7 @@ _WORDS: dict[Action, str] = {
     "replace": "**replace**",
     "change": "change",
     "unclear": "may change",
+    "recheck": "look again",
     "create": "create",
     "adopt": "adopt",
     "move": "move",
@@ -54,6 +56,7 @@ _WORDS: dict[Action, str] = {
 _EXPLAINED: dict[Action, str] = {
     "replace": "is in Traceloop already and differs, and this stack does not manage it yet",
     "unclear": "holds a secret or a value that is not known yet",
+    "recheck": "is written but did not come up: nothing is sent",
     "adopt": "is in Traceloop already and equal: nothing is sent",
     "move": "nothing is sent",
     "release": "is no longer managed, but stays in Traceloop",
@@ -180,7 +183,7 @@ def _sides(change: Change) -> tuple[list[str], list[str]]:
             return _whole(before, twice), _whole(after, twice)
         return lines
     return (
-        _whole(before, twice) if change.before else [],
+        _whole(before, twice) if change.before and change.action != "recheck" else [],
         _whole(after, twice) if change.after and change.action != "move" else [],
     )
 

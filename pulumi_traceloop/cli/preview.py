@@ -25,7 +25,16 @@ from ..spelling import unpacked
 __all__ = ["ACTIONS", "Action", "Change", "Definition", "Plan", "PreviewError", "read"]
 
 Action = Literal[
-    "delete", "replace", "change", "unclear", "create", "adopt", "move", "release", "same"
+    "delete",
+    "replace",
+    "change",
+    "unclear",
+    "recheck",
+    "create",
+    "adopt",
+    "move",
+    "release",
+    "same",
 ]
 
 #: The actions, the most dangerous first: a cut-off list loses its end.
@@ -34,6 +43,7 @@ ACTIONS: tuple[Action, ...] = (
     "replace",
     "change",
     "unclear",
+    "recheck",
     "create",
     "adopt",
     "move",
@@ -91,6 +101,7 @@ class Change:
 
     external_id: str
     action: Action
+    #: What Traceloop has; ``None`` if it has none, or if the preview does not know it.
     before: Definition | None = None
     after: Definition | None = None
     #: What a reviewer should know besides.
@@ -169,6 +180,8 @@ class _Reader:
         self._same = 0
         #: The name of the group that declared a setup before and still does.
         self._groups: dict[_Key, str] = {}
+        #: Why a setup that is written did not come up.
+        self._unsettled: dict[_Key, str] = {}
         #: What the groups' batches said before, for the setups that leave a group.
         self._batches: dict[str, Mapping[str, Any]] = {}
 
@@ -215,8 +228,12 @@ class _Reader:
         for key, change in list(self._changes.items()):
             if change.action != "unclear":
                 continue
-            if marks.get(_label(key), ("", ""))[0] == "~":
+            mark, _ = marks.get(_label(key), ("", ""))
+            if mark == "~":
                 self._changes[key] = replace(change, action="change")
+            elif key in self._unsettled and (mark == "?" or key not in self._groups):
+                # A change of a single setup would have been told by itself, whatever is cut off.
+                self._recheck(key, change.before, change.after)
             elif key in self._groups and whole:
                 # It tells all changes of a group, below a line with the group's name.
                 head = f"{printable(self._groups[key])}: "
@@ -238,6 +255,8 @@ class _Reader:
             self._created[coming] = after
         elif op == "replace":
             self._pair(coming, before.definition, after.definition)
+        elif op == "update" and (why := old.get("unsettled")):
+            self._pair(coming, before.definition, after.definition, str(why))
         elif op == "update":  # the step says that it differs, even if what differs is secret
             self._kept.add(coming)
             self._changes[coming] = Change(
@@ -262,6 +281,7 @@ class _Reader:
             )
             return
         failed, owned = _mapping(old.get("failed")), _external_ids(old.get("owned"))
+        unsettled = _mapping(old.get("unsettled"))
         for external_id in setups:
             key, after = _Key(namespace, external_id), _member(new, external_id)
             if op == "same":
@@ -270,25 +290,36 @@ class _Reader:
                 continue
             why = failed.get(external_id)
             note = f"tried again; the last update failed: {printable(str(why))}" if why else ""
-            if external_id in before and (why is None or external_id in owned):
-                self._pair(key, _member(old, external_id), after, note)
+            if external_id in before and why is None:
                 self._groups[key] = _name(step)
+                trouble = unsettled.get(external_id)
+                self._pair(key, _member(old, external_id), after, str(trouble) if trouble else "")
+            elif external_id in before and external_id in owned:
+                self._kept.add(key)
+                self._changes[key] = Change(external_id, "change", after=after, note=note)
             else:
                 self._created[key] = _Found(after, declarer, note)
 
     def _pair(
-        self, key: _Key, before: Definition | None, after: Definition | None, note: str = ""
+        self, key: _Key, before: Definition | None, after: Definition | None, unsettled: str = ""
     ) -> None:
         self._kept.add(key)
+        if unsettled:
+            self._unsettled[key] = printable(unsettled)
         if before is None or after is None:
             return
-        if not note and before.same_as(after):
-            if before.hidden or after.hidden:
-                self._changes[key] = Change(key.external_id, "unclear", before, after)
-            else:
-                self._same += 1
-            return
-        self._changes[key] = Change(key.external_id, "change", before, after, note)
+        if not before.same_as(after):
+            self._changes[key] = Change(key.external_id, "change", before, after)
+        elif before.hidden or after.hidden:
+            self._changes[key] = Change(key.external_id, "unclear", before, after)
+        elif unsettled:
+            self._recheck(key, before, after)
+        else:
+            self._same += 1
+
+    def _recheck(self, key: _Key, before: Definition | None, after: Definition | None) -> None:
+        why = self._unsettled[key]
+        self._changes[key] = Change(key.external_id, "recheck", before, after, why)
 
     def _membership(self, step: Mapping[str, Any]) -> None:
         op, old = step.get("op"), _old(step)
@@ -325,7 +356,7 @@ class _Reader:
         for diagnostic in self._messages("info"):
             for line in diagnostic.splitlines():
                 sign, _, rest = line.strip().partition(" ")
-                if sign in ("=", "!", "~") and rest:
+                if sign in ("=", "!", "~", "?") and rest:
                     label, _, said = rest.partition("  ")
                     yield label, (sign, printable(said))
 
@@ -385,7 +416,12 @@ def _with_all_setups(batch: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _member(batch: Mapping[str, Any], external_id: str) -> Definition | None:
-    """Return a setup of a group's batch, if it has it."""
+    """Return a setup of a group's batch, if it has it and knows it.
+
+    Of one that the last update failed for, it has what was refused, not what was there before.
+    """
+    if external_id in _mapping(batch.get("failed")):
+        return None
     setup = _mapping(batch.get("setups")).get(external_id)
     if _is_masked(setup):
         # A secret makes the whole setup one; the group passes on what may be seen of it.
