@@ -314,8 +314,9 @@ def wait(
                 if reason := _trouble(setup):
                     unsettled[external_id] = reason
         if len(pending) != told and len(external_ids) > 1:
-            done = len(external_ids) - len(pending)
-            print(f"{name}: {done:,} of {len(external_ids):,} are set up", flush=True)  # noqa: T201
+            done = f"{len(external_ids) - len(pending):,} of {len(external_ids):,}"
+            so_far = f"done, {len(unsettled):,} failed" if unsettled else "set up"
+            print(f"{name}: {done} are {so_far}", flush=True)  # noqa: T201
             told = len(pending)
         if pending and clock() + pause > end:
             late = f"is still not set up after {timeout:g} s"

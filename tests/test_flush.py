@@ -24,7 +24,7 @@ from pulumi_traceloop.errors import (
     RejectedError,
     ServerError,
 )
-from pulumi_traceloop.flush import ATTEMPTS, Outcome, delete_all, flush, upsert
+from pulumi_traceloop.flush import ATTEMPTS, Outcome, delete_all, flush, upsert, wait
 from pulumi_traceloop.models import SetupSpec
 from tests.conftest import API_KEY
 
@@ -534,3 +534,45 @@ class TestDeleteAll:
         assert "m-00" in project.setups()
         delete_all(project, ["m-00"], env)
         assert "m-00" not in project.setups()
+
+
+class TestWaiting:
+    def told(
+        self, project: Project, traceloop: Emulator, time: Time, capsys: pytest.CaptureFixture[str]
+    ) -> list[str]:
+        def sleep(seconds: float) -> None:
+            time.sleep(seconds)
+            traceloop.force_status("m-002", "completed")
+
+        wait(project, ["m-000", "m-001", "m-002"], None, "monitors", clock=time.clock, sleep=sleep)
+        return capsys.readouterr().out.splitlines()
+
+    def test_progress_counts_what_is_set_up(
+        self,
+        project: Project,
+        traceloop: Emulator,
+        time: Time,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        for external_id, status in zip(specs(3), ["completed"] * 2 + ["pending"], strict=True):
+            traceloop.put(external_id, **content())
+            traceloop.force_status(external_id, status)
+        assert self.told(project, traceloop, time, capsys) == [
+            "monitors: 2 of 3 are set up",
+            "monitors: 3 of 3 are set up",
+        ]
+
+    def test_progress_does_not_call_a_failed_one_set_up(
+        self,
+        project: Project,
+        traceloop: Emulator,
+        time: Time,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        for external_id, status in zip(specs(3), ["completed", "failed", "pending"], strict=True):
+            traceloop.put(external_id, **content())
+            traceloop.force_status(external_id, status)
+        assert self.told(project, traceloop, time, capsys) == [
+            "monitors: 2 of 3 are done, 1 failed",
+            "monitors: 3 of 3 are done, 1 failed",
+        ]
