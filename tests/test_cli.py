@@ -590,6 +590,7 @@ class TestEmulator:
         done = _python("-m", "pulumi_traceloop.cli", "emulator", "--help")
         assert done.returncode == 0
         assert "--rate-limit" in done.stdout
+        assert done.stdout.startswith("usage: pulumi-traceloop emulator [-h]")
 
     def test_it_serves_until_it_is_told_to_end(self) -> None:
         with subprocess.Popen(

@@ -27,6 +27,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from pulumi_traceloop.emulator import Emulator, Fault, ManualClock
+from pulumi_traceloop.emulator.__main__ import main
 
 ROOT = Path(__file__).parent.parent
 SETUPS = "/v2/auto-monitor-setups"
@@ -1346,6 +1347,16 @@ def test_the_command_prints_how_to_use_it_and_stops_on_sigterm() -> None:
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=20)
         assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_the_commands_help_tells_each_default_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert text.startswith("usage: python -m pulumi_traceloop.emulator [-h]")
+    assert re.findall(r"\(default: ([^)]*)\)", text) == [
+        *("127.0.0.1", "8787", "emulator-key", "in memory", "5.0", "0.0", "none")
+    ]
 
 
 def test_the_command_stops_cleanly_on_ctrl_c() -> None:

@@ -318,4 +318,4 @@ def emulator(arguments: Sequence[str]) -> None:
         )
     from ..emulator.__main__ import main
 
-    sys.exit(main(arguments))
+    sys.exit(main(arguments, prog="pulumi-traceloop emulator"))

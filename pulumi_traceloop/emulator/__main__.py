@@ -16,9 +16,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run until Ctrl-C or SIGTERM; return the exit status."""
-    options = _parser().parse_args(argv)
+#: How the emulator is started, unless by another command.
+_PROG = "python -m pulumi_traceloop.emulator"
+
+
+def main(argv: Sequence[str] | None = None, prog: str = _PROG) -> int:
+    """Run until Ctrl-C or SIGTERM; return the exit status.
+
+    Args:
+        argv: the arguments, those of the process if ``None``.
+        prog: how the user calls it, for its help.
+
+    """
+    options = _parser(prog).parse_args(argv)
     try:
         from .server import Emulator
     except ModuleNotFoundError as error:
@@ -64,19 +74,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str = _PROG) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m pulumi_traceloop.emulator",
-        description="A local emulator of Traceloop's auto-monitor-setups API.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        prog=prog, description="A local emulator of Traceloop's auto-monitor-setups API."
     )
     add = parser.add_argument
-    add("--host", default="127.0.0.1", help="address to listen on")
-    add("--port", type=int, default=8787, help="0 takes a free one")
+    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    add("--port", type=int, default=8787, help="0 takes a free one (default: %(default)s)")
     add(
         "--base-path", default="", metavar="PATH", help="path in front of every route, such as /api"
     )
-    add("--api-key", default=DEFAULT_API_KEY, metavar="KEY", help="the key to accept")
+    add(
+        "--api-key",
+        default=DEFAULT_API_KEY,
+        metavar="KEY",
+        help="the key to accept (default: %(default)s)",
+    )
     add(
         "--project",
         type=_project,
@@ -98,9 +111,15 @@ def _parser() -> argparse.ArgumentParser:
         type=_seconds,
         default=5.0,
         metavar="SECONDS",
-        help="from a write to status completed",
+        help="from a write to status completed (default: %(default)s)",
     )
-    add("--latency", type=_seconds, default=0.0, metavar="SECONDS", help="what every answer takes")
+    add(
+        "--latency",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="what every answer takes (default: %(default)s)",
+    )
     add(
         "--rate-limit",
         type=_count,
