@@ -136,7 +136,8 @@ class TraceloopClient:
             that begins with ``http://`` must be on this machine, and is reached without a proxy.
         allow_http: take an ``http://`` base URL on another machine too, which lets anybody on the
             way read the key.
-        namespace: where the stack's configuration has the settings, for what messages advise.
+        namespace: where the stack's configuration has the settings, for what messages advise; empty
+            where there is no stack, and the settings are environment variables.
         connect_timeout: the longest wait for a connection, in seconds.
         read_timeout: the longest wait for the next bytes of an answer, in seconds.
         deadline: how long a call may take with all its attempts and waits, in seconds: after it,
@@ -436,11 +437,8 @@ class TraceloopClient:
             message += f"; {self._settings.check_base_url}"
         elif status in (401, 403):
             error_class = AuthenticationError
-            variable = self._settings.alternative("the environment variable TRACELOOP_API_KEY")
-            message = (
-                f"the API key was not accepted; check {self._settings.namespace}:apiKey{variable}:"
-                f" {message}"
-            )
+            setting = self._settings.name("apiKey", "the environment variable TRACELOOP_API_KEY")
+            message = f"the API key was not accepted; check {setting}: {message}"
         elif status == 404:
             error_class = NotFoundError
             if not answer.says_absent or request.external_id is None or request.method == "PUT":
@@ -890,16 +888,32 @@ def _user_agent() -> str:
 
 @dataclass(frozen=True)
 class _Settings:
-    """What messages call the settings; environment variables stand in for one namespace only."""
+    """What messages call the settings.
+
+    Environment variables stand in for those of one namespace only, and are all there is without a
+    stack.
+    """
 
     namespace: str
 
-    def alternative(self, variable: str) -> str:
-        return f" (or {variable})" if self.namespace == _DEFAULT_NAMESPACE else ""
+    def name(self, key: str, variable: str) -> str:
+        """Return what a setting is called, such as ``traceloop:apiKey (or TRACELOOP_API_KEY)``."""
+        return self._either(f"{self.namespace}:{key}", f" (or {variable})", variable)
+
+    def advice(self, arguments: str, variable: str) -> str:
+        """Return how to set one: with `pulumi config set`, or a variable."""
+        command = f"run `pulumi config set {arguments}`"
+        return self._either(command, f" or set {variable}", f"set {variable}")
 
     @property
     def check_base_url(self) -> str:
-        return f"check the base URL ({self.namespace}:baseUrl)"
+        setting = self._either(f"{self.namespace}:baseUrl", "", "TRACELOOP_BASE_URL")
+        return f"check the base URL ({setting})"
+
+    def _either(self, in_a_stack: str, alternative: str, without: str) -> str:
+        if not self.namespace:
+            return without
+        return in_a_stack + (alternative if self.namespace == _DEFAULT_NAMESPACE else "")
 
 
 def _check_api_key(api_key: str, settings: _Settings) -> None:
@@ -911,22 +925,16 @@ def _check_api_key(api_key: str, settings: _Settings) -> None:
         problem = "contains a character that no HTTP header can carry"
     else:
         return
-    namespace = settings.namespace
-    variable = (
-        " or set the environment variable TRACELOOP_API_KEY"
-        if namespace == _DEFAULT_NAMESPACE
-        else ""
+    advice = settings.advice(
+        f"--secret {settings.namespace}:apiKey <key>", "the environment variable TRACELOOP_API_KEY"
     )
-    raise ConfigurationError(
-        f"the Traceloop API key {problem}: run `pulumi config set --secret {namespace}:apiKey"
-        f" <key>`{variable}, with the key only"
-    )
+    raise ConfigurationError(f"the Traceloop API key {problem}: {advice}, with the key only")
 
 
 def _checked_host(base_url: str, allow_http: bool, settings: _Settings) -> str:
     """Return the base URL's host."""
     problem = _base_url_problem(base_url)
-    setting = f"{settings.namespace}:baseUrl{settings.alternative('TRACELOOP_BASE_URL')}"
+    setting = settings.name("baseUrl", "TRACELOOP_BASE_URL")
     if problem:
         # The URL is not shown: what is wrong with it may be a password.
         raise ConfigurationError(
@@ -937,11 +945,13 @@ def _checked_host(base_url: str, allow_http: bool, settings: _Settings) -> str:
     sent = parse_url(requests.Request("GET", base_url).prepare().url or "")
     host = (sent.host or "").strip("[]")
     if sent.scheme == "http" and not (allow_http or _is_loopback(host)):
-        variable = settings.alternative("set TRACELOOP_ALLOW_HTTP=true")
+        advice = settings.advice(
+            f"{settings.namespace}:allowHttp true", "TRACELOOP_ALLOW_HTTP=true"
+        )
         raise ConfigurationError(
             f"{setting} begins with http://, which lets anybody on the way read the API key: that"
             " is accepted for localhost only. Use https://, or, if the network is to be trusted,"
-            f" run `pulumi config set {settings.namespace}:allowHttp true`{variable}"
+            f" {advice}"
         )
     return host
 

@@ -111,6 +111,28 @@ class TestErrors:
     def test_an_unusable_url(self, run: Run, command: str) -> None:
         assert run(command, "--base-url", "nonsense").exit_code == 2
 
+    @pytest.mark.parametrize(
+        ("given", "variable"),
+        [
+            ({"TRACELOOP_API_KEY": "other"}, "TRACELOOP_API_KEY"),
+            ({"TRACELOOP_API_KEY": "a b"}, "TRACELOOP_API_KEY"),
+            ({"TRACELOOP_BASE_URL": "nonsense"}, "TRACELOOP_BASE_URL"),
+            ({"TRACELOOP_BASE_URL": "http://elsewhere.example"}, "TRACELOOP_ALLOW_HTTP"),
+        ],
+    )
+    def test_only_settings_that_it_reads_are_advised(
+        self, run: Run, given: dict[str, str], variable: str
+    ) -> None:
+        """A stack's configuration has none for it."""
+        output = run("status", **given).output
+        assert variable in output
+        assert "traceloop:" not in output
+        assert "pulumi config" not in output
+
+    def test_a_wrong_path_names_the_variable_of_the_url(self, run: Run, emulator: Emulator) -> None:
+        output = run("status", TRACELOOP_BASE_URL=f"{emulator.url}/wrong").output
+        assert "check the base URL (TRACELOOP_BASE_URL)" in output
+
     @pytest.mark.parametrize("command", ["status", "export"])
     def test_a_service_that_is_not_there(self, run: Run, command: str, unused_tcp_url: str) -> None:
         result = run(command, TRACELOOP_BASE_URL=unused_tcp_url, TRACELOOP_DEADLINE="0.1")

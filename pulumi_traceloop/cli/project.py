@@ -35,7 +35,8 @@ def open_project(base_url: str | None, *, longest: float | None = None) -> Proje
         raise ConfigurationError("no API key: set the environment variable TRACELOOP_API_KEY")
     if longest is not None:
         found = found._replace(deadline=min(found.deadline, longest))
-    return Project(found)
+    # The configuration of a stack is not read, so no message may advise it.
+    return Project(found._replace(namespace=""))
 
 
 def selected(
