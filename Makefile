@@ -5,14 +5,23 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+LOWEST := .venv-lowest
 
-.PHONY: demo test soak bench lint types clean
+.PHONY: demo test test-lowest soak bench lint types clean
 
 demo: $(READY)
 	$(RUN) -m scripts.demo
 
 test: lint types
 	$(RUN) -m pytest -n auto
+
+# What depends most on other packages, on the lowest versions that pyproject.toml allows.
+LOWEST_TESTS := $(patsubst %,tests/test_%.py,cli errors files hostile_answers models \
+	program provider_process) tests/test_engine.py::test_run_error_in_an_apply \
+	$(patsubst %,tests/test_scenarios.py::%,TestOneSetup::test_life_of_a_setup \
+	TestGroup::test_life_of_a_group TestGroup::test_250_setups_of_which_2_are_refused)
+test-lowest: $(LOWEST)/.ready
+	$(LOWEST)/bin/python -m pytest -n auto -k "not ([cli or TestExport)" $(LOWEST_TESTS)
 
 # Random programs and faults, many of them; SEQUENCES=50 for fewer.
 SEQUENCES ?= 500
@@ -31,13 +40,16 @@ lint: $(READY)
 types: $(READY)
 	$(VENV)/bin/mypy
 
-$(READY): pyproject.toml requirements-dev.txt
+$(READY): requirements-dev.txt
+$(LOWEST)/.ready: requirements-lowest.txt
+
+%/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo "Python 3.10 or newer is needed: make PYTHON=/path/to/python3"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	$(RUN) -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	$(PYTHON) -m venv $*
+	$*/bin/python -m pip install --quiet --disable-pip-version-check -r $(filter %.txt,$^)
+	$*/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
