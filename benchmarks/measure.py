@@ -23,11 +23,8 @@ from tests.engine import Stack, descendants
 #: How often the processes are looked at, in seconds.
 _LOOK = 0.1
 
-#: The user's program and the provider process, told by their command lines on either engine.
-_ROLES = {
-    "program": ("pulumi-language-python-exec", "child.py\0program"),
-    "provider": ("pulumi.dynamic", "pulumi/dynamic/__main__.py", "child.py\0provider"),
-}
+#: The user's program and the provider process, told by their command lines under the CLI.
+_ROLES = {"program": "pulumi-language-python-exec", "provider": "pulumi.dynamic"}
 
 _ROUTES = {
     "GET /v2/auto-monitor-setups": "list",
@@ -92,7 +89,7 @@ class Measured:
     #: Wall time, and processor time of engine, program and provider together, in seconds.
     seconds: float
     cpu: float
-    #: Peak memory by role (`program`, `provider`), in MiB; empty where /proc does not tell.
+    #: Peak memory by role (`program`, `provider`), in MiB; empty but for the CLI on Linux.
     peak: dict[str, float] = field(default_factory=dict)
     requests: dict[str, int] = field(default_factory=dict)
     #: The size of the state file afterwards, in bytes.
@@ -166,7 +163,7 @@ def _role_and_peak(pid: int) -> tuple[str, float]:
         status = (proc / "status").read_text()
     except OSError:  # it has ended
         return "", 0
-    found = [role for role, marks in _ROLES.items() if any(mark in command for mark in marks)]
+    found = [role for role, mark in _ROLES.items() if mark in command]
     high = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
     return (found[0], int(high[0]) / 1024) if found and high else ("", 0)
 

@@ -23,7 +23,7 @@ from pulumi_traceloop.emulator.routes import (
     UPSERT_ROUTE,
 )
 from tests.conftest import API_KEY, REPOSITORY
-from tests.engine.provider import Provider, ProviderError
+from tests.engine.provider import Provider, ProviderError, start_provider
 from tests.engine.state import Record
 from tests.engine.wire import UNKNOWN
 
@@ -93,7 +93,8 @@ class Host:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("TRACELOOP_", "PULUMI_"))}
         env |= {"PYTHONPATH": str(REPOSITORY), "PULUMI_PROJECT": "project"}
         secrets = ["traceloop:apiKey"]
-        self._provider = Provider(str(folder), env, config, secrets, self._lines.append)
+        self._process = start_provider(str(folder), env)
+        self._provider = Provider(self._process, config, secrets, self._lines.append)
         self._ended = False
 
     def check(
@@ -134,7 +135,7 @@ class Host:
         """End the process; return what it printed, on stdout and stderr."""
         if not self._ended:
             self._ended = True
-            with self._provider._process:
+            with self._process:
                 self._provider.close()
         return "\n".join(self._lines)
 

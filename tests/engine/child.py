@@ -1,21 +1,26 @@
-"""What the engine starts, as `child.py program` and `child.py provider`.
+"""The program's and the provider's processes.
 
 Both end when their stdin does: the engine holds the other end, so they outlive no engine, not even
-one that was killed.
+one that was killed. The engine forks them before it has done anything else, since most of the time
+that a process of the SDK takes to start goes into imports; `child.py` alone is a provider.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import json
 import logging
 import os
 import runpy
+import signal
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 #: The exit code for "the user has been told", as the language host of the CLI has it.
 TOLD = 32
@@ -43,10 +48,56 @@ def read_line() -> bytes:
     return bytes(line)
 
 
-def run_provider() -> None:
+class Forked:
+    """A child with pipes, as `subprocess.Popen` would be."""
+
+    def __init__(self, pid: int, stdin: int, stdout: int) -> None:
+        self._pid = pid
+        self.stdin = os.fdopen(stdin, "w")
+        self.stdout = os.fdopen(stdout, errors="replace")
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+
+    def wait(self) -> int:
+        _, status = os.waitpid(self._pid, 0)
+        return os.waitstatus_to_exitcode(status)
+
+
+def fork(cwd: str, env: Mapping[str, str]) -> Forked | None:
+    """Fork a child in this folder and with this environment; return None in the child."""
+    stdin, ours = os.pipe()
+    theirs, stdout = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(stdin)
+        os.close(stdout)
+        return Forked(pid, ours, theirs)
+    for number, source in enumerate((stdin, stdout, stdout)):
+        os.dup2(source, number)
+    os.closerange(3, stdout + 1)  # among them the engine's ends of the other child's pipes
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(write_through=True)  # type: ignore[union-attr]
+    mine = [sys.path[0], *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    rest = [entry for entry in sys.path if entry not in mine]
+    wanted = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
+    # Behind all, where an installed package would be, in case this one is found by no other way.
+    sys.path[:] = [*wanted, *rest, str(Path(__file__).parents[2])]
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    return None
+
+
+def run_provider() -> int:
     end_with_parent()
+    with contextlib.suppress(OSError):  # for who looks at the processes, on Linux
+        Path("/proc/self/comm").write_text("provider")
     sys.path.insert(0, "")  # as for `python -m` in the project's folder
+    sys.argv = [""]
     runpy.run_module("pulumi.dynamic", run_name="__main__", alter_sys=True)
+    return 0
 
 
 def run_program() -> int:
@@ -99,8 +150,5 @@ def _traceback(main: str) -> str:
 
 
 if __name__ == "__main__":
-    del sys.path[0]  # this folder: its modules are not the program's
-    if sys.argv[1] == "provider":
-        run_provider()
-    else:
-        sys.exit(run_program())
+    del sys.path[0]  # this folder: its modules are not the provider's
+    sys.exit(run_provider())

@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any
 from . import child
 from .display import COUNTED, Display
 from .driver import STACK_TYPE
-from .provider import Provider, ProviderError, mark_secret_outputs, start_child
+from .provider import Provider, ProviderError, mark_secret_outputs
 from .state import Record, State, load
 from .wire import Bag, plain
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
 
     from pulumi.runtime.proto.provider_pb2 import DiffResponse
@@ -73,19 +72,16 @@ class Request:
 class Deployment:
     """One operation: its state, its provider, its steps."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(
+        self, request: Request, program: child.Forked | None, provider: child.Forked
+    ) -> None:
         self.request = request
+        self._program = program
         root_name = f"{request.project}-{request.stack}"
         self.root = f"urn:pulumi:{request.stack}::{request.project}::{STACK_TYPE}::{root_name}"
-        # The program's and the provider's own start-up take longest: begin with them.
-        self._program: subprocess.Popen[str] | None = None
-        env = request.env
-        if request.kind in ("preview", "up"):
-            self._program = start_child("program", request.project_dir, env)
         self.display = Display(request.kind, request.stack, self.root)
         self.provider = Provider(
-            request.project_dir,
-            {**env, "PULUMI_PROJECT": request.project},
+            provider,
             request.config,
             request.secret_keys,
             lambda line: self.display.diagnostic("info", line),
@@ -287,8 +283,18 @@ def _needed_by(record: Record, records: list[Record]) -> set[int]:
 
 def main() -> int:
     request = Request(**json.loads(child.read_line()))
+    # Before this process has any thread.
+    program = None
+    if request.kind in ("preview", "up"):
+        program = child.fork(request.project_dir, request.env)
+        if program is None:
+            return child.run_program()
+    env = {**request.env, "PULUMI_PROJECT": request.project}
+    provider = child.fork(request.project_dir, env)
+    if provider is None:
+        return child.run_provider()
     child.end_with_parent()
-    deployment = Deployment(request)
+    deployment = Deployment(request, program, provider)
     try:
         exit_code = deployment.run()
     except Exception:  # noqa: BLE001 - see Deployment.fault

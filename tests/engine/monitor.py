@@ -15,7 +15,7 @@ import grpc
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, resource_pb2, resource_pb2_grpc
 
-from .child import TOLD
+from .child import TOLD, Forked
 from .deployment import PARALLEL, BailError, Deployment, changed_names, unsupported
 from .driver import STACK_TYPE
 from .provider import GRPC_OPTIONS, ProviderError, follow, mark_secret_outputs
@@ -23,7 +23,6 @@ from .state import Record
 from .wire import UNKNOWN, Bag, from_struct, masked, to_struct
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable
 
 _T = TypeVar("_T")
@@ -33,7 +32,7 @@ _DYNAMIC = "pulumi-python:dynamic"
 _LAST_WORDS = 10.0
 
 
-def run_program(deployment: Deployment, process: subprocess.Popen[str]) -> Bag:
+def run_program(deployment: Deployment, process: Forked) -> Bag:
     """Run the program to its end, then the deletes; the stack's new outputs."""
     request = deployment.request
     events: SimpleQueue[str] = SimpleQueue()
@@ -56,7 +55,6 @@ def run_program(deployment: Deployment, process: subprocess.Popen[str]) -> Bag:
         "root_directory": request.project_dir,
     }
     told = {"config": request.config, "secret_keys": request.secret_keys, "settings": settings}
-    assert process.stdin is not None
     process.stdin.write(json.dumps({**told, "program": request.project_dir}) + "\n")
     process.stdin.flush()
     reader = follow(process, lambda line: deployment.display.diagnostic("info", line))

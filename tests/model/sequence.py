@@ -387,7 +387,10 @@ class Sequence:
                 if due:
                     killed.append(_kill(running, kill))
                 gate.released.set()
-                return self._ended(running, ended)
+                result = self._ended(running, ended)
+            if killed:
+                self._service.drain()
+            return result
 
         result = self._operate("up", operation, note)
         for what in killed:
@@ -459,6 +462,7 @@ def _provider_of(pid: int) -> int | None:
         if parent in family:
             family.add(child)
             command = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-            if b"pulumi.dynamic" in command or b"provider" in command:
+            name = Path(f"/proc/{child}/comm").read_text().strip()
+            if b"pulumi.dynamic" in command or name == "provider":
                 return child
     return None

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
+from urllib.request import urlopen
 
 from pulumi_traceloop.emulator import Emulator, Fault, ManualClock, Project, RequestRecord
 from pulumi_traceloop.emulator.store import Record
@@ -114,6 +115,12 @@ class WatchedEmulator(Emulator):
         self.uncertain.clear()
         self.gate = None
         self._names.clear()
+
+    def drain(self) -> None:
+        """Wait until the requests that somebody sent before being killed have been served."""
+        for _ in range(3):  # each takes as many turns of the server's loop as one of theirs
+            with urlopen(f"{self.root_url}/_emulator/requests") as answer:
+                answer.read()
 
     def records(self) -> dict[str, Record]:
         """All that is kept of each setup, down to the number of its writes."""
