@@ -184,9 +184,12 @@ def _paced(cli: bool) -> Iterator[dict[str, Any]]:
         for declared in ("group", "resources"):
             stack = _stack(f"{folder}/{declared}", service, declared, _PACED, cli=cli)
             for operation, how in (("first up", "up"), ("destroy", "destroy")):
-                found = {"declared": declared, "count": _PACED, "operation": operation}
-                found |= {"limit": _RATE, **to_json(measure(stack, how, service))}
-                found |= {"latency": 0}
+                found = {
+                    **asdict(Cell(declared, _PACED, latency=0)),
+                    "operation": operation,
+                    "limit": _RATE,
+                    **to_json(measure(stack, how, service)),
+                }
                 _tell(0, found)
                 yield found
 

@@ -384,7 +384,7 @@ class AutoMonitorSetupBatchProvider(_Provider):
         strange = [i for i in changes.again if i not in owned]
         where.disown(strange)
         found = {e.external_id: e for e in self._new_entries(news, new, strange)}
-        refused = [e.external_id for e in found.values() if e.symbol == "!"]
+        refused = [i for i, entry in found.items() if entry.symbol == "!"]
         if refused and news.get("if_exists") == "fail":
             raise ExistsError(refused[0])
         entries = self._new_entries(news, new, changes.added)

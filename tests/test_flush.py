@@ -537,42 +537,32 @@ class TestDeleteAll:
 
 
 class TestWaiting:
-    def told(
-        self, project: Project, traceloop: Emulator, time: Time, capsys: pytest.CaptureFixture[str]
-    ) -> list[str]:
-        def sleep(seconds: float) -> None:
-            time.sleep(seconds)
-            traceloop.force_status("m-002", "completed")
-
-        wait(project, ["m-000", "m-001", "m-002"], None, "monitors", clock=time.clock, sleep=sleep)
-        return capsys.readouterr().out.splitlines()
-
-    def test_progress_counts_what_is_set_up(
-        self,
-        project: Project,
-        traceloop: Emulator,
-        time: Time,
-        capsys: pytest.CaptureFixture[str],
-    ) -> None:
-        for external_id, status in zip(specs(3), ["completed"] * 2 + ["pending"], strict=True):
-            traceloop.put(external_id, **content())
-            traceloop.force_status(external_id, status)
-        assert self.told(project, traceloop, time, capsys) == [
-            "monitors: 2 of 3 are set up",
-            "monitors: 3 of 3 are set up",
-        ]
-
+    @pytest.mark.parametrize(
+        ("second", "told"),
+        [
+            ("completed", ["monitors: 2 of 3 are set up", "monitors: 3 of 3 are set up"]),
+            (
+                "failed",
+                ["monitors: 2 of 3 are done, 1 failed", "monitors: 3 of 3 are done, 1 failed"],
+            ),
+        ],
+    )
     def test_progress_does_not_call_a_failed_one_set_up(
         self,
         project: Project,
         traceloop: Emulator,
         time: Time,
         capsys: pytest.CaptureFixture[str],
+        second: str,
+        told: list[str],
     ) -> None:
-        for external_id, status in zip(specs(3), ["completed", "failed", "pending"], strict=True):
+        for external_id, status in zip(specs(3), ["completed", second, "pending"], strict=True):
             traceloop.put(external_id, **content())
             traceloop.force_status(external_id, status)
-        assert self.told(project, traceloop, time, capsys) == [
-            "monitors: 2 of 3 are done, 1 failed",
-            "monitors: 3 of 3 are done, 1 failed",
-        ]
+
+        def sleep(seconds: float) -> None:
+            time.sleep(seconds)
+            traceloop.force_status("m-002", "completed")
+
+        wait(project, ["m-000", "m-001", "m-002"], None, "monitors", clock=time.clock, sleep=sleep)
+        assert capsys.readouterr().out.splitlines() == told

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from ..errors import TraceloopError, printable
 from ..plan import OPERATORS
@@ -24,6 +24,7 @@ from ..spelling import unpacked
 
 __all__ = ["ACTIONS", "Action", "Change", "Definition", "Plan", "PreviewError", "read"]
 
+#: What happens to a setup, the most dangerous first.
 Action = Literal[
     "delete",
     "replace",
@@ -34,21 +35,10 @@ Action = Literal[
     "adopt",
     "move",
     "release",
-    "same",
 ]
 
-#: The actions, the most dangerous first: a cut-off list loses its end.
-ACTIONS: tuple[Action, ...] = (
-    "delete",
-    "replace",
-    "change",
-    "unclear",
-    "recheck",
-    "create",
-    "adopt",
-    "move",
-    "release",
-)
+#: The actions in that order: a cut-off list loses its end.
+ACTIONS: tuple[Action, ...] = get_args(Action)
 
 _TYPES = "pulumi-python:dynamic/traceloop:"
 _COMPONENT = "traceloop:index:AutoMonitorSetupGroup"

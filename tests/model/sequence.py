@@ -482,12 +482,9 @@ def _provider_of(pid: int) -> int | None:
     """The dynamic provider's process below this one."""
     if not sys.platform.startswith("linux"):
         return None
-    family = {pid}
-    for child, parent in sorted(driver._processes()):
-        if parent in family:
-            family.add(child)
-            command = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-            name = Path(f"/proc/{child}/comm").read_text().strip()
-            if b"pulumi.dynamic" in command or name == "provider":
-                return child
+    for each in driver.descendants(pid):
+        command = Path(f"/proc/{each}/cmdline").read_bytes().split(b"\0")
+        name = Path(f"/proc/{each}/comm").read_text().strip()
+        if b"pulumi.dynamic" in command or name == "provider":
+            return each
     return None
