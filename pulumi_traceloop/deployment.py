@@ -122,7 +122,7 @@ class Project:
         self._leaving: dict[str, str] = {}
         self._managed: set[str] = set()
         self._deleted: set[str] = set()
-        self._accounted_for: set[str] = set()
+        self._granted: dict[str, tuple[Collection[str], str | None]] = {}
         self._blind = False
         self._looks = 0
         self._looked_at: dict[str, Setup | None] = {}
@@ -205,6 +205,18 @@ class Project:
         """Whether a resource of this stack is known to manage the setup."""
         with self._lock:
             return external_id in self._managed
+
+    def grant(
+        self, declarer: str, external_ids: Collection[str], env_project_id: str | None = None
+    ) -> None:
+        """Note which setups of a group are taken to be in place, as the state says, unasked."""
+        with self._lock:
+            self._granted[declarer] = external_ids, env_project_id
+
+    def granted(self, declarer: str) -> tuple[Collection[str], str | None]:
+        """Return what was granted to the group, and the project that it is in."""
+        with self._lock:
+            return self._granted.get(declarer, ((), None))
 
     # What a plan looks up. It is never worth an error, and a service that is down costs it little.
 
@@ -367,16 +379,6 @@ class Project:
         """Whether the setup was deleted in this deployment."""
         with self._lock:
             return external_id in self._deleted
-
-    def account_for(self, external_ids: Iterable[str]) -> None:
-        """Note that a membership knows that these left, and has seen to their end."""
-        with self._lock:
-            self._accounted_for.update(external_ids)
-
-    def accounted_for(self, external_id: str) -> bool:
-        """Whether a membership knows that the setup left."""
-        with self._lock:
-            return external_id in self._accounted_for
 
     def lacks(self, external_id: str) -> bool:
         """Whether all setups were listed in this deployment, and this one was not among them."""

@@ -292,7 +292,8 @@ class AutoMonitorSetupBatchProvider(_Provider):
 
     - ``failed``, ``unsettled``: ``{external_id: why}`` of what is not in place, did not come up;
     - ``owned``: the external_ids that this group wrote or adopted, or may have written;
-    - ``left``: those that it owned before, as far as they are not known to be gone;
+    - ``left``: ``{external_id: the server's id, or null}`` of those that it owned before, as far as
+      they are not known to be gone;
     - ``setup_ids``: ``{external_id: the server's id}``;
     - ``resend``: what is still to be sent although it is equal;
     - ``env_project_id``: the project that all are in.
@@ -320,6 +321,7 @@ class AutoMonitorSetupBatchProvider(_Provider):
                 ]
         failures += _option_failures(news)
         self._checked.add(news["declared_by"])
+        self._project(news).grant(news["declared_by"], ())
         self._project(olds).manage(old)
         failures += _too_many_deletes(
             news, old, [i for i in old if i not in setups and not self._project(news).declarer(i)]
@@ -362,7 +364,11 @@ class AutoMonitorSetupBatchProvider(_Provider):
         # done is no drift.
         if news["declared_by"] not in self._checked:
             return DiffResult(changes=differ)
-        self._project(news).made_in(olds.get("env_project_id"))
+        where = self._project(news)
+        where.made_in(olds.get("env_project_id"))
+        sent = {*changes.added, *changes.again, *changes.changed}
+        granted = [i for i in _listed(olds.get("owned")) if i in new and i not in sent]
+        where.grant(news["declared_by"], granted, olds.get("env_project_id"))
         if differ or failed or olds.get("unsettled"):
             self._announce_changes(olds, old, news, new, changes)
             return DiffResult(changes=True)
@@ -424,6 +430,7 @@ class AutoMonitorSetupBatchProvider(_Provider):
         setups, old_setups = unpacked(news), unpacked(olds)
         old_failed: dict[str, str] = olds.get("failed") or {}
         old_owned = set(_listed(olds.get("owned")))
+        old_ids = _mapped(olds.get("setup_ids"))
         specs = {
             external_id: _spec(setup)
             for external_id, setup in setups.items()
@@ -456,18 +463,18 @@ class AutoMonitorSetupBatchProvider(_Provider):
             awaited = (outcome.stored.keys() | unsettled_before) - outcome.failed.keys()
             unsettled = wait(where, awaited, news.get("wait_timeout"), name)
         owned = (old_owned | outcome.stored.keys() | outcome.unknown) & setups.keys()
-        setup_ids = {i: s for i, s in _mapped(olds.get("setup_ids")).items() if i in owned}
+        setup_ids = {i: s for i, s in old_ids.items() if i in owned}
         setup_ids |= {i: s.id for i, s in outcome.stored.items()}
         projects = (s.env_project_id for s in outcome.stored.values())
         # Kept over several updates: one may have been killed before the membership was told.
-        left = {i for i in old_owned | set(_listed(olds.get("left"))) if not where.lacks(i)}
-        left -= setups.keys()
+        left = {i: old_ids.get(i) for i in old_owned} | _mapped(olds.get("left"))
+        left = {i: s for i, s in left.items() if i not in setups and not where.lacks(i)}
         return news | {
             "failed": _without_secrets(outcome.failed, news, setups),
             "unsettled": _without_secrets(unsettled, news, setups),
             "resend": sorted(forced & outcome.failed.keys()) or None,
             "owned": canonical(sorted(owned)),
-            "left": canonical(sorted(left)) if left else None,
+            "left": canonical(left) if left else None,
             "setup_ids": canonical(setup_ids),
             "env_project_id": olds.get("env_project_id") or next(projects, None),
         }
@@ -507,14 +514,17 @@ class AutoMonitorSetupBatchProvider(_Provider):
 
     @_without_traceback
     def delete(self, id: str, props: dict[str, Any]) -> None:
-        """Delete what no membership has: it is deleted before, and takes what it knows with it.
+        """Delete all that the group owned, but for what the program declares elsewhere now.
 
-        It does not know all yet where an update was killed between the two. What left long ago, and
-        it knew, may be somebody else's by now.
+        The group goes as a whole: its membership is gone from the state already, so that a program
+        which declares the group after all can tell that this did not end well.
         """
         where = self._project(props)
-        left = [i for i in _listed(props.get("left")) if not where.accounted_for(i)]
-        _delete_owned(where, props, [*_listed(props.get("owned")), *left])
+        # What a membership that was killed has not deleted; it may be somebody else's by now.
+        left = {i: s for i, s in _mapped(props.get("left")).items() if not where.has_deleted(i)}
+        there = where.present(left, props.get("env_project_id"))
+        still = [i for i, setup in there.items() if left[i] in (None, setup.id)]
+        _delete_owned(where, props, [*_listed(props.get("owned")), *still])
 
 
 class AutoMonitorSetupMembershipProvider(_Provider):
@@ -523,28 +533,51 @@ class AutoMonitorSetupMembershipProvider(_Provider):
     Inputs: ``external_ids`` (what the group declares, as JSON), ``owned``, ``left`` and
     ``env_project_id`` (outputs of its batch). When an owned setup leaves, the engine replaces this
     resource, and deletes the old one last, after the whole program succeeded: only then does the
-    setup go.
+    setup go. When the whole group goes, the engine deletes this resource before the batch, so where
+    the state has a batch alone, the setups may be gone.
     """
 
     @_without_traceback
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
         """Fill in, for a preview, what the batch is expected to own."""
-        external_ids = news["external_ids"]
+        external_ids, declarer = news["external_ids"], news["declared_by"]
         self._declare(json.loads(external_ids), news)
+        # For a replacement the engine checks again, without the old inputs.
+        failures = [] if olds or declarer in self._checked else self._gone(news)
+        self._checked.update((declarer, olds.get("declared_by", declarer)))
         if isinstance(news.get("left"), Unknown):
             news["left"] = olds.get("left")
         if isinstance(news.get("owned"), Unknown):
             news["owned"] = external_ids
         else:
             # What left before any membership knew of it becomes this one's, to be deleted next.
-            # For a replacement the engine checks again, without the old inputs.
-            known = self._known.setdefault(news["declared_by"], set())
-            known.update(_listed(olds.get("owned")), _listed(olds.get("left")))
-            unheard = set(_listed(news.get("left"))) - known
+            known = self._known.setdefault(declarer, set())
+            known.update(_listed(olds.get("owned")), _mapped(olds.get("left")))
+            unheard = _mapped(news.get("left")).keys() - known
             news["owned"] = canonical(sorted({*_listed(news.get("owned")), *unheard}))
         if isinstance(news.get("env_project_id"), Unknown):
             news["env_project_id"] = olds.get("env_project_id")
-        return CheckResult(news, [])
+        return CheckResult(news, failures)
+
+    def _gone(self, news: Mapping[str, Any]) -> list[CheckFailure]:
+        """Return why an update may not go on that takes for granted what is gone.
+
+        Where a batch was left alone, its setups are asked for: nothing else would notice.
+        """
+        where = self._project(news)
+        granted, env_project_id = where.granted(news["declared_by"])
+        there = where.present(granted, env_project_id)
+        where.expect(env_project_id)
+        gone = [i for i in granted if i not in there]
+        if not gone:
+            return []
+        reason = (
+            f"{len(gone)} of the group's monitor setups are gone, and the state does not know:"
+            f" {names(sorted(gone))}. A `pulumi destroy`, or an update without the group, has ended"
+            " half-way. Run `pulumi up --refresh` to create them again, or `pulumi destroy` to"
+            " delete the others"
+        )
+        return [CheckFailure(_at(gone[0]), reason)]
 
     @_without_traceback
     def diff(self, id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
@@ -566,10 +599,9 @@ class AutoMonitorSetupMembershipProvider(_Provider):
 
     @_without_traceback
     def delete(self, id: str, props: dict[str, Any]) -> None:
-        """Delete the setups that the group owned and that the program declares no more."""
-        where = self._project(props)
-        where.account_for(_listed(props.get("left")))
-        _delete_owned(where, props, _listed(props.get("owned")))
+        """Delete the setups that left the group and that the program declares no more."""
+        if props["declared_by"] in self._checked:
+            _delete_owned(self._project(props), props, _listed(props.get("owned")))
 
 
 def _delete_owned(where: Project, props: Mapping[str, Any], owned: Iterable[str]) -> None:
@@ -680,7 +712,7 @@ def _listed(text: str | None) -> list[str]:
     return json.loads(text) if text else []
 
 
-def _mapped(text: str | None) -> dict[str, str]:
+def _mapped(text: str | None) -> dict[str, Any]:
     return json.loads(text) if text else {}
 
 

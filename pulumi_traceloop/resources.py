@@ -148,7 +148,7 @@ class AutoMonitorSetupBatch(Resource, module="traceloop", name="AutoMonitorSetup
     unsettled: pulumi.Output[dict[str, str] | None]
     #: The external_ids that this group wrote or adopted, or may have written, as JSON.
     owned: pulumi.Output[str | None]
-    #: The external_ids that it owned until the last update, as JSON.
+    #: ``{external_id: the server's id, or null}`` of what it owned before, as JSON.
     left: pulumi.Output[str | None]
     #: ``{external_id: the server's id}`` of the setups that are in place, as JSON.
     setup_ids: pulumi.Output[str | None]

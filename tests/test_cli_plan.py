@@ -539,6 +539,20 @@ def preview_of(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return {"steps": steps, "changeSummary": {"same": 1}}
 
 
+class TestGroupThatGoes:
+    @pytest.mark.parametrize("membership", [True, False])
+    def test_its_setups_are_deleted(self, membership: bool) -> None:
+        """Its membership may be gone already, after a destroy that ended half-way."""
+        setups = {"a": {"selector": [], "evaluators": ["faithfulness"]}}
+        preview = preview_of(setups, setups)
+        for step in preview["steps"]:
+            step["op"] = "delete"
+            del step["newState"]
+        preview["steps"] = preview["steps"][: 1 + membership]
+        (change,) = read(json.dumps(preview), "x").changes
+        assert (change.action, change.external_id) == ("delete", "a")
+
+
 class TestInput:
     def test_files_make_sections(self) -> None:
         files = [str(DATA / "preview-create.json"), str(DATA / "preview-delete.json")]

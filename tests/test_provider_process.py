@@ -69,7 +69,7 @@ def packed(value: object) -> object:
 
 def unpacked(outputs: Mapping[str, Any]) -> dict[str, Any]:
     """The outputs with what they hold as JSON."""
-    names = outputs.keys() & {"owned", "setup_ids", "external_ids"}
+    names = outputs.keys() & {"owned", "left", "setup_ids", "external_ids"}
     return {**outputs, **{name: json.loads(outputs[name]) for name in names if outputs[name]}}
 
 
@@ -775,24 +775,27 @@ class TestLifeOfAGroup:
         host.delete(record)
         assert set(traceloop.setups) == {"b"}
 
-    def test_delete_of_the_batch_asks_nothing_after_the_membership(
+    def test_a_group_that_goes_is_deleted_by_its_batch(
         self, host: Host, traceloop: Emulator
     ) -> None:
+        """So that the membership's absence tells that the deletion has begun."""
         record = host.create(BATCH, batch(a=setup(), b=setup()))
         host.delete(host.create(MEMBERSHIP, membership(["a", "b"], ["a", "b"])))
-        traceloop.reset_counts()
+        assert set(traceloop.setups) == {"a", "b"}
         host.delete(record)
-        assert traceloop.requests == {}
+        assert traceloop.setups == {}
 
-    def test_delete_of_the_batch_spares_what_the_membership_knew_to_have_left(
-        self, host: Host, traceloop: Emulator
+    def test_delete_of_the_batch_spares_what_was_made_again_after_it_left(
+        self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
-        """It may be another stack's by now."""
+        """It is another's by now."""
         record = host.create(BATCH, batch(a=setup(), b=setup()))
+        setup_id = traceloop.setups["a"]["id"]
         record = host.update(record, batch(b=setup()))
-        assert record.outputs["left"] == packed(["a"])
-        host.delete(host.create(MEMBERSHIP, {**membership(["b"], ["b"]), "left": packed(["a"])}))
-        host.delete(record)
+        assert unpacked(record.outputs)["left"] == {"a": setup_id}
+        traceloop.delete("a")
+        traceloop.put("a", **setup())
+        other_host.delete(record)
         assert set(traceloop.setups) == {"a"}
 
     def test_delete_of_the_batch_takes_what_no_membership_knew_to_have_left(
@@ -808,14 +811,15 @@ class TestLifeOfAGroup:
         record = host.create(BATCH, batch(a=setup(), b=setup()))
         record = other_host.update(record, batch(b=setup()))
         record = other_host.update(record, batch(b=setup("y")))
-        assert record.outputs["left"] == packed(["a"])
+        assert set(unpacked(record.outputs)["left"]) == {"a"}
+        host.check(MEMBERSHIP, membership([], []), membership(["a"], ["a"]))
         host.delete(host.create(MEMBERSHIP, membership(["a"], ["a"])))
         record = host.update(record, batch(b=setup("z")))
         assert record.outputs.get("left") is None
 
     def test_what_left_before_a_membership_was_made_is_taken_over(self, offline: Host) -> None:
         """So that the next update deletes it: this one has nothing that could."""
-        news = {**membership(["b"], ["b"]), "left": packed(["a"])}
+        news = {**membership(["b"], ["b"]), "left": packed({"a": "id"})}
         inputs, _ = offline.check(MEMBERSHIP, news)
         assert unpacked(inputs)["owned"] == ["a", "b"]
         again, _ = offline.check(MEMBERSHIP, news, inputs)
@@ -824,7 +828,7 @@ class TestLifeOfAGroup:
 
     def test_what_left_and_was_known_is_not_taken_over(self, offline: Host) -> None:
         old = membership(["a", "b"], ["a", "b"])
-        news = {**membership(["b"], ["b"]), "left": packed(["a"])}
+        news = {**membership(["b"], ["b"]), "left": packed({"a": "id"})}
         inputs, _ = offline.check(MEMBERSHIP, news, old)
         assert unpacked(inputs)["owned"] == ["b"]
         again, _ = offline.check(MEMBERSHIP, news, inputs)
@@ -845,7 +849,7 @@ class TestLifeOfAGroup:
         outputs = host.create(BATCH, batch(a=setup(), b=setup(), c=setup())).outputs
         news = membership(["a", "b", "c"], ["a", "b"], outputs["env_project_id"])
         record = host.create(MEMBERSHIP, news)
-        other_host.check(MEMBERSHIP, membership(["b"], ["b"]))
+        other_host.check(MEMBERSHIP, membership(["b"], ["b"]), news)
         other_host.delete(record)
         assert set(traceloop.setups) == {"b", "c"}
 
@@ -907,6 +911,7 @@ class TestErrors:
         outputs = host.create(BATCH, batch(a=setup(), b=setup())).outputs
         news = membership(["a", "b"], ["a", "b"], outputs["env_project_id"])
         traceloop.inject(Fault(route=DELETE_ROUTE, external_id="b", status=400, message="in use"))
+        other_host.check(MEMBERSHIP, membership([], []), news)
         with pytest.raises(ProviderError) as failure:
             other_host.delete(host.create(MEMBERSHIP, news))
         ends_with(failure, "DeletionError", "1 of 2 setups", '"b": in use')

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 
+from pulumi_traceloop.emulator import Fault
 from tests.conftest import World
 from tests.engine import ResourceState
 
@@ -76,6 +77,68 @@ class TestLeftBehind:
         world.up('group("g", {"b": setup()})')
         assert set(world.preview().changes) == {"same"}
         world.up('group("g", {"b": setup()})\none("m")')
+        assert set(world.preview().changes) == {"same"}
+
+
+class TestDestroyedInPart:
+    """A deletion of a whole group that ends half-way: what is gone by then is not forgotten."""
+
+    @pytest.mark.parametrize("run", ["destroy", "up"])
+    def test_the_next_update_says_what_is_gone_and_how_to_go_on(
+        self, world: World, run: str
+    ) -> None:
+        program = 'group("g", {"a": setup(), "b": setup(), "c": setup()})'
+        world.up(program)
+        world.traceloop.inject(Fault(external_id="b", method="DELETE", status=400, message="no"))
+        if run == "destroy":
+            assert '"b": no' in world.destroy(fails=True).output
+        else:
+            world.up("", fails=True)
+        world.traceloop.clear_faults()
+        assert set(world.monitors) == {"b"}
+        for failed in (world.preview(program, fails=True), world.up(program, fails=True)):
+            assert "2 of the group's monitor setups are gone" in failed.output
+            assert '"a", "c"' in failed.output
+            assert "`pulumi up --refresh`" in failed.output
+        assert set(world.monitors) == {"b"}
+        world.up(refresh=True)
+        assert set(world.monitors) == {"a", "b", "c"}
+        assert set(world.preview().changes) == {"same"}
+        world.destroy()
+        assert world.monitors == {}
+
+    def test_the_next_destroy_ends_it(self, world: World) -> None:
+        world.up('group("g", {"a": setup(), "b": setup()})')
+        world.traceloop.inject(Fault(external_id="b", method="DELETE", status=400, message="no"))
+        world.destroy(fails=True)
+        world.traceloop.clear_faults()
+        world.destroy()
+        assert world.monitors == {}
+        assert world.stack.state() == []
+
+    def test_where_nothing_was_deleted_the_next_update_goes_on(self, world: World) -> None:
+        program = 'group("g", {"a": setup(), "b": setup()})'
+        world.up(program)
+        for external_id in ("a", "b"):
+            world.traceloop.inject(Fault(external_id=external_id, method="DELETE", status=400))
+        world.destroy(fails=True)
+        world.traceloop.clear_faults()
+        world.traceloop.reset_counts()
+        world.up(program)
+        assert world.traceloop.writes == {}
+        assert set(world.preview().changes) == {"same"}
+
+    def test_what_comes_back_by_a_replacement(self, world: World) -> None:
+        """Where all is gone, a refresh stops and names this cure."""
+        program = 'group("g", {"a": setup(), "b": setup()})'
+        world.up(program)
+        world.traceloop.inject(Fault(external_id="b", method="DELETE", status=400, message="no"))
+        world.destroy(fails=True)
+        world.traceloop.clear_faults()
+        world.traceloop.delete("b")
+        world.refresh(fails=True)
+        world.up(program, replace=(world.urn("AutoMonitorSetupBatch"),))
+        assert set(world.monitors) == {"a", "b"}
         assert set(world.preview().changes) == {"same"}
 
 

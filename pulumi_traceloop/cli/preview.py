@@ -184,8 +184,12 @@ class _Reader:
             elif kind == "AutoMonitorSetupBatch":
                 self._batch(step)
         for step in self._steps:
-            if _type(step) == f"{_TYPES}AutoMonitorSetupMembership":
-                self._membership(step)
+            kind, op = _type(step).removeprefix(_TYPES), step.get("op")
+            if kind == "AutoMonitorSetupMembership" and op in (*_DELETES, "replace"):
+                self._leavers(step)
+            elif kind == "AutoMonitorSetupBatch" and op == "delete":
+                # Its membership may be gone: a run that was to delete the group ended half-way.
+                self._leavers(step)
         marks = dict(self._marks())
         for key, found in self._created.items():
             self._changes[key] = self._creation(key, found, marks.get(_label(key)))
@@ -311,12 +315,11 @@ class _Reader:
         why = self._unsettled[key]
         self._changes[key] = Change(key.external_id, "recheck", before, after, why)
 
-    def _membership(self, step: Mapping[str, Any]) -> None:
-        op, old = step.get("op"), _old(step)
+    def _leavers(self, step: Mapping[str, Any]) -> None:
+        old = _old(step)
         owned = _external_ids(old.get("owned"))
-        if op not in (*_DELETES, "replace"):
-            return
-        stay = set(_external_ids(_new(step).get("external_ids")) if op == "replace" else [])
+        replaced = step.get("op") == "replace"
+        stay = set(_external_ids(_new(step).get("external_ids")) if replaced else [])
         batch = self._batches.get(_group(step), {})
         declarer = str(old.get("declared_by"))
         retained = bool(_mapping(step.get("oldState")).get("retainOnDelete"))

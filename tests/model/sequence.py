@@ -305,10 +305,11 @@ class Sequence:
         result = self._up(refresh=bool(self._drifted), note="settle: the first up")
         if result.exit_code or self._overdue or not self._is_settled():
             replace: tuple[str, ...] = ()
-            if result.exit_code and "monitor setups of" in result.output:
+            if result.exit_code and "more likely another project's API key" in result.output:
                 replace = self._vanished_batches()
             self._service.forget()
-            refresh = bool(self._drifted) and not replace
+            told = "Run `pulumi up --refresh`" in result.output
+            refresh = (bool(self._drifted) or told) and not replace
             result = self._up(refresh=refresh, replace=replace, note="settle: the second up")
             self._hold(result.exit_code == 0, "two `up`s without faults are not enough")
             self._hold(self._is_settled(), "a preview after the last `up` is not empty")
