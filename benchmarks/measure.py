@@ -72,6 +72,15 @@ class Service:
         self._process.terminate()
         self._process.wait()
 
+    @property
+    def cpu(self) -> float:
+        """Processor time so far, in seconds; 0 where the system does not tell."""
+        stat = Path(f"/proc/{self._process.pid}/stat")
+        if not stat.exists():
+            return 0.0
+        fields = stat.read_text().rpartition(")")[2].split()  # proc(5): 14 is utime, 15 is stime
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def reset_counts(self) -> None:
         """Begin to count anew."""
         self.session.delete(f"{self.url}/_emulator/requests").raise_for_status()
@@ -89,6 +98,8 @@ class Measured:
     #: Wall time, and processor time of engine, program and provider together, in seconds.
     seconds: float
     cpu: float
+    #: Processor time of the service, in seconds.
+    service_cpu: float
     #: Peak memory by role (`program`, `provider`), in MiB; empty but for the CLI on Linux.
     peak: dict[str, float] = field(default_factory=dict)
     requests: dict[str, int] = field(default_factory=dict)
@@ -104,6 +115,7 @@ def measure(stack: Stack, operation: str, service: Service) -> Measured:
 
     """
     service.reset_counts()
+    served = service.cpu
     command = stack.command(operation)
     with tempfile.TemporaryFile("w+") as output:
         began = time.perf_counter()
@@ -129,7 +141,7 @@ def measure(stack: Stack, operation: str, service: Service) -> Measured:
             raise RuntimeError(f"{operation} failed:\n{output.read()}")
     state = stack.state_file.stat().st_size if stack.state_file.exists() else 0
     cpu = usage.ru_utime + usage.ru_stime
-    return Measured(seconds, cpu, peak, service.requests(), state)
+    return Measured(seconds, cpu, service.cpu - served, peak, service.requests(), state)
 
 
 @contextmanager
@@ -173,6 +185,7 @@ def to_json(measured: Measured) -> dict[str, Any]:
     return {
         "seconds": round(measured.seconds, 3),
         "cpu": round(measured.cpu, 3),
+        "service_cpu": round(measured.service_cpu, 3),
         "peak_mib": {role: round(mib, 1) for role, mib in measured.peak.items()},
         "requests": measured.requests,
         "state_bytes": measured.state,

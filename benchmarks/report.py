@@ -115,12 +115,16 @@ def _costs(found: _Results) -> str:
                     _label(declared, count),
                     operation,
                     asked or "none",
-                    f"{statistics.median(cell['cpu'] for cell in cells):.1f}",
+                    *(
+                        f"{statistics.median(cell[whose] for cell in cells):.1f}"
+                        for whose in ("cpu", "service_cpu")
+                    ),
                     *(_peak(cells, role) for role in ("program", "provider")),
                     f"{cells[0]['state_bytes'] / 1000:,.0f}",
                 ]
             )
-    head = ["", "", "requests", "processor, s", "program, MiB", "provider, MiB", "state, kB"]
+    head = ["", "", "requests", "processor, s", "service's, s"]
+    head += ["program, MiB", "provider, MiB", "state, kB"]
     title = (
         f"### Requests, processor time, peak memory and state, latency {latency * 1000:g} ms\n\n"
     )

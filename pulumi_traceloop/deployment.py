@@ -360,13 +360,14 @@ class Project:
             answers += [s for s in in_parallel(self.get, rest) if s]
         return found | {s.external_id: s for s in answers}
 
-    def note(self, setup: Setup) -> None:
-        """Keep what the service answered about one of the key's own setups."""
+    def note(self, *setups: Setup) -> None:
+        """Keep what the service answered about some of the key's own setups."""
         with self._lock:
-            self._env_project_id = setup.env_project_id or self._env_project_id
-            self._deleted.discard(setup.external_id)
-            if self._listed is not None:
-                self._listed[setup.external_id] = [setup]
+            for setup in setups:
+                self._env_project_id = setup.env_project_id or self._env_project_id
+                self._deleted.discard(setup.external_id)
+                if self._listed is not None:
+                    self._listed[setup.external_id] = [setup]
 
     def delete(self, external_id: str) -> None:
         """Delete a setup; one that is gone already is fine."""

@@ -12,7 +12,6 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field
-from functools import reduce
 from typing import TYPE_CHECKING
 
 from .client import BULK_LIMIT, BulkOutcome
@@ -110,7 +109,7 @@ def flush(
         answers = in_parallel(
             lambda batch: _send_batch(project.client, batch), batches, BULK_WORKERS
         )
-        return reduce(_merged, answers)
+        return _merged(answers)
 
     kept = in_place if keep_others else None
     try:
@@ -200,8 +199,7 @@ def _reconcile(
         if not pending:
             break
         sent = send(pending)
-        for setup in sent.stored.values():
-            project.note(setup)
+        project.note(*sent.stored.values())
         project.expect(env_project_id, written=sent.stored)
         outcome.stored.update(sent.stored)
         outcome.failed.update(sent.refused)
@@ -223,9 +221,7 @@ def _send_batch(client: TraceloopClient, batch: Mapping[str, SetupSpec]) -> Bulk
         if len(items) == 1 or error.status not in (400, 413, 422):
             return _failure(error, batch)
         half = len(items) // 2
-        return _merged(
-            _send_batch(client, dict(items[:half])), _send_batch(client, dict(items[half:]))
-        )
+        return _merged(_send_batch(client, dict(part)) for part in (items[:half], items[half:]))
     except RequestError as error:
         return _failure(error, batch)
 
@@ -237,12 +233,13 @@ def _failure(error: RequestError, external_ids: Iterable[str]) -> BulkOutcome:
     return BulkOutcome(refused=failed)
 
 
-def _merged(one: BulkOutcome, other: BulkOutcome) -> BulkOutcome:
-    return BulkOutcome(
-        stored=one.stored | other.stored,
-        refused=one.refused | other.refused,
-        outcome_unknown=one.outcome_unknown | other.outcome_unknown,
-    )
+def _merged(outcomes: Iterable[BulkOutcome]) -> BulkOutcome:
+    merged = BulkOutcome()
+    for outcome in outcomes:
+        merged.stored.update(outcome.stored)
+        merged.refused.update(outcome.refused)
+        merged.outcome_unknown.update(outcome.outcome_unknown)
+    return merged
 
 
 def delete_all(project: Project, external_ids: Collection[str], env_project_id: str | None) -> None:

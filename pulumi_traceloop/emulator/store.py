@@ -47,6 +47,8 @@ PRAGMA user_version = {_VERSION};
 """
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+
 #: The two schemas on the "Create" page. For the other slugs the emulator gives one text and one
 #: score.
 _SCHEMAS: dict[str, tuple[list[dict[str, str]], list[dict[str, str]]]] = {
@@ -169,26 +171,18 @@ class Store:
         now: float,
     ) -> Record:
         """Add a setup. `identity` is (org_id, project_id, env_project_id), fixed from here on."""
+        texts = json.dumps(rules), json.dumps(evaluators)
         with self.transaction():
-            values = (
-                space,
-                external_id,
-                *identity,
-                json.dumps(rules),
-                json.dumps(evaluators),
-                now,
-                now,
+            added = self._db.execute(
+                "INSERT INTO setups (space, external_id, id, org_id, project_id, env_project_id,"
+                " rules, evaluators, created, written, revision)"
+                " VALUES (?, ?, '', ?, ?, ?, ?, ?, ?, ?, 1)",
+                (space, external_id, *identity, *texts, now, now),
             )
-            row = self._db.execute(
-                "INSERT INTO setups (space, external_id, org_id, project_id, env_project_id, rules,"
-                " evaluators, created, written, id, revision)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', 1)",
-                values,
-            ).lastrowid
-            self._db.execute(
-                "UPDATE setups SET id = ? WHERE seq = ?", (_token("cmm", self._seed, row), row)
-            )
-        return self._must_get(space, external_id)
+            row = added.lastrowid or 0
+            setup_id = _token("cmm", self._seed, row)
+            self._db.execute("UPDATE setups SET id = ? WHERE seq = ?", (setup_id, row))
+        return Record(row, space, external_id, setup_id, *identity, *texts, now, now, 1)
 
     def update(
         self,
@@ -290,14 +284,9 @@ def render(record: Record, phase: str, status: str, processed: float) -> str:
         processed: when the set-up ended, in seconds since the epoch; shown once the phase is
             completed.
     """
-    evaluators: list[dict[str, Any]] = []
+    evaluators: list[str] = []
     for index, (slug, scope, failure) in enumerate(json.loads(record.evaluators)):
-        answer: dict[str, Any] = {"evaluator_type": slug}
-        answer["input_schema"], answer["output_schema"] = _SCHEMAS.get(slug) or (
-            [{"type": "string", "name": "text"}],
-            [{"type": "float", "name": "score"}],
-        )
-        answer["status"] = phase
+        answer: dict[str, Any] = {"status": phase}
         if scope is not None:
             answer["scope"] = scope
         if phase == "completed":
@@ -310,26 +299,50 @@ def render(record: Record, phase: str, status: str, processed: float) -> str:
             else:
                 answer["status"] = "failed"
                 answer["error_message"] = failure
-        evaluators.append(answer)
-    setup = {
+        evaluators.append(_joined(_schemas(slug), _text(answer)))
+    what = {
         "id": record.id,
         "external_id": record.external_id,
         "org_id": record.org_id,
         "project_id": record.project_id,
         "env_project_id": record.env_project_id,
         "init_rules": json.loads(record.rules),
-        "evaluators": evaluators,
+    }
+    when = {
         "status": status,
         "created_at": rfc3339(record.created),
         "updated_at": rfc3339(record.written),
     }
-    return json.dumps(setup, separators=(",", ":"), ensure_ascii=False)
+    return _joined(_text(what), f'{{"evaluators":[{",".join(evaluators)}]}}', _text(when))
 
 
 @lru_cache(maxsize=1024)
+def _schemas(slug: str) -> str:
+    """Return the JSON text of what an evaluator is, whichever setup it is in."""
+    takes, gives = _SCHEMAS.get(slug) or (
+        [{"type": "string", "name": "text"}],
+        [{"type": "float", "name": "score"}],
+    )
+    return _text({"evaluator_type": slug, "input_schema": takes, "output_schema": gives})
+
+
+def _text(value: dict[str, Any]) -> str:
+    return _ENCODER.encode(value)
+
+
+def _joined(*objects: str) -> str:
+    """Return the JSON texts of several objects, none of them empty, as that of one."""
+    return f"{{{','.join(text[1:-1] for text in objects)}}}"
+
+
 def rfc3339(seconds: float) -> str:
     """Write seconds since the epoch as the pages do: `2026-01-15T10:30:00Z`."""
-    return datetime.fromtimestamp(int(seconds), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _rfc3339(int(seconds))
+
+
+@lru_cache(maxsize=1024)
+def _rfc3339(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _token(prefix: str, *parts: object) -> str:
