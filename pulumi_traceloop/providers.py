@@ -572,7 +572,7 @@ class AutoMonitorSetupMembershipProvider(_Provider):
         if not gone:
             return []
         reason = (
-            f"{len(gone)} of the group's monitor setups are gone, and the state does not know:"
+            f"Traceloop no longer has {len(gone)} of the group's monitor setups that the state has:"
             f" {names(sorted(gone))}. A `pulumi destroy`, or an update without the group, has ended"
             " half-way. Run `pulumi up --refresh` to create them again, or `pulumi destroy` to"
             " delete the others"

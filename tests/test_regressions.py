@@ -97,7 +97,7 @@ class TestDestroyedInPart:
         world.traceloop.clear_faults()
         assert set(world.monitors) == {"b"}
         for failed in (world.preview(program, fails=True), world.up(program, fails=True)):
-            assert "2 of the group's monitor setups are gone" in failed.output
+            assert "no longer has 2 of the group's monitor setups" in failed.output
             assert '"a", "c"' in failed.output
             assert "`pulumi up --refresh`" in failed.output
         assert set(world.monitors) == {"b"}
