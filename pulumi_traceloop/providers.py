@@ -571,6 +571,9 @@ class AutoMonitorSetupMembershipProvider(_Provider):
         gone = [i for i in granted if i not in there]
         if not gone:
             return []
+        if len(gone) == len(granted) > 1:  # a refresh would refuse
+            missing = SetupsMissingError(news["declared_by"], len(gone))
+            return [CheckFailure(_at(gone[0]), str(missing))]
         reason = (
             f"Traceloop no longer has {len(gone)} of the group's monitor setups that the state has:"
             f" {names(sorted(gone))}. A `pulumi destroy`, or an update without the group, has ended"

@@ -136,8 +136,10 @@ class TestDestroyedInPart:
         world.destroy(fails=True)
         world.traceloop.clear_faults()
         world.traceloop.delete("b")
-        world.refresh(fails=True)
-        world.up(program, replace=(world.urn("AutoMonitorSetupBatch"),))
+        cure = "`pulumi up --replace <URN of the AutoMonitorSetupBatch>`"
+        assert cure in world.up(program, fails=True).output
+        assert cure in world.refresh(fails=True).output
+        world.up(replace=(world.urn("AutoMonitorSetupBatch"),))
         assert set(world.monitors) == {"a", "b"}
         assert set(world.preview().changes) == {"same"}
 
