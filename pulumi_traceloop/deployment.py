@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Connection", "Project", "connection", "in_parallel", "project"]
 
 #: How many requests are under way at once, unless somebody wants fewer.
-WORKERS = 16
+WORKERS = 24
 
 #: How long a look at Traceloop may take that only makes a plan better, in seconds.
 LOOK_DEADLINE = 5.0
@@ -123,6 +123,7 @@ class Project:
         self._managed: set[str] = set()
         self._deleted: set[str] = set()
         self._granted: dict[str, tuple[Collection[str], str | None]] = {}
+        self._known_to_memberships: dict[str, dict[str, bool]] = {}
         self._blind = False
         self._looks = 0
         self._looked_at: dict[str, Setup | None] = {}
@@ -217,6 +218,27 @@ class Project:
         """Return what was granted to the group, and the project that it is in."""
         with self._lock:
             return self._granted.get(declarer, ((), None))
+
+    def leave_to_batch(
+        self, declarer: str, owned: Iterable[str], gone_before: Iterable[str]
+    ) -> None:
+        """Note what a membership knew that goes together with its group.
+
+        Args:
+            declarer: the group.
+            owned: what it still had to see to.
+            gone_before: what it knew to have left; another membership may still have to see to it.
+
+        """
+        with self._lock:
+            known = self._known_to_memberships.setdefault(declarer, {})
+            known |= {i: False for i in gone_before if i not in known}
+            known |= dict.fromkeys(owned, True)
+
+    def known_to_memberships(self, declarer: str) -> Mapping[str, bool]:
+        """Return what the group's memberships knew, and whether they still had to see to it."""
+        with self._lock:
+            return dict(self._known_to_memberships.get(declarer, {}))
 
     # What a plan looks up. It is never worth an error, and a service that is down costs it little.
 

@@ -520,10 +520,13 @@ class AutoMonitorSetupBatchProvider(_Provider):
         which declares the group after all can tell that this did not end well.
         """
         where = self._project(props)
-        # What a membership that was killed has not deleted; it may be somebody else's by now.
-        left = {i: s for i, s in _mapped(props.get("left")).items() if not where.has_deleted(i)}
-        there = where.present(left, props.get("env_project_id"))
-        still = [i for i, setup in there.items() if left[i] in (None, setup.id)]
+        left = _mapped(props.get("left"))
+        known = where.known_to_memberships(props["declared_by"])
+        still = [i for i in left if known.get(i)]
+        # Where no membership can tell whether it was deleted, it may be somebody else's by now.
+        unheard = [i for i in left if i not in known and not where.has_deleted(i)]
+        there = where.present(unheard, props.get("env_project_id"))
+        still += [i for i, setup in there.items() if left[i] in (None, setup.id)]
         _delete_owned(where, props, [*_listed(props.get("owned")), *still])
 
 
@@ -603,8 +606,11 @@ class AutoMonitorSetupMembershipProvider(_Provider):
     @_without_traceback
     def delete(self, id: str, props: dict[str, Any]) -> None:
         """Delete the setups that left the group and that the program declares no more."""
+        where, owned = self._project(props), _listed(props.get("owned"))
         if props["declared_by"] in self._checked:
-            _delete_owned(self._project(props), props, _listed(props.get("owned")))
+            _delete_owned(where, props, owned)
+        else:
+            where.leave_to_batch(props["declared_by"], owned, _mapped(props.get("left")))
 
 
 def _delete_owned(where: Project, props: Mapping[str, Any], owned: Iterable[str]) -> None:

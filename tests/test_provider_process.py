@@ -798,6 +798,31 @@ class TestLifeOfAGroup:
         other_host.delete(record)
         assert set(traceloop.setups) == {"a"}
 
+    def test_delete_of_the_batch_asks_nothing_about_what_its_membership_knew(
+        self, host: Host, other_host: Host, traceloop: Emulator
+    ) -> None:
+        record = host.create(BATCH, batch(a=setup(), b=setup()))
+        record = host.update(record, batch(b=setup()))
+        left = packed(unpacked(record.outputs)["left"])
+        now = host.create(MEMBERSHIP, {**membership(["b"], ["b"]), "left": left})
+        traceloop.reset_counts()
+        other_host.delete(now)
+        other_host.delete(record)
+        assert traceloop.requests == {GET_ROUTE: 1, DELETE_ROUTE: 1}
+        assert set(traceloop.setups) == {"a"}
+
+    def test_delete_of_the_batch_takes_what_an_older_membership_had_to_delete(
+        self, host: Host, other_host: Host, traceloop: Emulator
+    ) -> None:
+        """An update was killed before it could delete."""
+        record = host.create(BATCH, batch(a=setup(), b=setup()))
+        record = host.update(record, batch(b=setup()))
+        left = packed(unpacked(record.outputs)["left"])
+        other_host.delete(host.create(MEMBERSHIP, {**membership(["b"], ["b"]), "left": left}))
+        other_host.delete(host.create(MEMBERSHIP, membership(["a", "b"], ["a", "b"])))
+        other_host.delete(record)
+        assert traceloop.setups == {}
+
     def test_delete_of_the_batch_takes_what_no_membership_knew_to_have_left(
         self, host: Host, traceloop: Emulator
     ) -> None:
