@@ -57,10 +57,15 @@ def markdown(results: Mapping[str, Any]) -> str:
     """Return all results as Markdown."""
     found = _Results(results)
     machine = results["machine"]
+    times = results["repetitions"]
+    spread = (
+        f"median of {times} interleaved repetitions, with the lowest and the highest"
+        if times > 1
+        else "measured once"
+    )
     about = (
         f"{results['date']}, {results['engine']}, {machine['cores']} cores of"
-        f" {machine['processor']}, {machine['system']}, Python {machine['python']}; median of"
-        f" {results['repetitions']} interleaved repetitions, with the lowest and the highest.\n"
+        f" {machine['processor']}, {machine['system']}, Python {machine['python']}; {spread}.\n"
     )
     parts = [about, _ratios(found)]
     parts += [_times(found, latency) for latency in found.latencies]
