@@ -798,13 +798,17 @@ class TestLifeOfAGroup:
         other_host.delete(record)
         assert set(traceloop.setups) == {"a"}
 
+    def left_by_a(self, host: Host) -> tuple[Record, Record]:
+        """A batch that "a" has left and that still has "b", and the membership that knows it."""
+        record = host.create(BATCH, batch(a=setup(), b=setup()))
+        record = host.update(record, batch(b=setup()))
+        left = record.outputs["left"]
+        return record, host.create(MEMBERSHIP, {**membership(["b"], ["b"]), "left": left})
+
     def test_delete_of_the_batch_asks_nothing_about_what_its_membership_knew(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
-        record = host.create(BATCH, batch(a=setup(), b=setup()))
-        record = host.update(record, batch(b=setup()))
-        left = packed(unpacked(record.outputs)["left"])
-        now = host.create(MEMBERSHIP, {**membership(["b"], ["b"]), "left": left})
+        record, now = self.left_by_a(host)
         traceloop.reset_counts()
         other_host.delete(now)
         other_host.delete(record)
@@ -815,10 +819,8 @@ class TestLifeOfAGroup:
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
         """An update was killed before it could delete."""
-        record = host.create(BATCH, batch(a=setup(), b=setup()))
-        record = host.update(record, batch(b=setup()))
-        left = packed(unpacked(record.outputs)["left"])
-        other_host.delete(host.create(MEMBERSHIP, {**membership(["b"], ["b"]), "left": left}))
+        record, now = self.left_by_a(host)
+        other_host.delete(now)
         other_host.delete(host.create(MEMBERSHIP, membership(["a", "b"], ["a", "b"])))
         other_host.delete(record)
         assert traceloop.setups == {}

@@ -123,7 +123,6 @@ class TestDestroyedInPart:
             world.traceloop.inject(Fault(external_id=external_id, method="DELETE", status=400))
         world.destroy(fails=True)
         world.traceloop.clear_faults()
-        world.traceloop.reset_counts()
         world.up(program)
         assert world.traceloop.writes == {}
         assert set(world.preview().changes) == {"same"}
