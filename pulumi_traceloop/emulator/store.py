@@ -7,13 +7,14 @@ background.
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 import threading
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic_core import from_json, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,8 +47,6 @@ CREATE TABLE IF NOT EXISTS evaluators (slug TEXT PRIMARY KEY);
 PRAGMA user_version = {_VERSION};
 """
 
-
-_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 #: The two schemas on the "Create" page. For the other slugs the emulator gives one text and one
 #: score.
@@ -92,7 +91,7 @@ class Record(NamedTuple):
     @property
     def slugs(self) -> list[str]:
         """The evaluators' slugs, in the order of the request."""
-        return [slug for slug, _, _ in json.loads(self.evaluators)]
+        return [slug for slug, _, _ in from_json(self.evaluators)]
 
 
 class Store:
@@ -124,6 +123,8 @@ class Store:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.executescript(_SCHEMA)
+        last = "SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'setups'"
+        self._last: int = self._db.execute(last).fetchone()[0]
 
     def close(self) -> None:
         """Close the file; the data in `:memory:` are gone."""
@@ -171,18 +172,13 @@ class Store:
         now: float,
     ) -> Record:
         """Add a setup. `identity` is (org_id, project_id, env_project_id), fixed from here on."""
-        texts = json.dumps(rules), json.dumps(evaluators)
-        with self.transaction():
-            added = self._db.execute(
-                "INSERT INTO setups (space, external_id, id, org_id, project_id, env_project_id,"
-                " rules, evaluators, created, written, revision)"
-                " VALUES (?, ?, '', ?, ?, ?, ?, ?, ?, ?, 1)",
-                (space, external_id, *identity, *texts, now, now),
-            )
-            row = added.lastrowid or 0
-            setup_id = _token("cmm", self._seed, row)
-            self._db.execute("UPDATE setups SET id = ? WHERE seq = ?", (setup_id, row))
-        return Record(row, space, external_id, setup_id, *identity, *texts, now, now, 1)
+        texts = _text(rules), _text(evaluators)
+        with self._lock:
+            self._last += 1
+            setup_id = _token("cmm", self._seed, self._last)
+            row = (self._last, space, external_id, setup_id, *identity, *texts, now, now, 1)
+            self._db.execute("INSERT INTO setups VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        return Record(*row)
 
     def update(
         self,
@@ -198,8 +194,8 @@ class Store:
                 "UPDATE setups SET rules = ifnull(?, rules), evaluators = ifnull(?, evaluators),"
                 " written = ?, revision = revision + 1 WHERE space = ? AND external_id = ?",
                 (
-                    None if rules is None else json.dumps(rules),
-                    None if evaluators is None else json.dumps(evaluators),
+                    None if rules is None else _text(rules),
+                    None if evaluators is None else _text(evaluators),
                     now,
                     space,
                     external_id,
@@ -220,11 +216,11 @@ class Store:
                 if slug in record.slugs:
                     evaluators = [
                         [name, scope, message if name == slug else failure]
-                        for name, scope, failure in json.loads(record.evaluators)
+                        for name, scope, failure in from_json(record.evaluators)
                     ]
                     self._db.execute(
                         "UPDATE setups SET evaluators = ? WHERE space = ? AND external_id = ?",
-                        (json.dumps(evaluators), record.space, record.external_id),
+                        (_text(evaluators), record.space, record.external_id),
                     )
 
     def add_evaluator(self, slug: str) -> None:
@@ -265,7 +261,7 @@ def status_of(record: Record, phase: str) -> str:
     """Return the status of the setup as a whole (table on the "Create" page)."""
     if phase != "completed":
         return phase
-    failures = [failure is not None for _, _, failure in json.loads(record.evaluators)]
+    failures = [failure is not None for _, _, failure in from_json(record.evaluators)]
     if not any(failures):
         return "completed"
     return "failed" if all(failures) else "partial"
@@ -284,36 +280,56 @@ def render(record: Record, phase: str, status: str, processed: float) -> str:
         processed: when the set-up ended, in seconds since the epoch; shown once the phase is
             completed.
     """
-    evaluators: list[str] = []
-    for index, (slug, scope, failure) in enumerate(json.loads(record.evaluators)):
-        answer: dict[str, Any] = {"status": phase}
-        if scope is not None:
-            answer["scope"] = scope
-        if phase == "completed":
-            # The examples with status "pending" have none of these, openapi.json makes all of them
-            # optional.
-            answer["evaluator_id"] = _token("cme", slug)
-            answer["processed_at"] = rfc3339(processed)
-            if failure is None:
-                answer["binding_id"] = _token("cmb", record.id, record.revision, index)
-            else:
-                answer["status"] = "failed"
-                answer["error_message"] = failure
-        evaluators.append(_joined(_schemas(slug), _text(answer)))
-    what = {
+    if phase == "completed":
+        evaluators = _completed(record, processed)
+    else:
+        evaluators = _unsettled(record.evaluators, phase)
+    head = {
         "id": record.id,
         "external_id": record.external_id,
         "org_id": record.org_id,
         "project_id": record.project_id,
         "env_project_id": record.env_project_id,
-        "init_rules": json.loads(record.rules),
     }
-    when = {
+    tail = {
         "status": status,
         "created_at": rfc3339(record.created),
         "updated_at": rfc3339(record.written),
     }
-    return _joined(_text(what), f'{{"evaluators":[{",".join(evaluators)}]}}', _text(when))
+    lists = f'{{"init_rules":{record.rules},"evaluators":[{evaluators}]}}'
+    return _joined(_text(head), lists, _text(tail))
+
+
+@lru_cache(maxsize=1024)
+def _unsettled(evaluators: str, phase: str) -> str:
+    """Return the JSON texts of the evaluators that are still set up, without brackets.
+
+    The examples with status "pending" have none of the fields that come with the end, openapi.json
+    makes all of them optional.
+    """
+    return ",".join(
+        _evaluator(slug, scope, {"status": phase}) for slug, scope, _ in from_json(evaluators)
+    )
+
+
+def _completed(record: Record, processed: float) -> str:
+    """Return the JSON texts of the evaluators that are set up, or failed, without brackets."""
+    texts = []
+    for index, (slug, scope, failure) in enumerate(from_json(record.evaluators)):
+        found = {"evaluator_id": _token("cme", slug), "processed_at": rfc3339(processed)}
+        if failure is None:
+            found |= {
+                "status": "completed",
+                "binding_id": _token("cmb", record.id, record.revision, index),
+            }
+        else:
+            found |= {"status": "failed", "error_message": failure}
+        texts.append(_evaluator(slug, scope, found))
+    return ",".join(texts)
+
+
+def _evaluator(slug: str, scope: str | None, found: dict[str, str]) -> str:
+    return _joined(_schemas(slug), _text(found | ({} if scope is None else {"scope": scope})))
 
 
 @lru_cache(maxsize=1024)
@@ -326,8 +342,8 @@ def _schemas(slug: str) -> str:
     return _text({"evaluator_type": slug, "input_schema": takes, "output_schema": gives})
 
 
-def _text(value: dict[str, Any]) -> str:
-    return _ENCODER.encode(value)
+def _text(value: object) -> str:
+    return to_json(value).decode()
 
 
 def _joined(*objects: str) -> str:

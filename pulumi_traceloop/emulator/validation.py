@@ -6,9 +6,10 @@ Source of every rule and of the texts in quotes: the pages "Create", "Upsert by 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
+
+from pydantic_core import from_json
 
 SOURCES = ("span_attributes", "resource_attributes")
 ONE_VALUE = ("equals", "not_equals", "contains", "not_contains")
@@ -85,10 +86,8 @@ class Content:
 def parse_object(body: bytes) -> dict[str, Any]:
     """Decode a request body that has to be one JSON object (texts undocumented)."""
     try:
-        value = json.loads(body)
-        if b"\\u" in body:
-            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
-    except (ValueError, RecursionError):
+        value = from_json(body, allow_inf_nan=False)
+    except ValueError:
         raise InvalidRequestError("invalid request body: malformed JSON") from None
     if not isinstance(value, dict):
         raise InvalidRequestError("invalid request body: must be a JSON object")
