@@ -162,7 +162,8 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
         reported = pulumi.Output.all(batch.failed, batch.unsettled, membership.id).apply(report)
         setup_ids = batch.setup_ids.apply(_ids)
         self.setup_ids = reported.apply(lambda _: setup_ids)
-        self.register_outputs({"setup_ids": self.setup_ids, "failed": self.failed})
+        # Not setup_ids: the SDK and the engine handle each value by itself, and the batch has them.
+        self.register_outputs({"failed": self.failed})
 
     @classmethod
     def from_file(
