@@ -44,7 +44,7 @@ from .masking import masked, secret_values, stand_in_of_other
 from .naming import external_id_problem, resource_name
 from .plan import CAUSE_WIDTH, UNKNOWN, Entry, change, description, layout, summary
 from .report import names, printable
-from .spelling import repacked, unpacked
+from .spelling import compressed, repacked, unpacked
 
 if TYPE_CHECKING:
     from .models import Problem, Setup, SetupSpec
@@ -65,6 +65,7 @@ _SPEC = ("selector", "evaluators", "evaluator_configs", "triggers")
 
 #: What the providers add to the inputs.
 _OUTPUTS = (
+    "drifted",
     "env_project_id",
     "failed",
     "left",
@@ -296,7 +297,9 @@ class AutoMonitorSetupBatchProvider(_Provider):
       they are not known to be gone;
     - ``setup_ids``: ``{external_id: the server's id}``;
     - ``resend``: what is still to be sent although it is equal;
-    - ``env_project_id``: the project that all are in.
+    - ``env_project_id``: the project that all are in;
+    - ``drifted``: ``{external_id: the setup as the last refresh found it, or "gone"}`` of those in
+      ``packed_setups`` that it found changed: the outputs' ``packed_setups`` are compressed.
 
     ``owned``, ``left`` and ``setup_ids`` are JSON: the SDK walks every nested value several times.
     """
@@ -470,6 +473,7 @@ class AutoMonitorSetupBatchProvider(_Provider):
         left = {i: old_ids.get(i) for i in old_owned} | _mapped(olds.get("left"))
         left = {i: s for i, s in left.items() if i not in setups and not where.lacks(i)}
         return news | {
+            "packed_setups": compressed(news.get("packed_setups")),
             "failed": _without_secrets(outcome.failed, news, setups),
             "unsettled": _without_secrets(unsettled, news, setups),
             "resend": sorted(forced & outcome.failed.keys()) or None,
@@ -491,25 +495,34 @@ class AutoMonitorSetupBatchProvider(_Provider):
         if len(owned) > 1 and not there:
             raise SetupsMissingError(props["declared_by"], len(owned))
         setup_ids = {i: setup.id for i, setup in there.items()}
+        alone = props.get("setups") or {}
+        changed: dict[str, str] = {}
         for external_id in owned:
             setup = there.get(external_id)
             if external_id in failed:
                 continue  # The user's definition is not in place; the next update tries again.
             if setup is None:
-                setups.pop(external_id, None)
+                if setups.pop(external_id, None) is not None:
+                    changed[external_id] = "gone"
                 continue
             declared = setups[external_id]
             spec, _ = _parsed(declared)
             if spec is None or spec.meaning != setup.meaning:
                 triggers = _triggers(declared)
                 kept = {} if triggers is None else {"triggers": triggers}
-                drifted = setups[external_id] = canonical(setup.as_input() | kept)
+                found = canonical(setup.as_input() | kept)
+                changed[external_id] = setups[external_id] = found
                 if external_id in shown:
-                    shown[external_id] = stand_in_of_other(drifted, declared, shown[external_id])
+                    shown[external_id] = stand_in_of_other(found, declared, shown[external_id])
         inputs = {k: v for k, v in props.items() if k not in _OUTPUTS} | repacked(setups, props)
         inputs["shown"] = shown or None
-        now = {"owned": canonical(sorted(there)), "setup_ids": canonical(setup_ids)}
-        outs = props | inputs | now
+        now: dict[str, Any] = {"owned": canonical(sorted(there)), "setup_ids": canonical(setup_ids)}
+        # Whoever refreshes shall see what changed, and where nothing did, no other bytes.
+        drifted = {i: found for i, found in changed.items() if i not in alone}
+        if drifted:
+            now["packed_setups"] = compressed(inputs["packed_setups"])
+            now["drifted"] = drifted
+        outs = props | inputs | {"packed_setups": props.get("packed_setups")} | now
         return ReadResult(id, outs, inputs)
 
     @_without_traceback

@@ -12,7 +12,7 @@ import pytest
 from pulumi.dynamic.dynamic import serialize_provider
 from pulumi.runtime.proto import provider_pb2
 
-from pulumi_traceloop import providers
+from pulumi_traceloop import providers, spelling
 from pulumi_traceloop.args import canonical
 from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.emulator.routes import (
@@ -730,6 +730,25 @@ class TestLifeOfAGroup:
         assert outs["setups"] == inputs["setups"]
         outs = unpacked(outs)
         assert (outs["owned"], set(outs["setup_ids"])) == (["a", "c"], {"a", "c"})
+
+    def test_read_of_a_large_group_shows_what_drifted(
+        self, host: Host, other_host: Host, traceloop: Emulator
+    ) -> None:
+        """Its outputs have the setups compressed, so that nobody could see a change there."""
+        setups = {f"m-{n}": canonical(setup(str(n), triggers=[n])) for n in range(300)}
+        news = {"setups": {}, "packed_setups": spelling.packed(setups), "declared_by": DECLARER}
+        record = host.create(BATCH, news)
+        _, outs, inputs = host.read(record)
+        assert (outs, inputs) == (_without_provider(record.outputs), news)
+        assert set(outs["packed_setups"]) == {"zlib"}
+
+        traceloop.put("m-7", **setup("by hand"))
+        traceloop.delete("m-8")
+        _, outs, inputs = other_host.read(record)
+        drifted = {"m-7": canonical(setup("by hand", triggers=[7])), "m-8": "gone"}
+        assert outs["drifted"] == drifted
+        there = {i: s for i, s in (setups | drifted).items() if s != "gone"}
+        assert spelling.unpacked(inputs) == spelling.unpacked(outs) == there
 
     def test_read_leaves_a_failed_setup_to_the_next_update(
         self, host: Host, other_host: Host, traceloop: Emulator

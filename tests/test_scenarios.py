@@ -11,6 +11,7 @@ from typing import Literal
 
 import pytest
 
+from pulumi_traceloop.args import canonical
 from pulumi_traceloop.emulator import Emulator, Fault
 from tests.conftest import API_KEY, World
 from tests.engine import Result, Stack
@@ -254,11 +255,20 @@ group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
         assert "g: 1 to change, 1 to delete, 299 unchanged" in preview.output
         assert '~ m-001  gen_ai.system = "openai" -> "azure"' in preview.output
         world.traceloop.delete("m-002")
+        rules = [{"key": "by", "source": "span_attributes", "operator": "equals", "value": "hand"}]
+        world.traceloop.put("m-003", rules, ["faithfulness"])
         world.refresh()
+        (batch,) = [each for each in world.stack.state() if each.type.endswith("Batch")]
+        by_hand = canonical({"selector": rules, "evaluators": ["faithfulness"]})
+        assert batch.outputs["drifted"] == {"m-002": "gone", "m-003": by_hand}
+        assert world.refresh(expect_no_changes=True).exit_code == 0
         up = world.up()
         assert "+ m-002" in up.output
-        assert world.traceloop.writes == {"m-001": 1, "m-002": 1}
+        assert '~ m-003  - by = "hand", + gen_ai.system = "openai"' in up.output
+        assert world.traceloop.writes == {"m-001": 1, "m-002": 1, "m-003": 1}
         assert "m-299" not in world.monitors
+        (batch,) = [each for each in world.stack.state() if each.type.endswith("Batch")]
+        assert "drifted" not in batch.outputs
 
         world.stack.set_config("count", "200")
         world.up()

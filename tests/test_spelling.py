@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulumi_traceloop.spelling import STRINGS, encoded, packed, repacked, unpacked
+from pulumi_traceloop.spelling import STRINGS, compressed, encoded, packed, repacked, unpacked
 
 SETUP = {"evaluators": ["faithfulness"], "selector": [{"key": "é", "source": "span_attributes"}]}
 
@@ -60,6 +60,22 @@ class TestUnpacked:
 
     def test_a_batch_may_have_none(self) -> None:
         assert unpacked({}) == unpacked({"setups": {}, "packed_setups": None}) == {}
+
+
+class TestCompressed:
+    @given(st.text())
+    def test_nothing_is_lost(self, trigger: str) -> None:
+        setups = many() | {"m-7": encoded({**SETUP, "triggers": [trigger]})}
+        assert unpacked({"packed_setups": compressed(packed(setups))}) == setups
+
+    def test_it_is_one_short_string(self) -> None:
+        found = compressed(packed(many(5_000)))
+        assert found is not None
+        (text,) = found.values()
+        assert len(text) < len("".join(strings(many(5_000)).values())) / 5
+
+    def test_there_may_be_nothing_to_compress(self) -> None:
+        assert compressed(None) is None
 
 
 class TestRepacked:
