@@ -15,6 +15,7 @@ Pulumi CLI 3.260 with the SDK 3.272):
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import os
@@ -112,6 +113,8 @@ class _Provider(ResourceProvider):
         # The process lives for one operation. By default Python looks for garbage so often, while
         # ten thousand setups are read, that this takes as long as the reading.
         gc.set_threshold(GARBAGE_THRESHOLD)
+        # It looks once more as it ends, at all of them again, and the engine waits for that.
+        atexit.register(gc.freeze)
         self._setting = req.config.get
         self._checked = set()
         self._announced = set()
