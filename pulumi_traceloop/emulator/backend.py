@@ -314,16 +314,14 @@ class Backend:
         now = self.clock()
         with self._lock, self._store.transaction():
             evaluators = stored_evaluators(content, self._failing)
-            if self.find(project, external_id) is not None:
-                record = self._store.update(
-                    project.space, external_id, content.rules, evaluators, now
-                )
-                return record, False
             identity = (project.org_id, project.project_id, project.env_project_id)
-            record = self._store.insert(
+            new = self._store.insert(
                 project.space, external_id, identity, content.rules or [], evaluators or [], now
             )
-            return record, True
+            if new is not None:
+                return new, True
+            record = self._store.update(project.space, external_id, content.rules, evaluators, now)
+            return record, False
 
     def write_all(self, work: Callable[[], None]) -> None:
         """Run several writes as one transaction (a bulk is one commit instead of a hundred)."""
@@ -336,9 +334,7 @@ class Backend:
 
     def answer(self, record: Record, *, written_now: bool = False) -> str:
         """Return a setup's JSON text; that of a write says `pending` even if `settle` is 0."""
-        phase, status = self._state(record)
-        if written_now:
-            phase = status = "pending"
+        phase, status = ("pending", "pending") if written_now else self._state(record)
         return render(record, phase, status, record.written + self.settle)
 
     def status(self, record: Record) -> str:

@@ -170,14 +170,24 @@ class Store:
         rules: list[dict[str, Any]],
         evaluators: list[list[str | None]],
         now: float,
-    ) -> Record:
-        """Add a setup. `identity` is (org_id, project_id, env_project_id), fixed from here on."""
+    ) -> Record | None:
+        """Add a setup; None, and nothing is added, where there is one already.
+
+        `identity` is (org_id, project_id, env_project_id), fixed from here on.
+        """
         texts = _text(rules), _text(evaluators)
         with self._lock:
-            self._last += 1
-            setup_id = _token("cmm", self._seed, self._last)
-            row = (self._last, space, external_id, setup_id, *identity, *texts, now, now, 1)
-            self._db.execute("INSERT INTO setups VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            seq = self._last + 1
+            setup_id = _token("cmm", self._seed, seq)
+            row = (seq, space, external_id, setup_id, *identity, *texts, now, now, 1)
+            added = self._db.execute(
+                "INSERT INTO setups VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (space, external_id) DO NOTHING",
+                row,
+            )
+            if not added.rowcount:
+                return None
+            self._last = seq
         return Record(*row)
 
     def update(
