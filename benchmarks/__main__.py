@@ -82,7 +82,7 @@ def main() -> None:
         "engine": "Pulumi CLI" if cli else "test engine of this package, which is not Pulumi",
         "machine": _machine(),
         "versions": {name: version(name) for name in ("pulumi", "pulumi-traceloop", "grpcio")},
-        "repetitions": options.repeat,
+        "repetitions": 0,
         "cells": [],
         "deletes_one_by_one": [],
         "paced": [],
@@ -97,6 +97,8 @@ def main() -> None:
         )
         for count in counts
     ]
+    if options.paced:
+        results["paced"] = list(_paced(bool(cli)))
     with ExitStack() as opened:
         services = {
             latency: opened.enter_context(Service(latency=latency)) for latency in options.latency
@@ -112,10 +114,9 @@ def main() -> None:
                 results["deletes_one_by_one"].append(
                     {"latency": latency, "count": _SINGLY_DELETED, "seconds": round(seconds, 3)}
                 )
+            # Whoever stops a long run has the repetitions so far.
+            results["repetitions"] = repetition + 1
             options.results.write_text(json.dumps(results, indent=1) + "\n")
-    if options.paced:
-        results["paced"] = list(_paced(bool(cli)))
-        options.results.write_text(json.dumps(results, indent=1) + "\n")
     plot(results, options.results.with_name("plot.svg"))
     print(markdown(results))
 

@@ -73,7 +73,7 @@ def compressed(packed_setups: Mapping[str, str] | None) -> dict[str, str] | None
 def _texts(packed_setups: Mapping[str, str]) -> Iterator[str]:
     for key, text in packed_setups.items():
         if key == _COMPRESSED:
-            yield from json.loads(zlib.decompress(b64decode(text))).values()
+            yield from json.loads(zlib.decompress(b64decode(text, validate=True))).values()
         else:
             yield text
 

@@ -25,6 +25,7 @@ from pulumi_traceloop.cli.markdown import LIMIT, MARKER, code
 from pulumi_traceloop.cli.preview import PreviewError, read, rule_text
 from pulumi_traceloop.emulator import Emulator
 from pulumi_traceloop.plan import rule_text as plan_rule_text
+from pulumi_traceloop.spelling import compressed
 from tests.conftest import API_KEY, PREAMBLE, REPOSITORY
 from tests.engine import find_cli, make_stack
 from tests.engine.cli import CliStack
@@ -436,12 +437,18 @@ class TestMarkdown:
                 alone = {i: s for i, s in setups.items() if not s.startswith("{")}
                 rest = {i: json.loads(s) for i, s in setups.items() if i not in alone}
                 inputs |= {"setups": alone, "packed_setups": {"00": json.dumps(rest)}}
+            if outputs := step.get("oldState", {}).get("outputs"):
+                outputs["setups"] = step["oldState"]["inputs"]["setups"]
+                outputs["packed_setups"] = compressed(step["oldState"]["inputs"]["packed_setups"])
         assert rows(plan_of(preview)) == rows(plan_of(sample("change")))
 
-    def test_what_the_cli_masked_as_a_whole_may_change(self) -> None:
+    @pytest.mark.parametrize(
+        "masked", ["[secret]", {"00": "[secret]"}, {"zlib": "[secret]"}, {"zlib": "abcd"}]
+    )
+    def test_what_the_cli_masked_as_a_whole_may_change(self, masked: object) -> None:
         preview = preview_of({}, {"m": {"evaluators": ["e"], "selector": [rule_of("k")]}})
         for step in preview["steps"]:
-            _inputs(step, "newState")["packed_setups"] = "[secret]"
+            _inputs(step, "newState")["packed_setups"] = masked
         (cells,) = rows(plan_of(preview)).values()
         assert cells[0] == "may change"
 
@@ -591,7 +598,16 @@ class TestInput:
                 st.lists(inner, max_size=3)
                 | st.dictionaries(
                     st.sampled_from(
-                        ["setups", "selector", "external_id", "owned", "inputs", "key"]
+                        [
+                            "setups",
+                            "selector",
+                            "external_id",
+                            "owned",
+                            "inputs",
+                            "key",
+                            "packed_setups",
+                            "zlib",
+                        ]
                     ),
                     inner,
                     max_size=4,

@@ -14,6 +14,7 @@ What the CLI writes, as far as this module relies on it (seen on the Pulumi CLI 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, get_args
@@ -404,7 +405,7 @@ def _with_all_setups(batch: Mapping[str, Any]) -> Mapping[str, Any]:
         return batch
     try:
         return {**batch, "setups": unpacked(batch)}
-    except (AttributeError, TypeError, ValueError):  # the CLI has masked them, or a part
+    except (AttributeError, TypeError, ValueError, zlib.error):  # the CLI has masked them
         return {**batch, "setups": _SECRET}
 
 
