@@ -13,6 +13,7 @@ import pytest
 
 from pulumi_traceloop.args import canonical
 from pulumi_traceloop.emulator import Emulator, Fault
+from pulumi_traceloop.spelling import unpacked
 from tests.conftest import API_KEY, World
 from tests.engine import Result, Stack
 
@@ -269,6 +270,9 @@ group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
         assert "m-299" not in world.monitors
         (batch,) = [each for each in world.stack.state() if each.type.endswith("Batch")]
         assert "drifted" not in batch.outputs
+        # What is compressed can't be searched.
+        together = unpacked({"packed_setups": batch.outputs["packed_setups"]})
+        assert set(together) == {f"m-{n:03}" for n in range(299)}
 
         world.stack.set_config("count", "200")
         world.up()
