@@ -23,7 +23,7 @@ from pulumi_traceloop.client import TraceloopClient
 from scripts.pulumi_cli import use_downloaded
 from tests.engine import Stack, find_cli, make_stack
 
-from .measure import Service, measure, to_json
+from .measure import Service, load, measure, to_json
 from .report import OPERATIONS, markdown, plot
 
 REPOSITORY = Path(__file__).parent.parent
@@ -82,11 +82,13 @@ def main() -> None:
         "engine": "Pulumi CLI" if cli else "test engine of this package, which is not Pulumi",
         "machine": _machine(),
         "versions": {name: version(name) for name in ("pulumi", "pulumi-traceloop", "grpcio")},
-        "repetitions": 0,
         "cells": [],
         "deletes_one_by_one": [],
         "paced": [],
     }
+    if options.add:
+        earlier = load(options.results)
+        results |= {key: earlier[key] for key in ("cells", "deletes_one_by_one", "paced")}
     cells = [
         Cell(declared, count, latency)
         for latency in options.latency
@@ -98,7 +100,7 @@ def main() -> None:
         for count in counts
     ]
     if options.paced:
-        results["paced"] = list(_paced(bool(cli)))
+        results["paced"] += _paced(bool(cli))
     with ExitStack() as opened:
         services = {
             latency: opened.enter_context(Service(latency=latency)) for latency in options.latency
@@ -115,7 +117,6 @@ def main() -> None:
                     {"latency": latency, "count": _SINGLY_DELETED, "seconds": round(seconds, 3)}
                 )
             # Whoever stops a long run has the repetitions so far.
-            results["repetitions"] = repetition + 1
             options.results.write_text(json.dumps(results, indent=1) + "\n")
     plot(results, options.results.with_name("plot.svg"))
     print(markdown(results))
@@ -130,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--repeat", type=int, default=3)
     add("--paced", action=argparse.BooleanOptionalAction, default=True, help="with a rate limit")
     add("--results", type=Path, default=FOLDER / "results.json", help="where to write them")
+    add("--add", action="store_true", help="to those that are there, of this machine and engine")
     return parser
 
 
@@ -147,11 +149,15 @@ def _stack(folder: str, service: Service, declared: str, count: int, *, cli: boo
 
 def _measured(cell: Cell, service: Service, cli: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     with tempfile.TemporaryDirectory() as folder:
-        stack = _stack(folder, service, cell.declared, cell.count, cli=cli)
+        stack = _stack(f"{folder}/stack", service, cell.declared, cell.count, cli=cli)
+        empty = _stack(f"{folder}/empty", service, "empty", 0, cli=cli)
         for operation, how in OPERATIONS.items():
             if operation == "1% changed":
                 stack.set_config("changed", str(max(1, cell.count // 100)))
-            yield operation, to_json(measure(stack, how, service))
+            # A machine may be half as fast a minute later: what is compared is measured together.
+            beside = measure(empty, how, service).seconds if cell.count else 0.0
+            measured = to_json(measure(stack, how, service))
+            yield operation, measured | {"empty_seconds": round(beside, 3)}
 
 
 def _tell(repetition: int, found: dict[str, Any]) -> None:

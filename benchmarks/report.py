@@ -48,24 +48,27 @@ class _Results:
         found = self.seconds(declared, count, latency, operation)
         return statistics.median(found) if found else math.nan
 
-    def above_empty(self, count: int, latency: float, operation: str) -> float:
-        empty = self.median("empty", 0, latency, operation)
-        return self.median("group", count, latency, operation) - empty
+    def above_empty(self, count: int, latency: float, operation: str) -> list[float]:
+        """Return the seconds of a group less those of an empty stack, measured side by side."""
+        cells = self.of("group", count, latency, operation)
+        return [cell["seconds"] - cell["empty_seconds"] for cell in cells]
+
+    @property
+    def repetitions(self) -> str:
+        times = {len(cells) for cells in self._cells.values()}
+        if times == {1}:
+            return "measured once"
+        count = " to ".join(map(str, sorted({min(times), max(times)})))
+        return f"median of {count} interleaved repetitions, with the lowest and the highest"
 
 
 def markdown(results: Mapping[str, Any]) -> str:
     """Return all results as Markdown."""
     found = _Results(results)
     machine = results["machine"]
-    times = results["repetitions"]
-    spread = (
-        f"median of {times} interleaved repetitions, with the lowest and the highest"
-        if times > 1
-        else "measured once"
-    )
     about = (
         f"{results['date']}, {results['engine']}, {machine['cores']} cores of"
-        f" {machine['processor']}, {machine['system']}, Python {machine['python']}; {spread}.\n"
+        f" {machine['processor']}, {machine['system']}, Python {machine['python']}; {found.repetitions}.\n"
     )
     parts = [about, _ratios(found)]
     parts += [_times(found, latency) for latency in found.latencies]
@@ -99,11 +102,11 @@ def _times(found: _Results, latency: float) -> str:
     return title + _table(["", *(_label(*shape) for shape in shapes)], rows)
 
 
-def _spread(seconds: list[float]) -> str:
+def _spread(seconds: list[float], digits: int = 2) -> str:
     if not seconds:
         return ""
-    middle = f"{statistics.median(seconds):.2f}"
-    return f"{middle} ({min(seconds):.2f}-{max(seconds):.2f})" if len(seconds) > 1 else middle
+    told = [f"{s:.{digits}f}" for s in (statistics.median(seconds), min(seconds), max(seconds))]
+    return f"{told[0]} ({told[1]}-{told[2]})" if len(seconds) > 1 else told[0]
 
 
 def _costs(found: _Results) -> str:
@@ -145,9 +148,10 @@ def _ratios(found: _Results) -> str:
     """Return what can be compared between machines, beside what is aimed at."""
     rows: list[list[str]] = []
 
-    def row(what: str, measured: float, aim: str) -> None:
-        if not math.isnan(measured):
-            rows.append([what, f"{measured:.1f}", aim])
+    def row(what: str, measured: float | list[float], aim: str) -> None:
+        values = measured if isinstance(measured, list) else [measured]
+        if values and not any(map(math.isnan, values)):
+            rows.append([what, _spread(values, 1), aim])
 
     slow = found.latencies[-1]
     for count in found.counts("resources"):
@@ -174,12 +178,14 @@ def _ratios(found: _Results) -> str:
         )
     for latency in found.latencies:
         for operation in OPERATIONS:
-            row(
-                f"{operation} less an empty stack, group of 10,000 / 1,000, {latency * 1000:g} ms",
-                found.above_empty(10_000, latency, operation)
-                / found.above_empty(1_000, latency, operation),
-                "at most 11",
-            )
+            large, small = (found.above_empty(n, latency, operation) for n in (10_000, 1_000))
+            if large and small:
+                row(
+                    f"{operation} less an empty stack, group of 10,000 / 1,000,"
+                    f" {latency * 1000:g} ms",
+                    statistics.median(large) / statistics.median(small),
+                    "at most 11",
+                )
     peaks = [
         cell["peak_mib"].get("provider", math.nan)
         for operation in OPERATIONS
