@@ -28,7 +28,7 @@ SEQUENCES ?= 500
 soak: $(READY)
 	TRACELOOP_SOAK=$(SEQUENCES) $(RUN) -m pytest -n auto tests/model
 
-# What a group costs next to one resource for each setup; about an hour. ARGS="--help" tells more.
+# What a group costs next to one resource for each setup; an hour or two. ARGS="--help" tells more.
 bench: $(READY)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	$(RUN) -m benchmarks $(ARGS)
