@@ -85,10 +85,13 @@ class Service:
         """Begin to count anew."""
         self.session.delete(f"{self.url}/_emulator/requests").raise_for_status()
 
-    def requests(self) -> dict[str, int]:
-        """Return how many requests came for each route."""
+    def requests(self) -> tuple[dict[str, int], int, float]:
+        """Return how many came for each route, how many got a 429, and the seconds they came in."""
         answer = self.session.get(f"{self.url}/_emulator/requests").json()
-        return {_ROUTES[route]: n for route, n in answer["requests"].items()}
+        times = [record["time"] for record in answer["log"]] or [0.0]
+        refused = sum(record["status"] == 429 for record in answer["log"])
+        counts = {_ROUTES[route]: n for route, n in answer["requests"].items()}
+        return counts, refused, max(times) - min(times)
 
 
 @dataclass
@@ -103,6 +106,9 @@ class Measured:
     #: Peak memory by role (`program`, `provider`), in MiB; empty but for the CLI on Linux.
     peak: dict[str, float] = field(default_factory=dict)
     requests: dict[str, int] = field(default_factory=dict)
+    #: How many of them got a 429, and how long it was from the first to the last, in seconds.
+    refused: int = 0
+    requests_seconds: float = 0.0
     #: The size of the state file afterwards, in bytes.
     state: int = 0
 
@@ -141,7 +147,8 @@ def measure(stack: Stack, operation: str, service: Service) -> Measured:
             raise RuntimeError(f"{operation} failed:\n{output.read()}")
     state = stack.state_file.stat().st_size if stack.state_file.exists() else 0
     cpu = usage.ru_utime + usage.ru_stime
-    return Measured(seconds, cpu, service.cpu - served, peak, service.requests(), state)
+    counts, refused, span = service.requests()
+    return Measured(seconds, cpu, service.cpu - served, peak, counts, refused, span, state)
 
 
 @contextmanager
@@ -188,6 +195,8 @@ def to_json(measured: Measured) -> dict[str, Any]:
         "service_cpu": round(measured.service_cpu, 3),
         "peak_mib": {role: round(mib, 1) for role, mib in measured.peak.items()},
         "requests": measured.requests,
+        "refused": measured.refused,
+        "requests_seconds": round(measured.requests_seconds, 3),
         "state_bytes": measured.state,
     }
 

@@ -200,19 +200,23 @@ def _paced(results: Mapping[str, Any]) -> str:
     rows = []
     for each in results["paced"]:
         asked = sum(each["requests"].values())
-        needed = asked / each["limit"]
+        refused = each.get("refused")
+        taken = asked - (refused or 0)
         rows.append(
             [
                 _label(each["declared"], each["count"]),
                 each["operation"],
                 f"{asked:,}",
+                "" if refused is None else f"{refused:,}",
                 f"{each['seconds']:.1f}",
-                f"{needed:.1f}",
+                "" if refused is None else f"{each['requests_seconds']:.1f}",
+                f"{taken / each['limit']:.1f}",
             ]
         )
     if not rows:
         return ""
-    head = ["", "", "requests, 429s included", "seconds", "seconds that the limit allows"]
+    head = ["", "", "requests", "of them 429s", "seconds", "first to last request"]
+    head += ["seconds that the limit allows"]
     limit = results["paced"][0]["limit"]
     return f"### With a limit of {limit} requests per second\n\n" + _table(head, rows)
 

@@ -635,20 +635,26 @@ class _Pacer:
         while True:
             with self._lock:
                 now = self._clock()
-                # A 429 meanwhile makes all turns that were given out void.
-                if turn is None or since != self._refused_at or turn < self._opens:
-                    turn, since = max(now, self._next), self._refused_at
-                    self._next = turn + 1 / self._rate_at(turn)
                 # Less than a millisecond is a clock's rounding.
-                if turn - now >= 0.001:
+                if self._opens - now >= 0.001:
+                    # No turns yet: requests that are under way may still be taken, and they tell
+                    # the rate.
+                    turn, until = None, self._opens
+                else:
+                    # A 429 meanwhile makes all turns that were given out void.
+                    if turn is None or since != self._refused_at or turn < self._opens:
+                        turn, since = max(now, self._next), self._refused_at
+                        self._next = turn + 1 / self._rate_at(turn)
+                    until = turn
+                if until - now >= 0.001:
                     waited = True
                 if waited:
                     end = max(end, self._taken[-1] + self._deadline)
                     if now >= end or self._opens >= end:
                         return None
-                if turn - now < 0.001:
+                if until - now < 0.001:
                     return end
-            self._sleep(min(turn, end) - now)
+            self._sleep(min(until, end) - now)
 
     def slow_down(self, began: float, asked: float) -> None:
         """Stop everybody: a request that *began* then was answered 429."""
