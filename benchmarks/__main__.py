@@ -99,8 +99,14 @@ def main() -> None:
         )
         for count in counts
     ]
+
+    def save() -> None:
+        """Write what there is so far: whoever stops a long run keeps it."""
+        options.results.write_text(json.dumps(results, indent=1) + "\n")
+
     if options.paced:
         results["paced"] += _paced(bool(cli))
+        save()
     with ExitStack() as opened:
         services = {
             latency: opened.enter_context(Service(latency=latency)) for latency in options.latency
@@ -116,8 +122,7 @@ def main() -> None:
                 results["deletes_one_by_one"].append(
                     {"latency": latency, "count": _SINGLY_DELETED, "seconds": round(seconds, 3)}
                 )
-            # Whoever stops a long run has the repetitions so far.
-            options.results.write_text(json.dumps(results, indent=1) + "\n")
+            save()
     plot(results, options.results.with_name("plot.svg"))
     print(markdown(results))
 
