@@ -519,13 +519,13 @@ class AutoMonitorSetupBatchProvider(_Provider):
                     shown[external_id] = stand_in_of_other(found, declared, shown[external_id])
         inputs = {k: v for k, v in props.items() if k not in _OUTPUTS} | repacked(setups, props)
         inputs["shown"] = shown or None
-        now: dict[str, Any] = {"owned": canonical(sorted(there)), "setup_ids": canonical(setup_ids)}
-        # Whoever refreshes shall see what changed, and where nothing did, no other bytes.
+        outs = props | inputs
+        outs |= {"owned": canonical(sorted(there)), "setup_ids": canonical(setup_ids)}
         drifted = {i: found for i, found in changed.items() if i not in alone}
         if drifted:
-            now["packed_setups"] = compressed(inputs["packed_setups"])
-            now["drifted"] = drifted
-        outs = props | inputs | {"packed_setups": props.get("packed_setups")} | now
+            outs |= {"packed_setups": compressed(inputs["packed_setups"]), "drifted": drifted}
+        else:
+            outs["packed_setups"] = props.get("packed_setups")  # byte for byte: it is no change
         return ReadResult(id, outs, inputs)
 
     @_without_traceback

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pulumi_traceloop.emulator import Emulator
-from tests.engine import KINDS, Result, Stack, find_cli, make_stack
+from tests.engine import KINDS, ResourceState, Result, Stack, find_cli, make_stack
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -80,10 +80,14 @@ class World:
     def destroy(self, *, fails: bool = False) -> Result:
         return self._checked(self.stack.destroy, fails)
 
+    def resource(self, kind: str) -> ResourceState:
+        """Return the only resource in the state whose type ends with *kind*."""
+        (found,) = [r for r in self.stack.state() if r.type.endswith(f":{kind}") and not r.delete]
+        return found
+
     def urn(self, kind: str) -> str:
         """Return the URN of the only resource whose type ends with *kind*."""
-        (urn,) = [r.urn for r in self.stack.state() if r.type.endswith(f":{kind}") and not r.delete]
-        return urn
+        return self.resource(kind).urn
 
     @property
     def monitors(self) -> dict[str, str]:

@@ -259,7 +259,7 @@ group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
         rules = [{"key": "by", "source": "span_attributes", "operator": "equals", "value": "hand"}]
         world.traceloop.put("m-003", rules, ["faithfulness"])
         world.refresh()
-        (batch,) = [each for each in world.stack.state() if each.type.endswith("Batch")]
+        batch = world.resource("AutoMonitorSetupBatch")
         by_hand = canonical({"selector": rules, "evaluators": ["faithfulness"]})
         assert batch.outputs["drifted"] == {"m-002": "gone", "m-003": by_hand}
         assert world.refresh(expect_no_changes=True).exit_code == 0
@@ -268,7 +268,7 @@ group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
         assert '~ m-003  - by = "hand", + gen_ai.system = "openai"' in up.output
         assert world.traceloop.writes == {"m-001": 1, "m-002": 1, "m-003": 1}
         assert "m-299" not in world.monitors
-        (batch,) = [each for each in world.stack.state() if each.type.endswith("Batch")]
+        batch = world.resource("AutoMonitorSetupBatch")
         assert "drifted" not in batch.outputs
         # What is compressed can't be searched.
         together = unpacked({"packed_setups": batch.outputs["packed_setups"]})
