@@ -127,6 +127,20 @@ class TestDestroyedInPart:
         assert world.traceloop.writes == {}
         assert set(world.preview().changes) == {"same"}
 
+    def test_a_setup_that_leaves_next_goes_with_the_update_after(self, world: World) -> None:
+        """Only then is there a membership that had it, for the engine to replace."""
+        world.up('group("g", {"a": setup(), "b": setup()})')
+        for external_id in ("a", "b"):
+            world.traceloop.inject(Fault(external_id=external_id, method="DELETE", status=400))
+        world.destroy(fails=True)
+        world.traceloop.clear_faults()
+        world.up('group("g", {"a": setup()})')
+        assert set(world.monitors) == {"a", "b"}
+        world.up()
+        assert set(world.monitors) == {"a"}
+        assert world.traceloop.writes == {}
+        assert set(world.preview().changes) == {"same"}
+
     def test_what_comes_back_by_a_replacement(self, world: World) -> None:
         """Where all is gone, a refresh stops and names this cure."""
         program = 'group("g", {"a": setup(), "b": setup()})'
