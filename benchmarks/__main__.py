@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pulumi_traceloop.client import TraceloopClient
+from pulumi_traceloop._client import TraceloopClient
 from scripts.pulumi_cli import use_downloaded
 from tests.engine import Stack, find_cli, make_stack
 

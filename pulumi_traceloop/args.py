@@ -10,7 +10,7 @@ from typing import Any, Final, TypedDict
 
 import pulumi
 
-from .spelling import encoded
+from ._codec import encoded
 
 __all__ = [
     "AutoMonitorSetupArgs",

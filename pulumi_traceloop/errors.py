@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from .report import by_cause, printable
+from ._text import by_cause, printable
 
 __all__ = [
     "AuthenticationError",

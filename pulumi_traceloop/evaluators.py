@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import is_dataclass
 from typing import Any
 
-from .report import names
+from ._text import names
 
 __all__ = ["DOCUMENTED", "slugs", "warning"]
 

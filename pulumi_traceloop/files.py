@@ -21,9 +21,9 @@ import pulumi
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ._models import EvaluatorConfig, Problem, Rule, SetupSpec, problems
+from ._naming import external_id_problem
 from .errors import TraceloopError, printable
-from .models import EvaluatorConfig, Problem, Rule, SetupSpec, problems
-from .naming import external_id_problem
 
 __all__ = ["SCHEMA", "FileError", "FileProblem", "load_setups"]
 

@@ -18,12 +18,12 @@ import pulumi
 from pulumi.runtime.mocks import MockMonitor
 from pulumi.runtime.settings import get_monitor
 
+from ._project import Project, connection, project
 from .args import SelectorRuleArgs
-from .deployment import Project, connection, project
 from .errors import NotFoundError, TraceloopError
 
 if TYPE_CHECKING:
-    from .models import Setup
+    from ._models import Setup
 
 __all__ = [
     "AutoMonitorSetupResult",

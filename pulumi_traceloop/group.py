@@ -10,6 +10,9 @@ from typing import Any, cast
 
 import pulumi
 
+from ._codec import packed
+from ._naming import declarer
+from ._text import by_cause
 from .args import (
     AutoMonitorSetupArgs,
     AutoMonitorSetupArgsDict,
@@ -20,8 +23,6 @@ from .args import (
 )
 from .evaluators import slugs
 from .evaluators import warning as evaluators_warning
-from .naming import declarer
-from .report import by_cause
 from .resources import (
     AutoMonitorSetupBatch,
     AutoMonitorSetupMembership,
@@ -29,7 +30,6 @@ from .resources import (
     options,
     stand_in_of,
 )
-from .spelling import packed
 
 __all__ = ["AutoMonitorSetupGroup"]
 

@@ -8,11 +8,11 @@ from typing import Any, Literal
 import pulumi
 from pulumi.dynamic import Resource
 
+from ._masking import shown
+from ._naming import declarer
 from .args import EvaluatorConfig, SelectorRule, canonical, plain, resolved
 from .evaluators import slugs
 from .evaluators import warning as evaluators_warning
-from .masking import shown
-from .naming import declarer
 from .providers import (
     AutoMonitorSetupBatchProvider,
     AutoMonitorSetupMembershipProvider,

@@ -19,12 +19,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pulumi_traceloop import args
+from pulumi_traceloop._models import Setup, SetupSpec
 from pulumi_traceloop.cli.app import Runtime, cli
 from pulumi_traceloop.cli.export import as_python, as_yaml, exportable, literal
 from pulumi_traceloop.cli.status import STATUSES, age
 from pulumi_traceloop.emulator import Emulator, Fault, ManualClock
 from pulumi_traceloop.files import load_setups
-from pulumi_traceloop.models import Setup, SetupSpec
 from tests.conftest import API_KEY, REPOSITORY, World
 
 LIST = "GET /v2/auto-monitor-setups"

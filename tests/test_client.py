@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from pulumi_traceloop.client import BULK_LIMIT, DEFAULT_BASE_URL, BulkOutcome, TraceloopClient
+from pulumi_traceloop._client import BULK_LIMIT, DEFAULT_BASE_URL, BulkOutcome, TraceloopClient
+from pulumi_traceloop._models import SetupSpec
 from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.errors import (
     AuthenticationError,
@@ -34,7 +35,6 @@ from pulumi_traceloop.errors import (
     ServerError,
     TransportError,
 )
-from pulumi_traceloop.models import SetupSpec
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import requests
 
-from pulumi_traceloop.client import TraceloopClient
+from pulumi_traceloop._client import TraceloopClient
+from pulumi_traceloop._models import BulkAnswer, Setup, SetupList, SetupSpec
 from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.errors import RejectedError, RequestError, ServerError
-from pulumi_traceloop.models import BulkAnswer, Setup, SetupList, SetupSpec
 from tests.test_client import KEY, Wire, answer
 
 SETUPS = "/v2/auto-monitor-setups"

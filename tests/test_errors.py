@@ -14,7 +14,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import MaxRetryError
 
 from pulumi_traceloop import errors
-from pulumi_traceloop.client import TraceloopClient
+from pulumi_traceloop._client import TraceloopClient
+from pulumi_traceloop._models import SetupSpec
 from pulumi_traceloop.errors import (
     ConnectionFailedError,
     RequestError,
@@ -22,7 +23,6 @@ from pulumi_traceloop.errors import (
     TransportError,
     printable,
 )
-from pulumi_traceloop.models import SetupSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
-from pulumi_traceloop import files, models, naming
+from pulumi_traceloop import _models, _naming, files
+from pulumi_traceloop._models import SetupSpec
 from pulumi_traceloop.errors import TraceloopError
 from pulumi_traceloop.evaluators import DOCUMENTED
 from pulumi_traceloop.files import SCHEMA, FileError, FileProblem, load_setups
-from pulumi_traceloop.models import SetupSpec
 from tests.conftest import REPOSITORY, World
 
 EXAMPLE = REPOSITORY / "examples" / "monitors.yaml"
@@ -441,9 +441,9 @@ setups:
 
 TEXTS = st.sampled_from(["", " ", "\t\u2003", "a", "b", "faithfulness", "é", "1"])
 JUNK = st.sampled_from([None, True, 0, 1.5, "", "x", [], ["x"], [1], [None], {}, {"a": "b"}])
-OPERATORS = st.sampled_from(typing.get_args(models.Operator))
+OPERATORS = st.sampled_from(typing.get_args(_models.Operator))
 RULES = st.fixed_dictionaries(
-    {"key": st.just("a"), "source": st.sampled_from(typing.get_args(models.Source))},
+    {"key": st.just("a"), "source": st.sampled_from(typing.get_args(_models.Source))},
     optional={
         "operator": OPERATORS,
         "value": TEXTS | st.none(),
@@ -461,7 +461,7 @@ ANY_RULES = RULES | st.fixed_dictionaries(
         "valeu": JUNK,
     },
 )
-SCOPES = st.sampled_from([None, *typing.get_args(models.Scope)])
+SCOPES = st.sampled_from([None, *typing.get_args(_models.Scope)])
 CONFIGS = st.fixed_dictionaries({"slug": TEXTS}, optional={"scope": SCOPES})
 ANY_CONFIGS = CONFIGS | st.fixed_dictionaries(
     {}, optional={"slug": TEXTS | JUNK, "scope": SCOPES | JUNK, "scop": JUNK}
@@ -550,9 +550,9 @@ class TestSchema:
         definitions = json.loads(SCHEMA.read_text())["$defs"]
         rule = definitions["rule"]["properties"]
         scope = definitions["evaluatorConfig"]["properties"]["scope"]
-        assert rule["operator"]["enum"] == list(typing.get_args(models.Operator))
-        assert rule["source"]["enum"] == list(typing.get_args(models.Source))
-        assert scope["enum"] == [*typing.get_args(models.Scope), None]
+        assert rule["operator"]["enum"] == list(typing.get_args(_models.Operator))
+        assert rule["source"]["enum"] == list(typing.get_args(_models.Source))
+        assert scope["enum"] == [*typing.get_args(_models.Scope), None]
 
     @settings(deadline=None)
     @given(operator=OPERATORS | st.none(), fields=st.sets(st.sampled_from(["value", "values"])))
@@ -571,7 +571,7 @@ class TestSchema:
             "selector": [{"key": "a", "source": "span_attributes", "operator": "exists"}],
             "evaluators": ["a"],
         }
-        right = naming.external_id_problem(external_id) is None
+        right = _naming.external_id_problem(external_id) is None
         assert schema.is_valid({"setups": {external_id: setup}}) is right
 
     @pytest.mark.parametrize(

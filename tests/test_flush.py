@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from pulumi_traceloop.client import BULK_LIMIT, TraceloopClient
-from pulumi_traceloop.deployment import WORKERS, Project, connection
+from pulumi_traceloop._client import BULK_LIMIT, TraceloopClient
+from pulumi_traceloop._flush import ATTEMPTS, Outcome, delete_all, flush, upsert, wait
+from pulumi_traceloop._models import SetupSpec
+from pulumi_traceloop._project import WORKERS, Project, connection
 from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.emulator.routes import (
     BULK_ROUTE,
@@ -24,8 +26,6 @@ from pulumi_traceloop.errors import (
     RejectedError,
     ServerError,
 )
-from pulumi_traceloop.flush import ATTEMPTS, Outcome, delete_all, flush, upsert, wait
-from pulumi_traceloop.models import SetupSpec
 from tests.conftest import API_KEY
 
 NO_SETTINGS: dict[str, str] = {}

@@ -23,14 +23,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pulumi_traceloop.client import TraceloopClient
+from pulumi_traceloop._client import TraceloopClient
+from pulumi_traceloop._models import SetupSpec
 from pulumi_traceloop.errors import (
     MalformedResponseError,
     RejectedError,
     TraceloopError,
     TransportError,
 )
-from pulumi_traceloop.models import SetupSpec
 
 KEY = "tl-6c1f0e5d9b8a47323a7e"
 
@@ -420,9 +420,9 @@ def test_a_service_that_always_refuses_does_not_hold_a_call(server: Server) -> N
 
 CHILD = """
 import resource, sys
-from pulumi_traceloop.client import TraceloopClient
+from pulumi_traceloop._client import TraceloopClient
 from pulumi_traceloop.errors import TraceloopError
-from pulumi_traceloop.models import SetupSpec
+from pulumi_traceloop._models import SetupSpec
 
 SPEC = SetupSpec.model_validate({
     "selector": [{"key": "a", "source": "span_attributes", "value": "b"}],

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pulumi_traceloop.models import (
+from pulumi_traceloop._models import (
     BulkAnswer,
     Setup,
     SetupList,

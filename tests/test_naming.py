@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pulumi_traceloop.naming import external_id_problem
+from pulumi_traceloop._naming import external_id_problem
 
 
 class TestExternalIds:

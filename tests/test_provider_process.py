@@ -12,7 +12,7 @@ import pytest
 from pulumi.dynamic.dynamic import serialize_provider
 from pulumi.runtime.proto import provider_pb2
 
-from pulumi_traceloop import providers, spelling
+from pulumi_traceloop import _codec, providers
 from pulumi_traceloop.args import canonical
 from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.emulator.routes import (
@@ -736,7 +736,7 @@ class TestLifeOfAGroup:
     ) -> None:
         """Its outputs have the setups compressed, so that nobody could see a change there."""
         setups = {f"m-{n}": canonical(setup(str(n), triggers=[n])) for n in range(300)}
-        news = {"setups": {}, "packed_setups": spelling.packed(setups), "declared_by": DECLARER}
+        news = {"setups": {}, "packed_setups": _codec.packed(setups), "declared_by": DECLARER}
         record = host.create(BATCH, news)
         _, outs, inputs = host.read(record)
         assert (outs, inputs) == (_without_provider(record.outputs), news)
@@ -748,7 +748,7 @@ class TestLifeOfAGroup:
         drifted = {"m-7": canonical(setup("by hand", triggers=[7])), "m-8": "gone"}
         assert outs["drifted"] == drifted
         there = {i: s for i, s in (setups | drifted).items() if s != "gone"}
-        assert spelling.unpacked(inputs) == spelling.unpacked(outs) == there
+        assert _codec.unpacked(inputs) == _codec.unpacked(outs) == there
 
     def test_read_leaves_a_failed_setup_to_the_next_update(
         self, host: Host, other_host: Host, traceloop: Emulator

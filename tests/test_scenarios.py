@@ -11,9 +11,9 @@ from typing import Literal
 
 import pytest
 
+from pulumi_traceloop._codec import unpacked
 from pulumi_traceloop.args import canonical
 from pulumi_traceloop.emulator import Emulator, Fault
-from pulumi_traceloop.spelling import unpacked
 from tests.conftest import API_KEY, World
 from tests.engine import Result, Stack
 

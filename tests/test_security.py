@@ -16,7 +16,8 @@ import pytest
 import trustme
 
 import pulumi_traceloop
-from pulumi_traceloop.client import TraceloopClient
+from pulumi_traceloop._client import TraceloopClient
+from pulumi_traceloop._plan import Entry, change, description, layout
 from pulumi_traceloop.emulator import Emulator
 from pulumi_traceloop.emulator.__main__ import _parser
 from pulumi_traceloop.errors import (
@@ -27,7 +28,6 @@ from pulumi_traceloop.errors import (
     RejectedError,
     TransportError,
 )
-from pulumi_traceloop.plan import Entry, change, description, layout
 
 KEY = "tl-6c1f0e5d9b8a47323a7e"
 PACKAGE = Path(pulumi_traceloop.__file__).parent

@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import ValidationError
 from rich.cells import cell_len
 
+from .._models import Setup, SetupRule, SetupSpec, problems
+from .._naming import external_id_problem
 from ..errors import printable
-from ..models import Setup, SetupRule, SetupSpec, problems
-from ..naming import external_id_problem
 
 __all__ = ["Exportable", "as_python", "as_yaml", "exportable"]
 

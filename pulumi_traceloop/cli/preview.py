@@ -19,9 +19,9 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, get_args
 
+from .._codec import unpacked
+from .._plan import OPERATORS
 from ..errors import TraceloopError, printable
-from ..plan import OPERATORS
-from ..spelling import unpacked
 
 __all__ = ["ACTIONS", "Action", "Change", "Definition", "Plan", "PreviewError", "read"]
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from ..deployment import Project, connection
+from .._naming import external_id_problem
+from .._project import Project, connection
 from ..errors import ConfigurationError
-from ..naming import external_id_problem
 
 if TYPE_CHECKING:
-    from ..models import Setup
+    from .._models import Setup
 
 __all__ = ["open_project", "selected"]
 

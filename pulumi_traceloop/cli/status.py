@@ -19,8 +19,8 @@ from ..errors import RateLimitedError, RequestError, ServerError, TransportError
 from .project import selected
 
 if TYPE_CHECKING:
-    from ..deployment import Project
-    from ..models import Setup
+    from .._models import Setup
+    from .._project import Project
 
 __all__ = ["STATUSES", "Progress", "Report", "as_json", "look", "table", "wait"]
 

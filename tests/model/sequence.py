@@ -16,9 +16,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, cast
 
+from pulumi_traceloop._codec import unpacked
 from pulumi_traceloop.emulator import Fault
 from pulumi_traceloop.emulator.store import Record
-from pulumi_traceloop.spelling import unpacked
 from tests.conftest import API_KEY, REPOSITORY
 from tests.engine import Kind, ResourceState, Result, Running, Stack, driver, make_stack
 

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from pulumi_traceloop.client import TraceloopClient
-from pulumi_traceloop.deployment import (
+from pulumi_traceloop._client import TraceloopClient
+from pulumi_traceloop._models import Setup
+from pulumi_traceloop._project import (
     CONFIRMATIONS,
     WORKERS,
     Connection,
@@ -23,7 +24,6 @@ from pulumi_traceloop.deployment import (
 from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.emulator.routes import GET_ROUTE, LIST_ROUTE
 from pulumi_traceloop.errors import ConfigurationError, ProjectMismatchError, ServerError
-from pulumi_traceloop.models import Setup
 from tests.conftest import API_KEY
 
 NO_SETTINGS: dict[str, str] = {}

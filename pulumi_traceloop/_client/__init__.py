@@ -46,7 +46,9 @@ from urllib3.exceptions import (
 from urllib3.util import Retry, parse_url
 from urllib3.util.response import assert_header_parsing
 
-from .errors import (
+from .._models import BulkAnswer, Setup, SetupList, SetupSpec
+from .._naming import external_id_problem
+from ..errors import (
     AuthenticationError,
     ConfigurationError,
     ConnectionFailedError,
@@ -59,8 +61,6 @@ from .errors import (
     TransportError,
     printable,
 )
-from .models import BulkAnswer, Setup, SetupList, SetupSpec
-from .naming import external_id_problem
 
 if TYPE_CHECKING:
     import socket

@@ -13,9 +13,9 @@ from typing import Any
 
 import pulumi
 
+from ._codec import encoded
+from ._plan import HIDDEN, SECRET, UNKNOWN
 from .args import plain
-from .plan import HIDDEN, SECRET, UNKNOWN
-from .spelling import encoded
 
 __all__ = ["masked", "secret_values", "shown", "stand_in_of_other"]
 

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .report import printable
+from ._text import printable
 
 __all__ = [
     "CAUSE_WIDTH",

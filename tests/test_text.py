@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pulumi_traceloop.report import CAUSES, NAMES, by_cause, names
+from pulumi_traceloop._text import CAUSES, NAMES, by_cause, names
 
 
 @pytest.mark.parametrize(

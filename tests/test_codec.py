@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulumi_traceloop.spelling import STRINGS, compressed, encoded, packed, repacked, unpacked
+from pulumi_traceloop._codec import STRINGS, compressed, encoded, packed, repacked, unpacked
 
 SETUP = {"evaluators": ["faithfulness"], "selector": [{"key": "é", "source": "span_attributes"}]}
 

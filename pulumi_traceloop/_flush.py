@@ -14,8 +14,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .client import BULK_LIMIT, BulkOutcome
-from .deployment import in_parallel
+from ._client import BULK_LIMIT, BulkOutcome
+from ._project import in_parallel
+from ._text import printable
 from .errors import (
     AuthenticationError,
     DeletionError,
@@ -26,12 +27,11 @@ from .errors import (
     TraceloopError,
     TransportError,
 )
-from .report import printable
 
 if TYPE_CHECKING:
-    from .client import TraceloopClient
-    from .deployment import Project
-    from .models import Setup, SetupSpec
+    from ._client import TraceloopClient
+    from ._models import Setup, SetupSpec
+    from ._project import Project
 
 __all__ = ["Outcome", "delete_all", "flush", "upsert", "wait"]
 

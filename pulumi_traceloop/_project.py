@@ -12,12 +12,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from ._text import names, printable
 from .errors import ConfigurationError, ProjectMismatchError, TraceloopError
-from .report import names, printable
 
 if TYPE_CHECKING:
-    from .client import TraceloopClient
-    from .models import Setup
+    from ._client import TraceloopClient
+    from ._models import Setup
 
 __all__ = ["Connection", "Project", "connection", "in_parallel", "project"]
 
@@ -145,7 +145,7 @@ class Project:
             return self._client
 
     def _connect(self, deadline: float) -> TraceloopClient:
-        from .client import DEFAULT_BASE_URL, TraceloopClient
+        from ._client import DEFAULT_BASE_URL, TraceloopClient
 
         namespace, api_key, base_url, _, allow_http = self._connection
         if not api_key:

@@ -38,17 +38,17 @@ from pulumi.dynamic import (
 )
 from pulumi.output import Unknown
 
-from .args import canonical
-from .deployment import Project, connection, project
-from .errors import ExistsError, SetupsMissingError, TraceloopError
-from .masking import masked, secret_values, stand_in_of_other
-from .naming import external_id_problem, resource_name
-from .plan import CAUSE_WIDTH, UNKNOWN, Entry, change, description, layout, summary
-from .report import names, printable
-from .spelling import compressed, repacked, unpacked
+from .._codec import compressed, repacked, unpacked
+from .._masking import masked, secret_values, stand_in_of_other
+from .._naming import external_id_problem, resource_name
+from .._plan import CAUSE_WIDTH, UNKNOWN, Entry, change, description, layout, summary
+from .._project import Project, connection, project
+from .._text import names, printable
+from ..args import canonical
+from ..errors import ExistsError, SetupsMissingError, TraceloopError
 
 if TYPE_CHECKING:
-    from .models import Problem, Setup, SetupSpec
+    from .._models import Problem, Setup, SetupSpec
 
 __all__ = [
     "AutoMonitorSetupBatchProvider",
@@ -224,7 +224,7 @@ class AutoMonitorSetupProvider(_Provider):
         return UpdateResult(self._put(news, olds))
 
     def _put(self, news: dict[str, Any], olds: dict[str, Any]) -> dict[str, Any]:
-        from .flush import upsert, wait
+        from .._flush import upsert, wait
 
         where, external_id = self._project(news), news["external_id"]
         secrets = _secrets(news)
@@ -430,7 +430,7 @@ class AutoMonitorSetupBatchProvider(_Provider):
         return UpdateResult(self._flush(news, olds))
 
     def _flush(self, news: dict[str, Any], olds: dict[str, Any]) -> dict[str, Any]:
-        from .flush import flush, wait
+        from .._flush import flush, wait
 
         where = self._project(news)
         setups, old_setups = unpacked(news), unpacked(olds)
@@ -631,7 +631,7 @@ class AutoMonitorSetupMembershipProvider(_Provider):
 
 def _delete_owned(where: Project, props: Mapping[str, Any], owned: Iterable[str]) -> None:
     """Delete the setups that a resource owned, but for those that the program declares now."""
-    from .flush import delete_all
+    from .._flush import delete_all
 
     gone = [i for i in owned if not where.declarer(i) and not where.has_deleted(i)]
     delete_all(where, gone, props.get("env_project_id"))
@@ -647,7 +647,7 @@ def _spec_inputs(props: Mapping[str, Any]) -> dict[str, Any]:
 @cache
 def _models() -> ModuleType:
     """Return the module of the models: the program, which needs none, does not load it."""
-    from . import models
+    from .. import _models as models
 
     return models
 
