@@ -230,8 +230,8 @@ class AutoMonitorSetupProvider(HostedProvider):
         setup = project.present([id], props.get("env_project_id")).get(id)
         project.expect(props.get("env_project_id"))
         if setup is None:
-            if "declared_by" not in props:
-                raise GoneError(id)
+            if not (props.get("setup_id") or props.get("failed")):
+                raise GoneError(id)  # no state: a program's `get`
             return ReadResult("", {})
         declared = {key: value for key, value in props.items() if key not in _OUTPUTS}
         spec, _ = parsed(spec_inputs(props))
