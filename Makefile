@@ -16,7 +16,7 @@ test: lint types
 	$(RUN) -m pytest -n auto
 
 # What depends most on other packages, on the lowest versions that pyproject.toml allows.
-LOWEST_TESTS := $(patsubst %,tests/test_%.py,cli errors files hostile_answers models \
+LOWEST_TESTS := $(patsubst %,tests/test_%.py,cli emulator_spans errors files hostile_answers models \
 	program provider_process) tests/test_engine.py::test_run_error_in_an_apply \
 	$(patsubst %,tests/test_scenarios.py::%,TestOneSetup::test_life_of_a_setup \
 	TestGroup::test_life_of_a_group TestGroup::test_250_setups_of_which_2_are_refused)
