@@ -58,7 +58,7 @@ class Span:
 
 
 class SelectorRule(Protocol):
-    """A rule, however it came to be: `Rule`, `models.Rule` and `models.SetupRule` are such."""
+    """A rule, however it came to be: `Rule`, those of `_models` are such too."""
 
     @property
     def key(self) -> str:

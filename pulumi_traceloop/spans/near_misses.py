@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from ..report import printable
+from .._text import printable
 from . import attributes
 
 if TYPE_CHECKING:
