@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulumi_traceloop.models import Rule as ModelRule
-from pulumi_traceloop.models import SetupRule
+from pulumi_traceloop._models import Rule as ModelRule
+from pulumi_traceloop._models import SetupRule
 from pulumi_traceloop.spans.matching import Rule, Span, SpanIndex, matches, verdict
 
 SPAN = Span(

@@ -78,6 +78,10 @@ def test_what_is_no_value_is_refused() -> None:
         "llm.input_messages.0.message.content",
         "ai.prompt.messages",
         "ai.response.text",
+        "gen_ai.task.input",
+        "gen_ai.headers",
+        "http.request.header.authorization",
+        "db.chroma.query.where_document",
         "input.value",
         "output.value",
         "input",
@@ -112,7 +116,12 @@ def test_what_end_users_wrote(key: str) -> None:
         "traceloop.entity.name",
         "traceloop.entity.path",
         "traceloop.association.properties.tenant",
-        "traceloop.prompt_name",
+        "traceloop.prompt.key",
+        "gen_ai.prompt.name",
+        "gen_ai.prompt.version",
+        "gen_ai.evaluation.name",
+        "gen_ai.embeddings.dimension.count",
+        "gen_ai.request.max_tokens",
         "llm.request.type",
         "service.name",
         "deployment.environment.name",
@@ -124,3 +133,8 @@ def test_what_end_users_wrote(key: str) -> None:
 )
 def test_what_end_users_did_not_write(key: str) -> None:
     assert not is_content(key)
+
+
+def test_a_long_text_is_what_somebody_wrote() -> None:
+    assert is_content("acme.notes", "x" * 1025)
+    assert not is_content("acme.notes", "x" * 1024)

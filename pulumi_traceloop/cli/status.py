@@ -8,15 +8,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from io import StringIO
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ..errors import RateLimitedError, RequestError, ServerError, TransportError, printable
 from .project import selected
+from .tables import new_table, rendered
 
 if TYPE_CHECKING:
     from .._models import Setup
@@ -194,9 +193,7 @@ def table(report: Report, now: datetime, *, width: int | None, colour: bool) -> 
         colour: whether to colour it.
 
     """
-    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("SETUP", "STATUS", "AGE", "EVALUATORS"):
-        shown.add_column(column, overflow="fold", no_wrap=width is None)
+    shown = new_table(("SETUP", "STATUS", "AGE", "EVALUATORS"), width)
     for external_id, setup in report.setups.items():
         shown.add_row(
             Text(printable(external_id)),
@@ -206,17 +203,7 @@ def table(report: Report, now: datetime, *, width: int | None, colour: bool) -> 
         )
     for external_id in report.missing:
         shown.add_row(Text(printable(external_id)), Text("missing", style="bold red"), "", "")
-    console = Console(
-        file=StringIO(),
-        width=width or 100_000,
-        force_terminal=colour,
-        no_color=not colour,
-        highlight=False,
-        legacy_windows=False,
-    )
-    with console.capture() as captured:
-        console.print(shown)
-    return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+    return rendered(shown, width=width, colour=colour)
 
 
 def _evaluators(setup: Setup) -> Iterable[Text]:

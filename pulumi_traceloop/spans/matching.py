@@ -12,11 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import reduce
+from itertools import islice
 from operator import and_
 from typing import Final, NamedTuple, Protocol
 
 from .near_misses import Reason, reason_of_all, reason_of_rule
+from .values import is_content
 
 __all__ = [
     "Attributes",
@@ -35,6 +38,9 @@ __all__ = [
 Attributes = Mapping[str, "str | None"]
 
 SOURCES: Final = ("span_attributes", "resource_attributes")
+
+#: With so many keys a misspelled one is compared.
+_COMPARED: Final = 500
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ class Span:
 
 
 class SelectorRule(Protocol):
-    """A rule, however it came to be: `Rule`, `models.Rule` and `models.SetupRule` are such."""
+    """A rule, however it came to be: `Rule`, those of `_models` are such too."""
 
     @property
     def key(self) -> str:
@@ -206,6 +212,7 @@ class SpanIndex:
         self._positions: dict[tuple[str, str], dict[str | None, list[int]]] = {}
         self._bits: dict[tuple[object, ...], _Bits] = {}
         self._reasons: dict[tuple[object, ...], Reason] = {}
+        self._similar: dict[tuple[str, str], str | None] = {}
         times = []
         count = 0
         for position, span in enumerate(spans):
@@ -225,9 +232,18 @@ class SpanIndex:
     def __len__(self) -> int:
         return self._count
 
-    def keys(self, source: str) -> list[str]:
-        """Return the keys of the attributes that the spans have in *source*."""
-        return [key for where, key in self._positions if where == source]
+    def similar_key(self, source: str, key: str) -> str | None:
+        """Return the key in *source* that is spelled most like *key*, or ``None``."""
+        if (source, key) not in self._similar:
+            keys = {
+                other.casefold(): other
+                for where, other in self._positions
+                if where == source and not is_content(other)
+            }
+            compared = dict(islice(keys.items(), _COMPARED))
+            near = get_close_matches(key.casefold(), compared, n=1, cutoff=0.8)
+            self._similar[source, key] = compared[near[0]] if near else None
+        return self._similar[source, key]
 
     def present(self, source: str, key: str) -> int:
         """Return how many spans have the attribute."""
@@ -315,16 +331,19 @@ class SpanIndex:
     def _why(self, survey: Survey) -> Iterable[Reason]:
         if not survey.spans:
             return
-        told = False
-        for rule in survey.rules:
-            nothing = not rule.matched and not survey.matched
-            if nothing or (_negated(rule.rule) and not rule.present and rule.rule.value != ""):
-                key = _cache_key(rule.rule)
+        explained = False
+        for found in survey.rules:
+            rule = found.rule
+            matches_none = not found.matched and not survey.matched
+            # `not_exists` is there for what should not be.
+            is_void = _negated(rule) and not found.present and rule.operator != "not_exists"
+            if matches_none or is_void:
+                key = _cache_key(rule)
                 if key not in self._reasons:
-                    self._reasons[key] = reason_of_rule(self, rule)
+                    self._reasons[key] = reason_of_rule(self, found)
                 yield self._reasons[key]
-                told = told or nothing
-        if not survey.matched and not told:
+                explained = explained or matches_none
+        if not survey.matched and not explained:
             yield reason_of_all(survey)
 
 

@@ -54,11 +54,17 @@ HARMLESS: Final = frozenset(
 #: How many values and keys are shown, and how much of each, in characters.
 _SHOWN, _LENGTH = 3, 60
 
+#: With more values than these, none is looked for that is spelled alike.
+_COMPARED = 200
+
 _PLACES: Final = {"span_attributes": "span", "resource_attributes": "resource"}
 _OTHER: Final = {
     "span_attributes": "resource_attributes",
     "resource_attributes": "span_attributes",
 }
+
+
+_Kind = Literal["value", "source", "renamed", "similar"]
 
 
 @dataclass(frozen=True)
@@ -68,16 +74,19 @@ class NearMiss:
     #: ``value``: the same attribute, with other values. ``source``: the same key on the other side.
     #: ``renamed``: what the key is called in other versions of the conventions. ``similar``: the
     #: key that is spelled most like it.
-    kind: Literal["value", "source", "renamed", "similar"]
+    kind: _Kind
     key: str
     source: str
     #: How many spans have it.
     spans: int
     #: How many spans have which value: the nearest or most frequent ones, if the key is harmless.
     values: Mapping[str, int]
+    #: Whether there are more values.
+    more: bool = False
 
     def __str__(self) -> str:
-        shown = ", ".join(f"{_cut(value)} {count:,}" for value, count in self.values.items())
+        counts = [f"{_cut(v) or '(empty)'} {count:,}" for v, count in self.values.items()]
+        shown = ", ".join([*counts, *(["..."] if self.more else [])])
         values = f" ({shown})" if shown else ""
         if self.kind == "value":
             return f"{self.spans:,} have it with other values{values}"
@@ -155,13 +164,7 @@ def _near(index: SpanIndex, survey: RuleSurvey) -> Iterator[NearMiss]:
     if survey.present:
         values = index.values(rule.source, rule.key)
         wanted = [rule.value] if rule.value else list(rule.values or ())
-        yield NearMiss(
-            "value",
-            rule.key,
-            rule.source,
-            survey.present,
-            _values(rule.key, values, wanted),
-        )
+        yield _near_miss("value", rule.key, rule.source, survey.present, values, wanted)
         return
     other = _OTHER[rule.source]
     if found := _found("source", index, rule.key, [other]):
@@ -173,51 +176,57 @@ def _near(index: SpanIndex, survey: RuleSurvey) -> Iterator[NearMiss]:
             yield found
             return
     for source in sources:
-        if similar := _similar(rule.key, index.keys(source)):
-            found = _found("similar", index, similar, [source])
-            if found:
-                yield found
+        similar = index.similar_key(source, rule.key)
+        if similar and (found := _found("similar", index, similar, [source])):
+            yield found
             return
 
 
 def _found(
-    kind: Literal["source", "renamed", "similar"],
+    kind: _Kind,
     index: SpanIndex,
     key: str,
     sources: Iterable[str],
 ) -> NearMiss | None:
     for source in sources:
         if count := index.present(source, key):
-            return NearMiss(kind, key, source, count, _values(key, index.values(source, key)))
+            return _near_miss(kind, key, source, count, index.values(source, key))
     return None
 
 
-def _similar(key: str, keys: Iterable[str]) -> str | None:
-    """Return the one of *keys* that is spelled most like *key*, or ``None``."""
-    folded = {other.casefold(): other for other in keys}
-    near = difflib.get_close_matches(key.casefold(), folded, n=1, cutoff=0.8)
-    return folded[near[0]] if near else None
-
-
-def _values(key: str, values: Mapping[str, int], wanted: Iterable[str] = ()) -> dict[str, int]:
-    """Return the few of *values* to show: the nearest to what is *wanted*, the most frequent."""
+def _near_miss(
+    kind: _Kind,
+    key: str,
+    source: str,
+    spans: int,
+    values: Mapping[str, int],
+    wanted: Iterable[str] = (),
+) -> NearMiss:
+    """Return it with the few values to show: the nearest to what is *wanted*, the most frequent."""
     if key not in HARMLESS:
-        return {}
+        return NearMiss(kind, key, source, spans, {})
     folded: dict[str, str] = {}
     for value in values:
         folded.setdefault(value.casefold(), value)
     near = [
         folded[match]
-        for text in wanted
+        for text in (wanted if len(folded) <= _COMPARED else ())
         for match in difflib.get_close_matches(text.casefold(), folded, n=1, cutoff=0.6)
     ]
-    return {value: values[value] for value in list(dict.fromkeys([*near, *values]))[:_SHOWN]}
+    shown = list(dict.fromkeys([*near, *values]))[:_SHOWN]
+    return NearMiss(
+        kind,
+        key,
+        source,
+        spans,
+        {value: values[value] for value in shown},
+        len(shown) < len(values),
+    )
 
 
 def _attribute(key: str, source: str) -> str:
-    # A key of a span needs no more words: most are.
-    where = " of the resource" if source == "resource_attributes" else ""
-    return f"{_cut(key)}{where}"
+    # A span's own attribute needs no more words: most are.
+    return f"{'the resource attribute ' if source == 'resource_attributes' else ''}{_cut(key)}"
 
 
 def _cut(text: str) -> str:

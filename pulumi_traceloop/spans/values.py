@@ -29,6 +29,7 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 __all__ = ["as_text", "is_content"]
@@ -95,29 +96,37 @@ def _number(value: float) -> str:
 #: other instrumentations that reach Traceloop as well (OpenInference, MCP, databases, HTTP).
 _CONTENT = re.compile(
     r"""
-      gen_ai\.(prompt|completion|content)(\..*)?      # of older SDKs
+      gen_ai\.(prompt|completion)(\.\d.*)?            # of older SDKs
     | gen_ai\..*(messages|system_instructions)(\..*)?
     | gen_ai\.tool\.(call\.(arguments|result)|definitions|description)(\..*)?
-    | gen_ai\.(retrieval|embeddings|evaluation)\..*
-    | gen_ai\.(user|assistant|system|choice)\..*
+    | gen_ai\.(retrieval|content|user|assistant|choice)\..*
+    | gen_ai\.evaluation\.explanation
     | gen_ai\.request\.structured_output_schema
-    | traceloop\.(entity\.(input|output)|prompt\..*)
-    | (llm|ai)\.(.*\.)?(prompts?|completions?|messages?|input|output|functions|text)(\..*)?
+    | traceloop\.prompt\.template(_variables)?(\..*)?
     | ai\.(prompt|response|toolCall|values?)(\..*)?
+    | (.*\.)?headers?(\..*)?
     | (.*\.)?(input|output)(\.(value|messages?|text|data))?(\.\d.*)?
-    | (.*\.)?(prompts?|completions?|messages?)(\.\d.*)?
-    | (.*\.)?(query|document|documents|content|arguments|body|stacktrace|statement)(\.\d.*)?
-    | mcp\.(request\.argument|response\.value|tool\..*)
-    | db\.(query\..*|statement|operation\.parameter\..*|response\.returned_rows)
-    | (vector_)?db\..*\.(query|vectors?|documents?|metadata|embeddings?)(\..*)?
-    | exception\.(message|stacktrace)
-    | error\.message | status\.message | event\.content
-    | (http|url)\.(url|target|full|query|request\.(body|header)|response\.(body|header))(\..*)?
+    | (.*\.)?(\w*_)?(prompts?|completions?|messages?|functions|text|texts)(\.\d.*)?
+    | (.*\.)?(query|queries|documents?|content|arguments?|body|stacktrace|statement)(\.\d.*)?
+    | mcp\.response\.value
+    | db\.query\.(text|summary|parameter.*|result\..*|embeddings\..*)
+    | db\..*\.(where|where_document|filter|metadata|vectors?|embeddings?|entity)
+    | db\.(operation|query)\.parameter\..*
+    | pinecone\.query\.(filter|queries)
+    | (http|url)\.(url|target|full|query)
     """,
     re.VERBOSE | re.IGNORECASE,
 )
 
+#: A longer text, in characters, is no name, model or number, whatever its key: somebody wrote it.
+_LONGEST = 1024
 
-def is_content(key: str) -> bool:
+
+def is_content(key: str, text: str = "") -> bool:
     """Whether the attribute holds what end users wrote: its value is dropped while reading."""
+    return len(text) > _LONGEST or _is_content_key(key)
+
+
+@lru_cache(maxsize=4096)
+def _is_content_key(key: str) -> bool:
     return _CONTENT.fullmatch(key) is not None
