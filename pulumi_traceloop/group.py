@@ -43,7 +43,8 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
             "monitors",
             setups={
                 "openai": AutoMonitorSetupArgs(
-                    selector=[span("gen_ai.system").equals("openai")], evaluators=["faithfulness"]
+                    selector=[span("gen_ai.provider.name").equals("openai")],
+                    evaluators=["faithfulness"],
                 ),
             },
         )

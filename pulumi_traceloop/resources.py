@@ -31,7 +31,7 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
 
         AutoMonitorSetup(
             "checkout-agent",
-            selector=[span("gen_ai.system").equals("openai")],
+            selector=[span("gen_ai.provider.name").equals("openai")],
             evaluators=["answer-relevancy", "toxicity-detector"],
         )
 
