@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,9 @@ from google.protobuf.json_format import ParseDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from pulumi_traceloop.emulator import Emulator, Fault, ManualClock
+from pulumi_traceloop.emulator.app import make_app
 from pulumi_traceloop.emulator.span_log import KEPT
+from tests.conftest import REPOSITORY
 from tests.test_emulator import Api
 
 TRACES, SPANS = "/v1/traces", "/v2/warehouse/spans"
@@ -487,3 +490,12 @@ class TestControl:
         assert api.call("DELETE", "/_emulator/spans").status == 204
         assert api.names() == []
         assert api.status("m") == "completed"
+
+    def test_the_docs_have_every_route(self, emulator: Emulator) -> None:
+        page = (REPOSITORY / "docs" / "emulator.md").read_text(encoding="utf-8")
+        routes = {
+            f"{route.method} {route.resource.canonical}"
+            for route in make_app(emulator).router.routes()
+            if route.resource and route.resource.canonical.startswith("/_emulator")
+        }
+        assert routes == set(re.findall(r"^\| `(\w+ /_emulator\S*)`", page, re.MULTILINE))
