@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from markdown_it import MarkdownIt
 from pulumi_traceloop.cli.app import cli
 from pulumi_traceloop.emulator import Emulator
 from tests.conftest import REPOSITORY
-from tests.engine import Stack
+from tests.engine import find_cli, make_stack
 from tests.telemetry.instrumented import has_sdk, run_services
 
 pytestmark = pytest.mark.skipif(not has_sdk(), reason="no SDK: make .venv-sdk/.ready")
@@ -24,13 +23,11 @@ def first_program(page: Path) -> str:
     return next(t.content for t in tokens if t.type == "fence" and t.info == "python")
 
 
-def test_the_readmes_first_example_sees_traffic(
-    stack_of: Callable[[dict[str, str]], Stack], traceloop: Emulator
-) -> None:
+def test_the_readmes_first_example_sees_traffic(tmp_path: Path, traceloop: Emulator) -> None:
     """Its monitors complete; one with an older SDK's attribute waits, and `match` says why."""
     traceloop.spans_needed = 1
     environment = {"TRACELOOP_BASE_URL": traceloop.url, "TRACELOOP_API_KEY": traceloop.api_key}
-    stack = stack_of(environment)
+    stack = make_stack("cli" if find_cli() else "test-engine", tmp_path, env=environment)
     stack.write_program(first_program(REPOSITORY / "README.md"))
     up = stack.up()
     assert up.exit_code == 0, up.output

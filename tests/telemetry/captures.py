@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import time
+from collections.abc import Iterable
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 from pulumi_traceloop.emulator.otlp import JSON, decode
 from pulumi_traceloop.spans.matching import Span, SpanIndex
@@ -30,3 +34,31 @@ def spans(*names: str) -> list[Span]:
 def index(*names: str) -> SpanIndex:
     """Return the spans of these captures, ready to be matched."""
     return SpanIndex(spans(*names))
+
+
+def send_captured(services: Iterable[str], *, base_url: str, api_key: str) -> None:
+    """Send what these services of the shop exported, as if it were now.
+
+    Args:
+        services: their names.
+        base_url: where the spans go.
+        api_key: the key for that.
+
+    """
+    exports = map(json.loads, (FOLDER / f"{CURRENT[1]}.jsonl").read_text("utf-8").splitlines())
+    now = str(time.time_ns())
+    for export in exports:
+        (resource_spans,) = export["resourceSpans"]
+        names = {
+            attribute["value"].get("stringValue")
+            for attribute in resource_spans["resource"]["attributes"]
+            if attribute["key"] == "service.name"
+        }
+        if names.isdisjoint(services):
+            continue
+        for scope_spans in resource_spans["scopeSpans"]:
+            for each in scope_spans["spans"]:
+                each["startTimeUnixNano"] = each["endTimeUnixNano"] = now
+        headers = {"Authorization": f"Bearer {api_key}", "Content-Type": JSON}
+        with urlopen(Request(f"{base_url}/v1/traces", json.dumps(export).encode(), headers)):
+            pass
