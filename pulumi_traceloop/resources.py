@@ -10,9 +10,8 @@ from pulumi.dynamic import Resource
 
 from ._masking import shown
 from ._naming import declarer
+from ._warnings import warnings
 from .args import EvaluatorConfig, SelectorRule, canonical, plain, resolved
-from .evaluators import slugs
-from .evaluators import warning as evaluators_warning
 from .providers import (
     AutoMonitorSetupBatchProvider,
     AutoMonitorSetupMembershipProvider,
@@ -113,7 +112,7 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
         }
         super().__init__(AutoMonitorSetupProvider(), resource_name, props, opts)
         key = external_id if isinstance(external_id, str) else resource_name
-        if text := evaluators_warning((slug, key) for slug in slugs(setup)):
+        for text in warnings([(key, setup)], config_namespace=config_namespace):
             pulumi.log.warn(text, resource=self)
         if wait_for_setup:
             self.unsettled.apply(self._report)
