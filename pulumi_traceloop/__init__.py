@@ -9,7 +9,7 @@ Example::
         "monitors",
         setups={
             "openai": {
-                "selector": [span("gen_ai.system").equals("openai")],
+                "selector": [span("gen_ai.provider.name").equals("openai")],
                 "evaluators": ["faithfulness"],
             },
         },

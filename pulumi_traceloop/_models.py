@@ -36,6 +36,7 @@ __all__ = [
     "SetupList",
     "SetupRule",
     "SetupSpec",
+    "SpanPage",
     "ValidationError",
     "problems",
 ]
@@ -282,6 +283,20 @@ class BulkAnswer(_Answer):
     """The answer of the bulk route (207)."""
 
     setups: Annotated[list[BulkItem], FailFast()]
+
+
+class _SpanList(_Answer):
+    data: Annotated[list[dict[str, Any]], FailFast(), BeforeValidator(_none_is_empty)]
+    next_cursor: str | None = None
+
+
+class SpanPage(_Answer):
+    """The answer of the route of spans: some of them, as the service has them, and where to go on.
+
+    Source: the page "Get Spans" of the documentation.
+    """
+
+    spans: _SpanList
 
 
 class Problem(NamedTuple):

@@ -34,7 +34,7 @@ class SelectorRuleArgs:
     """One rule of a selector; `span` and `resource` build them in fewer words.
 
     Args:
-        key: the attribute's key, such as ``gen_ai.system``.
+        key: the attribute's key, such as ``gen_ai.provider.name``.
         source: where the attribute lives: ``span_attributes`` or ``resource_attributes``.
         operator: ``equals`` (the default), ``not_equals``, ``contains``, ``not_contains``, ``in``,
             ``not_in``, ``exists`` or ``not_exists``.
@@ -124,7 +124,7 @@ class AutoMonitorSetupArgsDict(_AutoMonitorSetupRequired, total=False):
 
 @dataclass(frozen=True)
 class RuleBuilder:
-    """An attribute to write rules about: ``span("gen_ai.system").equals("openai")``."""
+    """An attribute to write rules about: ``span("gen_ai.provider.name").equals("openai")``."""
 
     key: pulumi.Input[str]
     source: str

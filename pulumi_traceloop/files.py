@@ -90,7 +90,7 @@ def load_setups(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
         setups:
           openai:
             selector:
-              - {key: gen_ai.system, source: span_attributes, value: openai}
+              - {key: gen_ai.provider.name, source: span_attributes, value: openai}
             evaluators: [faithfulness]
 
     Anchors, aliases and merge keys may be used, and top-level keys that begin with ``x-`` may hold

@@ -13,6 +13,7 @@ import pulumi
 from ._codec import packed
 from ._naming import declarer
 from ._text import by_cause
+from ._warnings import warnings
 from .args import (
     AutoMonitorSetupArgs,
     AutoMonitorSetupArgsDict,
@@ -21,8 +22,6 @@ from .args import (
     plain,
     resolved,
 )
-from .evaluators import slugs
-from .evaluators import warning as evaluators_warning
 from .resources import (
     AutoMonitorSetupBatch,
     AutoMonitorSetupMembership,
@@ -44,7 +43,8 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
             "monitors",
             setups={
                 "openai": AutoMonitorSetupArgs(
-                    selector=[span("gen_ai.system").equals("openai")], evaluators=["faithfulness"]
+                    selector=[span("gen_ai.provider.name").equals("openai")],
+                    evaluators=["faithfulness"],
                 ),
             },
         )
@@ -115,7 +115,6 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
         known: dict[str, str] = {}
         texts: dict[str, pulumi.Input[str]] = {}
         stand_ins: dict[str, pulumi.Input[str]] = {}
-        used: list[tuple[str, str]] = []
         for external_id, setup in setups.items():
             if (text := canonical_if_known(setup)) is not None:
                 known[external_id] = text
@@ -124,7 +123,6 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
                 texts[external_id] = _json(name, external_id, spelled)
                 if (stand_in := stand_in_of(spelled)) is not None:
                     stand_ins[external_id] = stand_in
-            used += [(slug, external_id) for slug in slugs(setup)]
         packed_setups = packed(known)
         batch = AutoMonitorSetupBatch(
             resource_name,
@@ -136,7 +134,7 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
             | {"max_deletes": max_deletes},
             child,
         )
-        if warning := evaluators_warning(used):
+        for warning in warnings(setups.items(), config_namespace=config_namespace):
             pulumi.log.warn(warning, resource=batch)
         membership = AutoMonitorSetupMembership(
             resource_name, batch, declared_by, config_namespace, child

@@ -12,9 +12,8 @@ from pulumi.runtime.settings import _get_rpc_manager
 
 from ._masking import shown
 from ._naming import declarer
+from ._warnings import warnings
 from .args import EvaluatorConfig, SelectorRule, canonical, plain, resolved
-from .evaluators import slugs
-from .evaluators import warning as evaluators_warning
 from .providers import (
     AutoMonitorSetupBatchProvider,
     AutoMonitorSetupMembershipProvider,
@@ -37,7 +36,7 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
 
         AutoMonitorSetup(
             "checkout-agent",
-            selector=[span("gen_ai.system").equals("openai")],
+            selector=[span("gen_ai.provider.name").equals("openai")],
             evaluators=["answer-relevancy", "toxicity-detector"],
         )
 
@@ -125,7 +124,7 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
         refuse_provider("AutoMonitorSetup", resource_name, opts)
         super().__init__(AutoMonitorSetupProvider(), resource_name, props, opts)
         key = external_id if isinstance(external_id, str) else resource_name
-        if text := evaluators_warning((slug, key) for slug in slugs(setup)):
+        for text in warnings([(key, setup)], config_namespace=config_namespace):
             pulumi.log.warn(text, resource=self)
         report_in_program(pulumi.Output.all(self.failed, self.unsettled), self._report)
 

@@ -35,6 +35,7 @@ class TestPlanLines:
 
     def test_nothing_is_told_when_nothing_changes(self, world: World) -> None:
         program = 'one("m")\ngroup("g", {"a": setup()})'
+        world.stack.set_config("traceloop:ignoreWarnings", "gen_ai.system")
         world.up(program)
         for operation in (world.preview, world.up, world.refresh):
             output = operation().output
@@ -305,6 +306,14 @@ class TestAdoption:
 
 
 class TestDidYouMean:
+    def test_an_attribute_that_sdks_no_longer_write_is_a_warning(self, world: World) -> None:
+        output = world.preview('one("m")\ngroup("g", {"a": setup()})').output
+        for external_id in ("m", "a"):
+            assert (
+                f'"gen_ai.system" (in "{external_id}") is deprecated; today\'s SDKs write'
+                ' "gen_ai.provider.name"'
+            ) in output
+
     def test_an_undocumented_evaluator_is_a_warning(self, world: World) -> None:
         world.traceloop.add_evaluator("my-own-judge")
         up = world.up('group("g", {"a": setup("x", "my-own-judge")})')

@@ -588,13 +588,13 @@ class TestPackage:
         assert heavy & _imported("import pulumi_traceloop") == set()
 
     def test_a_program_imports_neither_client_nor_emulator(self) -> None:
-        heavy = {"requests", "pydantic", "aiohttp"}
+        heavy = {"requests", "pydantic", "aiohttp", "pulumi_traceloop.spans.matching"}
         code = "from pulumi_traceloop import AutoMonitorSetup, AutoMonitorSetupGroup, span"
         assert heavy & _imported(code) == set()
 
     def test_a_provider_imports_what_it_needs_when_it_needs_it(self) -> None:
         """Its process pays for each import at every start; here nothing has changed."""
-        heavy = {"requests", "urllib3", "pydantic", "aiohttp"}
+        heavy = {"requests", "urllib3", "pydantic", "aiohttp", "pulumi_traceloop.spans"}
         group = {"setups": {"a": "{}"}, "packed_setups": {"00": '{"b":{}}'}, "declared_by": "g"}
         code = f"""
 from pulumi.dynamic import ConfigureRequest

@@ -46,7 +46,7 @@ from urllib3.exceptions import (
 from urllib3.util import Retry, parse_url
 from urllib3.util.response import assert_header_parsing
 
-from .._models import BulkAnswer, Setup, SetupList, SetupSpec
+from .._models import BulkAnswer, Setup, SetupList, SetupSpec, SpanPage
 from .._naming import external_id_problem
 from ..errors import (
     AuthenticationError,
@@ -317,6 +317,22 @@ class TraceloopClient:
             raise self._malformed(request, answer, "no content")
         return True
 
+    def spans(self, *, since: int, limit: int, cursor: str | None = None) -> SpanPage:
+        """Return recorded spans, the newest first. They hold what end users wrote.
+
+        Args:
+            since: those since then, in seconds since 1970.
+            limit: how many at most; the service may return fewer.
+            cursor: where the page before ended.
+
+        """
+        params = {"from_timestamp_sec": str(since), "limit": str(limit)}
+        params |= {"sort_by": "timestamp", "sort_order": "DESC"}
+        params |= {"cursor": cursor} if cursor else {}
+        request = _Request("GET", "/v2/warehouse/spans", params=params, quotable=False)
+        answer = self._expect_success(request, self._send(request))
+        return self._parse(request, answer, SpanPage.model_validate_json, "a page of spans")
+
     def _setup(self, request: _Request, answer: _Answer) -> Setup:
         self._expect_success(request, answer)
         setup = self._parse(request, answer, Setup.model_validate_json, "a setup")
@@ -475,10 +491,11 @@ class TraceloopClient:
         self, request: _Request, answer: _Answer, expected: str
     ) -> MalformedResponseError:
         hint = "" if answer.looks_like_json else f"; {self._settings.check_base_url}"
+        found = answer.summary if request.quotable else "something else"
         return MalformedResponseError(
             request.method,
             request.path,
-            self._quotable(f"the answer should be {expected}, but is {answer.summary}{hint}"),
+            self._quotable(f"the answer should be {expected}, but is {found}{hint}"),
             status=answer.status,
             external_id=request.external_id,
         )
@@ -720,6 +737,8 @@ class _Request:
     params: dict[str, str] = field(default_factory=dict)
     json: dict[str, Any] | None = None
     batch: tuple[str, ...] = ()
+    #: Whether an error may quote the body of an answer.
+    quotable: bool = True
 
     @property
     def body_limit(self) -> int:

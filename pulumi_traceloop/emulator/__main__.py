@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None, prog: str = _PROG) -> int:
             settle=options.settle,
             latency=options.latency,
             rate_limit=options.rate_limit,
+            spans_needed=options.spans_needed,
         )
         for api_key, env_project_id in options.project:
             emulator.add_project(api_key, env_project_id=env_project_id)
@@ -111,7 +112,15 @@ def _parser(prog: str = _PROG) -> argparse.ArgumentParser:
         type=_seconds,
         default=5.0,
         metavar="SECONDS",
-        help="from a write to status completed (default: %(default)s)",
+        help="from a write to the end of its processing (default: %(default)s)",
+    )
+    add(
+        "--spans-needed",
+        type=_natural,
+        default=1,
+        metavar="N",
+        help="so many spans have to match a setup before its status is completed, and until then"
+        " it is waiting_for_spans; 0 if you send none (default: %(default)s)",
     )
     add(
         "--latency",
@@ -147,6 +156,13 @@ def _count(text: str) -> int:
     count = int(text)
     if count < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
+    return count
+
+
+def _natural(text: str) -> int:
+    count = int(text)
+    if count < 0:
+        raise argparse.ArgumentTypeError("must not be negative")
     return count
 
 

@@ -40,6 +40,9 @@ class Emulator(Backend):
         latency: seconds that every answer takes.
         rate_limit: requests per second and key; more are answered with 429 and a `Retry-After`.
             None: no limit.
+        spans_needed: how many spans have to match a setup after its write, and `settle`, before it
+            is completed; until then it is `waiting_for_spans`. With 0 the time alone completes it,
+            for tests that send no spans.
         clock: seconds since the epoch; decides status, timestamps and rate limit (not `latency`).
         seed: changes the ids that the server makes.
     """
@@ -57,6 +60,7 @@ class Emulator(Backend):
         settle: float = 0,
         latency: float = 0,
         rate_limit: int | None = None,
+        spans_needed: int = 0,
         clock: Callable[[], float] = time.time,
         seed: int = 0,
     ) -> None:
@@ -68,6 +72,7 @@ class Emulator(Backend):
             settle=settle,
             latency=latency,
             rate_limit=rate_limit,
+            spans_needed=spans_needed,
             clock=clock,
             seed=seed,
         )
