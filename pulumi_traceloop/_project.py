@@ -10,16 +10,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ._text import names, printable
-from .errors import ConfigurationError, ProjectMismatchError, TraceloopError
+from .errors import ProjectMismatchError, TraceloopError
 
 if TYPE_CHECKING:
     from ._client import TraceloopClient
     from ._models import Setup
+    from ._settings import Connection
 
-__all__ = ["Connection", "Project", "connection", "in_parallel", "project"]
+__all__ = ["Project", "in_parallel", "project"]
 
 #: How many requests are under way at once, unless somebody wants fewer.
 WORKERS = 24
@@ -33,8 +34,6 @@ SINGLE_LOOKS = 8
 #: How many setups that the list lacks are asked for by their id before the list is believed.
 CONFIRMATIONS = 24
 
-DEFAULT_NAMESPACE = "traceloop"
-
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -45,66 +44,6 @@ def in_parallel(work: Callable[[T], R], items: Collection[T], workers: int = WOR
         return [work(item) for item in items]
     with ThreadPoolExecutor(min(workers, len(items))) as pool:
         return list(pool.map(work, items))
-
-
-class Connection(NamedTuple):
-    """How to reach the API."""
-
-    #: Where the stack's configuration has it.
-    namespace: str
-    api_key: str | None
-    #: ``None`` for the public service.
-    base_url: str | None
-    #: How long a request may take with all its retries, in seconds.
-    deadline: float
-    #: Whether an ``http://`` base URL may be on another machine.
-    allow_http: bool = False
-
-
-def connection(
-    setting: Callable[[str], Any], environment: Mapping[str, str], namespace: str | None = None
-) -> Connection:
-    """Return the connection that the stack's configuration and the environment ask for.
-
-    Args:
-        setting: returns the value of a key such as ``traceloop:apiKey``, or ``None``.
-        environment: what stands in for a setting that is not there.
-        namespace: the configuration's namespace, ``traceloop`` if ``None``. The environment stands
-            in for that one only: another namespace is there for another project.
-
-    Raises:
-        ConfigurationError: the deadline is no number of seconds.
-
-    """
-    own = namespace or DEFAULT_NAMESPACE
-
-    def value(key: str, variable: str) -> Any:
-        given = setting(f"{own}:{key}")
-        return given if given or own != DEFAULT_NAMESPACE else environment.get(variable)
-
-    deadline = value("deadline", "TRACELOOP_DEADLINE") or "60"
-    try:
-        seconds = float(deadline)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        variable = " (or TRACELOOP_DEADLINE)" if own == DEFAULT_NAMESPACE else ""
-        raise ConfigurationError(
-            f"{own}:deadline{variable} must be a number of seconds, such as 60,"
-            f' not "{printable(str(deadline))}"'
-        )
-    allowed = str(value("allowHttp", "TRACELOOP_ALLOW_HTTP") or "false").lower()
-    if allowed not in ("true", "false"):
-        raise ConfigurationError(
-            f'{own}:allowHttp must be true or false, not "{printable(allowed)}"'
-        )
-    return Connection(
-        own,
-        value("apiKey", "TRACELOOP_API_KEY"),
-        value("baseUrl", "TRACELOOP_BASE_URL"),
-        seconds,
-        allowed == "true",
-    )
 
 
 class Project:
@@ -145,27 +84,9 @@ class Project:
             return self._client
 
     def _connect(self, deadline: float) -> TraceloopClient:
-        from ._client import DEFAULT_BASE_URL, TraceloopClient
+        from ._client import TraceloopClient
 
-        namespace, api_key, base_url, _, allow_http = self._connection
-        if not api_key:
-            variable = (
-                " or set the environment variable TRACELOOP_API_KEY"
-                if namespace == DEFAULT_NAMESPACE
-                else ""
-            )
-            raise ConfigurationError(
-                "no Traceloop API key: run"
-                f" `pulumi config set --secret {namespace}:apiKey <key>`{variable}"
-            )
-        return TraceloopClient(
-            api_key,
-            base_url or DEFAULT_BASE_URL,
-            allow_http=allow_http,
-            namespace=namespace,
-            deadline=deadline,
-            pool_size=2 * WORKERS,
-        )
+        return TraceloopClient.connect(self._connection, deadline=deadline, pool_size=2 * WORKERS)
 
     # What the program declares. The engine checks every declared resource before it deletes
     # anything, so a delete can tell a setup that moved from one that left.

@@ -18,7 +18,8 @@ import pulumi
 from pulumi.runtime.mocks import MockMonitor
 from pulumi.runtime.settings import get_monitor
 
-from ._project import Project, connection, project
+from ._project import Project, project
+from ._settings import connection
 from .args import SelectorRuleArgs
 from .errors import NotFoundError, TraceloopError
 

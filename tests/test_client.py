@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from pulumi_traceloop._client import BULK_LIMIT, DEFAULT_BASE_URL, BulkOutcome, TraceloopClient
+from pulumi_traceloop._client import BULK_LIMIT, BulkOutcome, TraceloopClient
 from pulumi_traceloop._models import SetupSpec
+from pulumi_traceloop._settings import DEFAULT_BASE_URL
 from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.errors import (
     AuthenticationError,
@@ -770,7 +771,7 @@ class TestDeadline:
             time.now += 61
             return b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n["
 
-        with pytest.raises(TransportError, match="No whole answer within 60 s") as caught:
+        with pytest.raises(TransportError, match="No whole response within 60 s") as caught:
             client_of(wire(drip).url, read_timeout=3600.0).list_setups()
         assert caught.value.outcome_unknown
 
@@ -1109,7 +1110,7 @@ class TestTheKeyStaysSecret:
         assert repr(client) == (
             "TraceloopClient(base_url='https://example.com/api', api_key=[secure])"
         )
-        assert repr(client._session.auth) == "_BearerAuth([secure])"
+        assert repr(client._transport.session.auth) == "_BearerAuth([secure])"
 
     def test_a_short_key_does_not_garble_messages(self, client_of: Clients, wire: Wires) -> None:
         client = client_of(wire(answer(400, {"error": "broken"})).url, api_key="k")

@@ -127,7 +127,7 @@ def client() -> Iterator[TraceloopClient]:
 
 def fails_with(client: TraceloopClient, error: Exception) -> Raises:
     adapter = Raises(error)
-    client._session.mount("https://", adapter)
+    client._transport.session.mount("https://", adapter)
     return adapter
 
 

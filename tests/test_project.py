@@ -15,12 +15,11 @@ from pulumi_traceloop._models import Setup
 from pulumi_traceloop._project import (
     CONFIRMATIONS,
     WORKERS,
-    Connection,
     Project,
-    connection,
     in_parallel,
     project,
 )
+from pulumi_traceloop._settings import Connection, connection
 from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.emulator.routes import GET_ROUTE, LIST_ROUTE
 from pulumi_traceloop.errors import ConfigurationError, ProjectMismatchError, ServerError

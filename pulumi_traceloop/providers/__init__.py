@@ -42,7 +42,8 @@ from .._codec import compressed, repacked, unpacked
 from .._masking import masked, secret_values, stand_in_of_other
 from .._naming import external_id_problem, resource_name
 from .._plan import CAUSE_WIDTH, UNKNOWN, Entry, change, description, layout, summary
-from .._project import Project, connection, project
+from .._project import Project, project
+from .._settings import connection
 from .._text import names, printable
 from ..args import canonical
 from ..errors import ExistsError, SetupsMissingError, TraceloopError

@@ -1,0 +1,233 @@
+"""What a response says: a result, or which error."""
+
+from __future__ import annotations
+
+import html
+import http.client
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from .._text import printable
+from ..errors import (
+    AuthenticationError,
+    ConnectionFailedError,
+    MalformedResponseError,
+    NotFoundError,
+    RateLimitedError,
+    RejectedError,
+    RequestError,
+    ServerError,
+    TransportError,
+)
+from ._failure import described
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .._settings import Settings
+    from ._request import Request
+    from ._retry import Exchange
+
+__all__ = ["ERROR_BODY_LIMIT", "INTERNAL", "Reader", "Response", "after", "without_index"]
+
+#: Of an error's body this much is read, in bytes: a message, or the title of an HTML page.
+ERROR_BODY_LIMIT = 64 * 1024
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Response:
+    """One response, read up to its limit."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    attempts: int = 1
+
+    @property
+    def json(self) -> Any:
+        """The body's JSON value; ``None`` if it is not JSON."""
+        try:
+            return from_json(self.body)
+        except ValueError:
+            return None
+
+    @property
+    def looks_like_json(self) -> bool:
+        """Whether this is JSON, perhaps cut off, and so most likely the API's."""
+        return self.body.lstrip().startswith((b"{", b"["))
+
+    @property
+    def says_absent(self) -> bool:
+        """Whether this is the API's 404, and not one of a proxy or of a server with other routes.
+
+        Those come as HTML or text ("404 page not found"); taken for an answer, they would make
+        every setup look deleted.
+        """
+        return self.status == 404 and (not self.body.strip() or isinstance(self.json, dict))
+
+    @property
+    def redirect_target(self) -> str:
+        """Where a redirect leads, without what may be secret in it."""
+        try:
+            parts = urlsplit(self.headers.get("Location", ""))
+        except ValueError:
+            return "an unusable URL"
+        host = parts.netloc.rpartition("@")[2]
+        return (f"{parts.scheme}://{host}" if host else "") + parts.path or "nowhere"
+
+    @property
+    def message(self) -> str:
+        """What a response of another status than 2xx says, in its own words if it has some."""
+        content = self.json
+        if isinstance(content, dict):
+            for name in ("error", "message"):
+                if isinstance(content.get(name), str) and content[name].strip():
+                    return str(content[name])
+        if self.body.strip():
+            return self.summary
+        return http.client.responses.get(self.status, "no message").lower()
+
+    @property
+    def summary(self) -> str:
+        """The body in a few words."""
+        text = self.body[:ERROR_BODY_LIMIT].decode("utf-8", "replace").strip()
+        if re.match(r"<(!doctype html|html|head|body)\b", text, re.IGNORECASE):
+            title = re.search(r"<title[^>]*>([^<]*)", text, re.IGNORECASE)
+            named = printable(html.unescape(title[1]), 100) if title else ""
+            return f'an HTML page, "{named}"' if named else "an HTML page"
+        return printable(text, 200) or "empty"
+
+
+class Reader:
+    """Reads responses: returns what they hold, or raises what they mean.
+
+    Args:
+        settings: what messages call the settings.
+        api_key: what no message shows.
+
+    """
+
+    def __init__(self, settings: Settings, api_key: str) -> None:
+        self._settings = settings
+        self._api_key = api_key
+
+    def response(self, request: Request, exchange: Exchange) -> Response:
+        """Return the response, of whatever status, or raise why there is none."""
+        if exchange.response is not None:
+            return exchange.response
+        error_class: type[RequestError]
+        if exchange.failure is None:
+            error_class = RateLimitedError
+            reason = "the service takes no more requests for now; this one was not sent"
+        else:
+            error_class = TransportError if exchange.maybe_done else ConnectionFailedError
+            reason = described(exchange.failure) + after(exchange.attempts)
+        raise error_class(
+            request.method,
+            request.path,
+            self.quotable(reason),
+            external_id=request.external_id,
+        )
+
+    def success(self, request: Request, response: Response) -> Response:
+        """Return the response if its status is 2xx, else raise what it means."""
+        status = response.status
+        if 200 <= status < 300:
+            if len(response.body) > request.body_limit:
+                raise self.malformed(request, response, f"at most {request.body_limit} bytes")
+            return response
+        message = response.message
+        error_class: type[RequestError] = RejectedError
+        if 300 <= status < 400:
+            message = f"the service redirects to {response.redirect_target}, which is not followed"
+            message += f"; {self._settings.check_base_url}"
+        elif status in (401, 403):
+            error_class = AuthenticationError
+            setting = self._settings.name("apiKey")
+            message = f"the API key was not accepted; check {setting}: {message}"
+        elif status == 404:
+            error_class = NotFoundError
+            if not response.says_absent or request.external_id is None or request.method == "PUT":
+                message += f"; {self._settings.check_base_url}"
+        elif status == 429:
+            error_class = RateLimitedError
+        elif status == 408 or status >= 500:
+            error_class = ServerError
+        raise error_class(
+            request.method,
+            request.path,
+            self.quotable(without_index(message, request.batch) + after(response.attempts)),
+            status=status,
+            external_id=request.external_id,
+        )
+
+    def parse(
+        self,
+        request: Request,
+        response: Response,
+        validate: Callable[[bytes], _T],
+        expected: str,
+    ) -> _T:
+        """Return what *validate* makes of the body, which should be what is *expected*."""
+        try:
+            return validate(response.body)
+        except ValidationError as error:
+            details = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        if response.looks_like_json:
+            where = "".join(f"{part}: " for part in details["loc"])
+            expected += f" ({where}{details['msg']})"
+        raise self.malformed(request, response, expected)
+
+    def malformed(
+        self, request: Request, response: Response, expected: str
+    ) -> MalformedResponseError:
+        """Return the error for a response that is not what is *expected*."""
+        hint = "" if response.looks_like_json else f"; {self._settings.check_base_url}"
+        return MalformedResponseError(
+            request.method,
+            request.path,
+            self.quotable(f"the response should be {expected}, but is {response.summary}{hint}"),
+            status=response.status,
+            external_id=request.external_id,
+        )
+
+    def quotable(self, text: str) -> str:
+        """Return a server's words without the key, should it send that back, and fit to print."""
+        # What is shorter is no real key, and may be a part of any word.
+        if len(self._api_key) >= 8:
+            text = text.replace(self._api_key, "[secure]")
+        return printable(text)
+
+
+#: The API's text for a failure that it does not explain, as such or as a 500's.
+INTERNAL = re.compile(r"\s*internal (server )?error\.?\s*", re.IGNORECASE)
+
+_INDEX = re.compile(r"\bsetups\[(\d+)\]")
+
+
+def without_index(message: str, batch: tuple[str, ...]) -> str:
+    """Replace the indices in a bulk answer's message, which mean nothing to whoever reads it.
+
+    ``setups[1]: unknown evaluator slug "x"`` becomes ``unknown evaluator slug "x"``, and
+    ``duplicate external_id "x" (also at setups[0])`` names the setup.
+    """
+
+    def name(match: re.Match[str]) -> str:
+        index = int(match[1][:9])
+        return f'setup "{batch[index]}"' if index < len(batch) else "another setup"
+
+    if not batch:
+        return message
+    return _INDEX.sub(name, re.sub(r"^\s*setups\[\d+\]:\s*", "", message))
+
+
+def after(attempts: int) -> str:
+    """Return how many attempts there were, if more than one."""
+    return f" (after {attempts} attempts)" if attempts > 1 else ""
