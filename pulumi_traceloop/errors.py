@@ -13,7 +13,8 @@
         │   └── ConnectionFailedError  there was no connection at all: nothing was sent
         ├── MalformedResponseError an answer that is not what the API documents
         ├── AuthenticationError    401, 403
-        ├── NotFoundError          404
+        ├── NotFoundError          404, 410
+        ├── ConflictError          409: another write at the same time
         ├── RateLimitedError       429, after all retries
         ├── RejectedError          any other 3xx or 4xx
         └── ServerError            408 and 5xx
@@ -33,6 +34,7 @@ from ._text import by_cause, printable
 __all__ = [
     "AuthenticationError",
     "ConfigurationError",
+    "ConflictError",
     "ConnectionFailedError",
     "DeletionError",
     "ExistsError",
@@ -175,7 +177,16 @@ class AuthenticationError(RequestError):
 
 
 class NotFoundError(RequestError):
-    """The service knows no such setup (404)."""
+    """The service knows no such setup, or another server than the API responded (404, 410)."""
+
+
+class ConflictError(RequestError):
+    """The service could not do it because of another write at the same time (409).
+
+    What the setup is now, only a read can say.
+    """
+
+    outcome_unknown = True
 
 
 class RateLimitedError(RequestError):

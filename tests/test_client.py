@@ -27,6 +27,7 @@ from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.errors import (
     AuthenticationError,
     ConfigurationError,
+    ConflictError,
     ConnectionFailedError,
     MalformedResponseError,
     NotFoundError,
@@ -163,6 +164,7 @@ def stored(external_id: str = "m", **more: object) -> dict[str, object]:
 
 OK_BULK = answer(207, {"setups": [{"external_id": "m", "status": "ok", "result": stored()}]})
 PAGE = b"<!DOCTYPE html><html><head><title>502 Bad\nGateway</title></head><body>x</body></html>"
+ABSENT = {"error": 'auto monitor setup "m" not found'}
 SILENT = b"HTTP/1.1 100 Continue\r\n\r\n"  # and nothing after that
 
 
@@ -444,7 +446,7 @@ class TestTheWire:
         setup = json.dumps(stored()).encode()
         chunked += b"%x\r\n%b\r\n0\r\n\r\n" % (len(setup), setup)
         packed = answer(200, gzip.compress(setup), {"Content-Encoding": "gzip"})
-        server = wire(answer(200, stored()), chunked, packed, answer(404), answer(204))
+        server = wire(answer(200, stored()), chunked, packed, answer(404, ABSENT), answer(204))
         client = client_of(server.url)
         for _ in range(3):
             assert client.get_setup("m") is not None
@@ -504,7 +506,7 @@ class TestTheWire:
 
 
 class TestRetries:
-    @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 413, 422, 501, 505])
+    @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 410, 413, 422, 501, 505])
     @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
     def test_a_lasting_refusal_is_not_sent_again(
         self, client_of: Clients, wire: Wires, time: Time, call: Call, status: int
@@ -830,29 +832,79 @@ class TestBadAnswers:
     ) -> None:
         assert client_of(wire(reply).url).delete_setup("m") is True
 
-    @pytest.mark.parametrize("reply", [answer(404), answer(404, {"error": "not found"})])
-    def test_a_404_of_the_api_means_that_there_is_none(
-        self, client_of: Clients, wire: Wires, reply: bytes
+    @pytest.mark.parametrize("status", [404, 410])
+    def test_a_404_or_410_of_the_api_means_that_there_is_none(
+        self, client_of: Clients, wire: Wires, status: int
     ) -> None:
-        client = client_of(wire(reply).url)
+        client = client_of(wire(answer(status, ABSENT)).url)
         assert client.get_setup("m") is None
         assert client.delete_setup("m") is False
 
-    @pytest.mark.parametrize("body", [PAGE, b"404 page not found"])
-    def test_a_404_of_another_server_does_not_make_setups_look_deleted(
-        self, client_of: Clients, wire: Wires, body: bytes
+    @pytest.mark.parametrize("status", [404, 410])
+    @pytest.mark.parametrize(
+        "body",
+        [
+            PAGE,
+            b"404 page not found\n",
+            b'{"message": "no Route matched with those values"}',
+            b'{"message": "no Route matched with those values", "error": null}',
+            b'{"detail": "Not Found"}',
+            b'["error"]',
+            b'{"error": {"code": 5}}',
+            b'{"error": "auto monitor setup',
+            b"",
+            b" \n",
+        ],
+    )
+    def test_any_other_404_or_410_does_not_make_setups_look_deleted(
+        self, client_of: Clients, wire: Wires, body: bytes, status: int
     ) -> None:
-        client = client_of(wire(answer(404, body)).url)
+        client = client_of(wire(answer(status, body)).url)
         for call in (client.get_setup, client.delete_setup):
-            with pytest.raises(NotFoundError, match="check the base URL"):
+            with pytest.raises(NotFoundError, match="check the base URL") as caught:
                 call("m")
+            assert "no response of the Traceloop API: " in str(caught.value)
+            assert not caught.value.outcome_unknown
+
+    @pytest.mark.parametrize("kind", ["kong", "text", "html", "empty"])
+    def test_a_gateway_does_not_confirm_a_deletion(
+        self, emulator: Emulator, client_of: Clients, kind: Any
+    ) -> None:
+        client = client_of(emulator.url)
+        client.upsert_setup("m", SPEC)
+        emulator.inject(Fault(method="DELETE", status=404, body_kind=kind))
+        with pytest.raises(NotFoundError, match="check the base URL"):
+            client.delete_setup("m")
+        assert list(emulator.setups) == ["m"]
+        assert client.delete_setup("m") is True
+
+    @pytest.mark.parametrize("name", ["upsert", "bulk"])
+    def test_after_a_conflict_the_outcome_of_a_write_is_unknown(
+        self, client_of: Clients, wire: Wires, name: str
+    ) -> None:
+        server = wire(answer(409, {"error": "busy"}))
+        with pytest.raises(ConflictError, match="busy") as caught:
+            CALLS[name].run(client_of(server.url))
+        assert caught.value.outcome_unknown
+        assert len(server.requests) == 1
+
+    def test_after_a_conflict_a_delete_is_sent_again(self, client_of: Clients, wire: Wires) -> None:
+        server = wire(answer(409), answer(409), answer(204))
+        assert client_of(server.url).delete_setup("m") is True
+        assert len(server.requests) == 3
+
+    def test_a_delete_that_always_conflicts_fails(self, client_of: Clients, wire: Wires) -> None:
+        server = wire(answer(409))
+        with pytest.raises(ConflictError):
+            client_of(server.url).delete_setup("m")
+        assert len(server.requests) == 6
 
     @pytest.mark.parametrize("name", ["list", "upsert", "bulk"])
     def test_a_404_of_a_whole_route_points_at_the_base_url(
         self, client_of: Clients, wire: Wires, name: str
     ) -> None:
         with pytest.raises(NotFoundError, match="check the base URL"):
-            CALLS[name].run(client_of(wire(answer(404, {"error": "no route"})).url))
+            CALLS[name].run(client_of(wire(answer(404, {"error": "not found"})).url))
 
     @pytest.mark.parametrize(
         ("body", "said"),

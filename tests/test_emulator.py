@@ -933,6 +933,24 @@ def test_a_fault_can_answer_a_gateways_page(api: Api, emulator: Emulator) -> Non
     assert "<h1>504 Gateway Timeout</h1>" in reply.text
 
 
+def test_a_fault_can_answer_as_the_gateway_does(api: Api, emulator: Emulator) -> None:
+    emulator.inject(Fault(status=404, body_kind="kong"))
+    reply = api.get("m")
+    assert json.loads(reply.text) == {"message": "no Route matched with those values"}
+    assert len(reply.headers["X-Kong-Request-Id"]) == 32
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [("text", "404 page not found\n"), ("empty", "")], ids=["text", "empty"]
+)
+def test_a_fault_can_answer_as_another_server_does(
+    api: Api, emulator: Emulator, kind: Any, text: str
+) -> None:
+    emulator.inject(Fault(status=404, body_kind=kind))
+    reply = api.get("m")
+    assert (reply.status, reply.text) == (404, text)
+
+
 @pytest.mark.parametrize(
     ("given", "header"),
     [

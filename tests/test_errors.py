@@ -63,6 +63,7 @@ class TestTheTree:
     def test_says_which_writes_may_have_happened(self) -> None:
         request_errors = [cls for cls in own_errors() if issubclass(cls, RequestError)]
         assert {cls.__name__ for cls in request_errors if cls.outcome_unknown} == {
+            "ConflictError",
             "MalformedResponseError",
             "ServerError",
             "TransportError",

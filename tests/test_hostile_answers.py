@@ -317,7 +317,7 @@ def test_the_key_never_follows_a_redirect(
 def test_an_interim_answer_is_not_taken_for_the_final_one(server: Server) -> None:
     """Else the final one would be the next request's answer, and a deletion look done."""
     hints = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
-    final = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+    final = b'HTTP/1.1 404 Not Found\r\nContent-Length: 19\r\n\r\n{"error": "no one"}'
     server.keep_alive = True
     server.answer = lambda: [hints, final]
     with quick_client(server) as client:

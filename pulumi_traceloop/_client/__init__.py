@@ -64,14 +64,16 @@ class TraceloopClient:
     What is harmless to repeat is repeated up to five times, with growing and jittered waits: any
     request that never got a connection, and a GET or DELETE that failed in any passing way. A write
     that failed otherwise is not repeated: a needless one restarts the setup's evaluators, so
-    whoever calls reads back first (`RequestError.outcome_unknown`).
+    whoever calls reads back first (`RequestError.outcome_unknown`). So does whoever gets a 409 to a
+    write; after one to a DELETE, that is repeated.
 
     A 429 slows all threads down, and its request is repeated until the deadline. As long as some
     requests get through, those that wait for their turn are not late: for them, the deadline begins
     anew with each that the service takes.
 
     Every call may raise a `RequestError`: `TransportError`, `MalformedResponseError`,
-    `AuthenticationError`, `RateLimitedError`, `RejectedError`, `ServerError` or `NotFoundError`.
+    `AuthenticationError`, `RateLimitedError`, `RejectedError`, `ServerError`, `ConflictError` or
+    `NotFoundError`.
 
     Args:
         api_key: the API key. It appears in no error, log line or ``repr``.
@@ -192,7 +194,11 @@ class TraceloopClient:
         return self._reader.parse(request, response, SetupList.validate_json, "a list of setups")
 
     def get_setup(self, external_id: str) -> Setup | None:
-        """Return the setup with this external_id, or ``None`` if there is none (404)."""
+        """Return the setup with this external_id, or ``None`` if the API says that there is none.
+
+        That is a 404 or 410 with the API's error body. Any other one, which a gateway sends for a
+        route that it does not know, is a `NotFoundError`; so is one with an empty body.
+        """
         request = about("GET", SETUPS, external_id)
         response = self._send(request)
         if response.says_absent:
@@ -264,7 +270,7 @@ class TraceloopClient:
         return outcome
 
     def delete_setup(self, external_id: str) -> bool:
-        """Delete the setup; ``False`` if there is none (404).
+        """Delete the setup; ``False`` if the API says, as in `get_setup`, that there is none.
 
         It is also ``False`` where a first attempt deleted it, but its answer got lost.
         """

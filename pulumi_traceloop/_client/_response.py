@@ -15,6 +15,7 @@ from pydantic_core import from_json
 from .._text import printable
 from ..errors import (
     AuthenticationError,
+    ConflictError,
     ConnectionFailedError,
     MalformedResponseError,
     NotFoundError,
@@ -64,13 +65,24 @@ class Response:
         return self.body.lstrip().startswith((b"{", b"["))
 
     @property
-    def says_absent(self) -> bool:
-        """Whether this is the API's 404, and not one of a proxy or of a server with other routes.
+    def is_the_apis(self) -> bool:
+        """Whether the body is an error of the API's: ``{"error": "..."}``, as its pages document.
 
-        Those come as HTML or text ("404 page not found"); taken for an answer, they would make
-        every setup look deleted.
+        A gateway or another server writes HTML, text (``404 page not found``), another JSON
+        (``{"message": "no Route matched"}``), or nothing at all.
         """
-        return self.status == 404 and (not self.body.strip() or isinstance(self.json, dict))
+        content = self.json
+        return isinstance(content, dict) and isinstance(content.get("error"), str)
+
+    @property
+    def says_absent(self) -> bool:
+        """Whether the API says that there is no such setup: its own 404, or 410.
+
+        Any other 404 comes from a server that knows nothing about setups; believed, it would make
+        all of them look deleted, and a setup that is to be deleted would stay for good. So does one
+        with an empty body, which a service mesh sends for a route that it does not know.
+        """
+        return self.status in (404, 410) and self.is_the_apis
 
     @property
     def redirect_target(self) -> str:
@@ -152,10 +164,14 @@ class Reader:
             error_class = AuthenticationError
             setting = self._settings.name("apiKey")
             message = f"the API key was not accepted; check {setting}: {message}"
-        elif status == 404:
+        elif status in (404, 410):
             error_class = NotFoundError
-            if not response.says_absent or request.external_id is None or request.method == "PUT":
+            if not response.is_the_apis:
+                message = f"no response of the Traceloop API: {message}"
+            if not response.is_the_apis or request.external_id is None or request.method == "PUT":
                 message += f"; {self._settings.check_base_url}"
+        elif status == 409:
+            error_class = ConflictError
         elif status == 429:
             error_class = RateLimitedError
         elif status == 408 or status >= 500:

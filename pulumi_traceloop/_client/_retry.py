@@ -34,6 +34,12 @@ _log = logging.getLogger("pulumi_traceloop")
 class _Retry(Retry):
     """What is sent again, and after which wait; a 429 is the `Pacer`'s."""
 
+    def is_retry(self, method: str, status_code: int, has_retry_after: bool = False) -> bool:
+        """Whether a request is sent again after a response of this status."""
+        # Of two deletes at the same time either may win; a write has to be read back first.
+        conflict = method == "DELETE" and status_code == http.HTTPStatus.CONFLICT
+        return conflict or super().is_retry(method, status_code, has_retry_after)
+
     def wait(self, asked: float) -> float:
         """Return how long to wait before the next attempt, in seconds."""
         # urllib3 does not wait at all before the first repetition: not even threads apart.
