@@ -249,7 +249,7 @@ class Project:
         with self._lock:
             if self._listed is None or fresh:
                 everything: dict[str, list[Setup]] = {}
-                for setup in client.list_setups():
+                for setup in client.list_setups().setups:
                     everything.setdefault(setup.external_id, []).append(setup)
                 self._listed = everything
             listed = self._listed

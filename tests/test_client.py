@@ -267,17 +267,17 @@ class TestCallsAgainstTheEmulator:
 
     def test_list_returns_all(self, emulator: Emulator, client_of: Clients) -> None:
         client = client_of(emulator.url)
-        assert client.list_setups() == []
+        assert client.list_setups().setups == []
         client.bulk_upsert({"a": SPEC, "b": SPEC})
-        assert {setup.external_id for setup in client.list_setups()} == {"a", "b"}
+        assert {setup.external_id for setup in client.list_setups().setups} == {"a", "b"}
 
     def test_list_filters(self, emulator: Emulator, client_of: Clients) -> None:
         client = client_of(emulator.url)
         client.bulk_upsert({"a&b=c": SPEC, "b": SPEC})
         emulator.force_status("b", "failed")
-        by_id = client.list_setups(external_id="a&b=c")
+        by_id = client.list_setups(external_id="a&b=c").setups
         assert [setup.external_id for setup in by_id] == ["a&b=c"]
-        by_status = client.list_setups(status="failed")
+        by_status = client.list_setups(status="failed").setups
         assert [setup.external_id for setup in by_status] == ["b"]
 
     def test_delete_tells_whether_there_was_one(
@@ -488,7 +488,7 @@ class TestTheWire:
         proxy, server = wire(answer(500)), wire(answer(200, []))
         monkeypatch.setenv("http_proxy", proxy.url)
         monkeypatch.setenv("no_proxy", "127.0.0.1")
-        assert client_of(server.url).list_setups() == []
+        assert client_of(server.url).list_setups().setups == []
         assert proxy.requests == []
 
     # Python 3.10's http.client leaves a refused tunnel to the garbage collector, which warns of it.
@@ -755,7 +755,7 @@ class TestDeadline:
         client = client_of(wire(answer(200, [])).url)
         client.list_setups()
         time.now += 1000
-        assert client.list_setups() == []
+        assert client.list_setups().setups == []
 
     def test_an_attempt_gets_no_longer_than_what_is_left(
         self, client_of: Clients, wire: Wires
@@ -787,8 +787,8 @@ class TestBadAnswers:
             (b"OK", "but is OK"),
             (b'{"id": "1", "external_id": "m', r"EOF while parsing.*but is \{"),
             (b'"m"', 'but is "m"'),
-            (b'{"status": "pending"}', r"id: Field required"),
-            (b'{"id": 1, "external_id": "m"}', "id: Input should be a valid string"),
+            (b'{"status": "pending"}', r"a setup, but id is missing"),
+            (b'{"id": 1, "external_id": "m"}', "but id should be a string, but is a number"),
             (b"[" * 100_000, "recursion"),
             (b"\x1b[31mred\x1b[0m", r"but is \[31mred \[0m"),
             (b"\xff\xfe", "but is"),
@@ -988,8 +988,27 @@ class TestLiberalReads:
         assert setup is not None
         assert (setup.status, setup.evaluators, setup.init_rules) == ("hibernating", [], [])
 
+    def test_one_unreadable_setup_stops_no_other(self, client_of: Clients, wire: Wires) -> None:
+        body = [stored("a"), stored("b", status=7, env_project_id="p"), stored("c")]
+        listing = client_of(wire(answer(200, body)).url).list_setups()
+        assert [setup.external_id for setup in listing.setups] == ["a", "c"]
+        (unreadable,) = listing.unreadable
+        assert unreadable == ("b", "p", "status should be a string, but is a number")
+
+    def test_an_unreadable_setup_is_named_with_the_path_and_the_type(
+        self, client_of: Clients, wire: Wires
+    ) -> None:
+        body = stored(init_rules=[{"key": "k", "value": "x"}, {"key": "k", "value": 4711}])
+        with pytest.raises(MalformedResponseError) as caught:
+            client_of(wire(answer(200, body)).url).get_setup("m")
+        assert str(caught.value).startswith(
+            'setup "m": the response should be a setup, but init_rules[1].value should be a string,'
+            " but is a number (HTTP 200)"
+        )
+        assert "4711" not in str(caught.value)
+
     def test_null_is_an_empty_list(self, client_of: Clients, wire: Wires) -> None:
-        assert client_of(wire(answer(200, b" null\n")).url).list_setups() == []
+        assert client_of(wire(answer(200, b" null\n")).url).list_setups().setups == []
 
 
 class TestBulk:
@@ -1018,7 +1037,7 @@ class TestBulk:
         self, client_of: Clients, wire: Wires
     ) -> None:
         outcome = self.bulk(client_of, wire, [self.ok("b")], "a", "b")
-        assert outcome.outcome_unknown == {"a": "the service's answer leaves it out"}
+        assert outcome.outcome_unknown == {"a": "the service's response leaves it out"}
         assert list(outcome.stored) == ["b"]
 
     def test_shorter_and_reordered_by_the_emulator(
@@ -1029,6 +1048,17 @@ class TestBulk:
         assert len(outcome.stored) == 3
         assert set(outcome.stored) | set(outcome.outcome_unknown) == set("abcd")
         assert all(key == value.external_id for key, value in outcome.stored.items())
+
+    def test_an_item_that_cannot_be_read_has_an_unknown_outcome(
+        self, client_of: Clients, wire: Wires
+    ) -> None:
+        items = [self.ok("a"), self.ok("b", created_at=True), {"external_id": None}, self.ok("c")]
+        outcome = self.bulk(client_of, wire, items, "a", "b", "c")
+        assert list(outcome.stored) == ["a", "c"]
+        assert outcome.outcome_unknown == {
+            "b": "its response cannot be read: result.created_at should be a string, but is a"
+            " boolean"
+        }
 
     def test_one_that_was_not_asked_for_is_ignored(self, client_of: Clients, wire: Wires) -> None:
         outcome = self.bulk(client_of, wire, [self.ok("x"), self.ok("a")], "a")
@@ -1339,7 +1369,7 @@ class TestPacing:
             time.sleep(seconds)
             waiting.append(seconds)
             if len(waiting) == 1 and len(others) < 5:
-                others.append(client.list_setups())
+                others.append(client.list_setups().setups)
             waiting.pop()
 
         server = wire(reply)

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .._models import BulkAnswer, Setup, SetupList, SetupSpec
+from .._models import Listing, Setup, SetupSpec, Unreadable, read_bulk, read_list
 from .._naming import external_id_problem
 from .._settings import (
     DEFAULT_BASE_URL,
@@ -175,10 +175,10 @@ class TraceloopClient:
         """Close the pooled connections."""
         self._transport.close()
 
-    def list_setups(
-        self, *, status: str | None = None, external_id: str | None = None
-    ) -> list[Setup]:
-        """Return the setups, in the service's order.
+    def list_setups(self, *, status: str | None = None, external_id: str | None = None) -> Listing:
+        """Return the setups in the service's order, and those that cannot be read.
+
+        One without an external_id is left out.
 
         Args:
             status: only those with this status, such as ``failed``.
@@ -188,10 +188,7 @@ class TraceloopClient:
         filters = {"status": status, "external_id": external_id}
         request = Request("GET", SETUPS, params={k: v for k, v in filters.items() if v is not None})
         response = self._reader.success(request, self._send(request))
-        # A Go service answers null for a list that has nothing in it.
-        if response.body.strip() == b"null":
-            return []
-        return self._reader.parse(request, response, SetupList.validate_json, "a list of setups")
+        return self._reader.parse(request, response, read_list, "a list of setups")
 
     def get_setup(self, external_id: str) -> Setup | None:
         """Return the setup with this external_id, or ``None`` if the API says that there is none.
@@ -217,9 +214,10 @@ class TraceloopClient:
     def bulk_upsert(self, specs: Mapping[str, SetupSpec]) -> BulkOutcome:
         """Upsert up to `BULK_LIMIT` setups in one request, each by itself.
 
-        The answer's items are matched by external_id, whatever their order: of two for one setup
-        the last counts, one that was not asked for is ignored, and a setup without one has an
-        unknown outcome. So has one that met an internal error, which may come after the write.
+        The response's items are matched by external_id, whatever their order: of two for one setup
+        the last counts, and one that was not asked for is ignored. The outcome is unknown of a
+        setup without an item, of one whose item cannot be read, and of one that met an internal
+        error, which may come after the write.
 
         Args:
             specs: external_id to setup, 1 to `BULK_LIMIT` of them.
@@ -246,14 +244,15 @@ class TraceloopClient:
         body = [{"external_id": key, **specs[key].request_body()} for key in batch]
         request = Request("POST", f"{SETUPS}/bulk", json={"setups": body}, batch=batch)
         response = self._reader.success(request, self._send(request))
-        parsed = self._reader.parse(
-            request, response, BulkAnswer.model_validate_json, "one outcome per setup"
-        )
-        items = {item.external_id: item for item in parsed.setups}
+        parsed = self._reader.parse(request, response, read_bulk, "one outcome per setup")
+        items = {item.external_id: item for item in parsed}
         for external_id in batch:
             item = items.get(external_id)
             if item is None:
-                outcome.outcome_unknown[external_id] = "the service's answer leaves it out"
+                outcome.outcome_unknown[external_id] = "the service's response leaves it out"
+            elif isinstance(item, Unreadable):
+                reason = self._reader.quotable(item.reason)
+                outcome.outcome_unknown[external_id] = f"its response cannot be read: {reason}"
             elif item.error is not None:
                 reason = self._reader.quotable(without_index(item.error, batch))
                 internal = INTERNAL.fullmatch(reason)

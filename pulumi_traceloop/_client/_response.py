@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from .._models import mismatch
 from .._text import printable
 from ..errors import (
     AuthenticationError,
@@ -195,10 +196,17 @@ class Reader:
         try:
             return validate(response.body)
         except ValidationError as error:
-            details = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            reason, where = mismatch(error), error.errors(include_input=False)[0]["loc"]
+        if where:
+            raise MalformedResponseError(
+                request.method,
+                request.path,
+                self.quotable(f"the response should be {expected}, but {reason}"),
+                status=response.status,
+                external_id=request.external_id,
+            )
         if response.looks_like_json:
-            where = "".join(f"{part}: " for part in details["loc"])
-            expected += f" ({where}{details['msg']})"
+            expected += f" ({reason})"
         raise self.malformed(request, response, expected)
 
     def malformed(
