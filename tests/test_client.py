@@ -24,6 +24,7 @@ from pulumi_traceloop._client import BULK_LIMIT, BulkOutcome, TraceloopClient
 from pulumi_traceloop._models import SetupSpec
 from pulumi_traceloop._settings import DEFAULT_BASE_URL
 from pulumi_traceloop.emulator import Emulator, Fault
+from pulumi_traceloop.emulator.routes import BULK_ROUTE, UPSERT_ROUTE
 from pulumi_traceloop.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -506,7 +507,7 @@ class TestTheWire:
 
 
 class TestRetries:
-    @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 410, 413, 422, 501, 505])
+    @pytest.mark.parametrize("status", [400, 401, 403, 410, 413, 422, 501, 505])
     @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
     def test_a_lasting_refusal_is_not_sent_again(
         self, client_of: Clients, wire: Wires, time: Time, call: Call, status: int
@@ -1135,6 +1136,125 @@ class TestBulk:
         with pytest.raises(ValueError, match=f"takes 1 to 100 setups, not {count}"):
             client_of(server.url).bulk_upsert({f"m{n}": SPEC for n in range(count)})
         assert server.requests == []
+
+
+MISSING = {
+    "gateway": answer(404, {"message": "no Route matched with those values"}),
+    "text": answer(404, b"404 page not found\n"),
+    "empty": answer(404),
+    "method": answer(405, {"error": "method not allowed"}),
+}
+
+
+def lacking(route: str, reply: bytes = MISSING["gateway"]) -> Callable[[list[Received]], bytes]:
+    """Return what a service without the route "PUT" or "POST" responds; "" for one without both."""
+
+    def respond(requests: list[Received]) -> bytes:
+        line, _, body = requests[-1]
+        if line.startswith(route):
+            return reply
+        if line.startswith("PUT"):
+            return answer(200, stored(line.split(" ")[1].rpartition("/")[2]))
+        items = [
+            {"external_id": s["external_id"], "status": "ok", "result": stored(s["external_id"])}
+            for s in json.loads(body)["setups"]
+        ]
+        return answer(207, {"setups": items})
+
+    return respond
+
+
+class TestMissingRoutes:
+    """Writes need one of the two upsert routes, whichever the service has."""
+
+    @pytest.mark.parametrize("reply", MISSING.values(), ids=MISSING)
+    def test_an_upsert_goes_through_the_bulk_route_from_then_on(
+        self, client_of: Clients, wire: Wires, reply: bytes
+    ) -> None:
+        server: Wire = wire(lambda: lacking("PUT", reply)(server.requests))
+        client = client_of(server.url)
+        assert [client.upsert_setup(i, SPEC).external_id for i in "ab"] == ["a", "b"]
+        assert [r.line.split(" ")[0] for r in server.requests] == ["PUT", "POST", "POST"]
+        assert json.loads(server.requests[1].body) == {
+            "setups": [{"external_id": "a", **SPEC.request_body()}]
+        }
+
+    @pytest.mark.parametrize("reply", MISSING.values(), ids=MISSING)
+    def test_a_batch_goes_one_by_one_from_then_on(
+        self, client_of: Clients, wire: Wires, reply: bytes
+    ) -> None:
+        server: Wire = wire(lambda: lacking("POST", reply)(server.requests))
+        client = client_of(server.url)
+        for _ in range(2):
+            assert list(client.bulk_upsert(dict.fromkeys("ab", SPEC)).stored) == ["a", "b"]
+        methods = [r.line.split(" ")[0] for r in server.requests]
+        assert methods == ["POST", "PUT", "PUT", "PUT", "PUT"]
+
+    @pytest.mark.parametrize("name", ["upsert", "bulk"])
+    def test_a_service_with_neither_is_none(
+        self, client_of: Clients, wire: Wires, name: str
+    ) -> None:
+        server: Wire = wire(lambda: lacking("P")(server.requests))
+        client = client_of(server.url)
+        for _ in range(2):
+            with pytest.raises(NotFoundError, match="check the base URL") as caught:
+                CALLS[name].run(client)
+            assert not caught.value.outcome_unknown
+        methods = [r.line.split(" ")[0] for r in server.requests]
+        assert methods == (["PUT", "POST"] if name == "upsert" else ["POST", "PUT"]) * 2
+
+    def test_the_apis_own_404_to_an_upsert_is_no_missing_route(
+        self, client_of: Clients, wire: Wires
+    ) -> None:
+        server = wire(answer(404, ABSENT), OK_BULK)
+        with pytest.raises(NotFoundError, match="not found"):
+            client_of(server.url).upsert_setup("m", SPEC)
+        assert len(server.requests) == 1
+
+    @pytest.mark.parametrize(
+        ("item", "error"),
+        [
+            ({"status": "error", "error": "setups[0]: no such evaluator"}, RejectedError),
+            ({"status": "error", "error": "setups[0]: internal error"}, ServerError),
+            ({"status": "ok", "result": stored(status=7)}, ServerError),
+        ],
+    )
+    def test_an_upsert_through_the_bulk_route_fails_as_its_item_does(
+        self, client_of: Clients, wire: Wires, item: dict[str, Any], error: type[RequestError]
+    ) -> None:
+        reply = answer(207, {"setups": [{"external_id": "m", **item}]})
+        with pytest.raises(error, match=r'^setup "m": ') as caught:
+            client_of(wire(MISSING["text"], reply).url).upsert_setup("m", SPEC)
+        assert caught.value.outcome_unknown == (error is ServerError)
+        assert "setups[0]" not in str(caught.value)
+
+    def test_a_refused_batch_of_one_names_the_setup(self, client_of: Clients, wire: Wires) -> None:
+        server = wire(MISSING["text"], answer(400, {"error": "setups[0]: bad"}))
+        with pytest.raises(RejectedError, match=r'^setup "m": bad'):
+            client_of(server.url).upsert_setup("m", SPEC)
+
+    def test_one_by_one_each_has_its_own_outcome(self, client_of: Clients, wire: Wires) -> None:
+        server = wire(
+            MISSING["text"],
+            answer(200, stored("a")),
+            answer(400, {"error": "no filter"}),
+            answer(503, {"error": "down"}),
+            answer(201, stored("d")),
+        )
+        outcome = client_of(server.url).bulk_upsert(dict.fromkeys("abcd", SPEC))
+        assert list(outcome.stored) == ["a", "d"]
+        assert outcome.refused == {"b": "no filter (HTTP 400)"}
+        assert outcome.outcome_unknown == {"c": "down (HTTP 503)"}
+
+    @pytest.mark.parametrize("route", [UPSERT_ROUTE, BULK_ROUTE])
+    def test_a_service_with_one_of_the_two_is_enough(
+        self, emulator: Emulator, client_of: Clients, route: str
+    ) -> None:
+        emulator.inject(Fault(route=route, status=404, body_kind="text", times=None))
+        client = client_of(emulator.url)
+        client.upsert_setup("a", SPEC)
+        client.bulk_upsert(dict.fromkeys("bc", SPEC))
+        assert emulator.writes == {"a": 1, "b": 1, "c": 1}
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:

@@ -22,7 +22,7 @@ from .._settings import (
     checked_host,
     is_loopback,
 )
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, RejectedError, RequestError, ServerError
 from ._request import SETUPS, Request, about
 from ._response import INTERNAL, Reader, Response, without_index
 from ._retry import Sender
@@ -128,6 +128,8 @@ class TraceloopClient:
         )
         self._sender = Sender(self._transport, deadline, clock, sleep)
         self._reader = Reader(settings, api_key)
+        # Which of the two routes for writes the service was seen to lack.
+        self._lacks_upsert = self._lacks_bulk = False
 
     @classmethod
     def connect(
@@ -207,9 +209,30 @@ class TraceloopClient:
 
         A replaced setup starts over: its status goes back to ``pending``, and its evaluators are
         set up anew. So send only what has changed.
+
+        Of the public documentation only one page has this route. Where the service lacks it, the
+        bulk route does the same, in this and all later calls.
         """
-        request = about("PUT", f"{SETUPS}/by-external-id", external_id, spec.request_body())
-        return self._setup(request, self._send(request))
+        request = _put(external_id, spec)
+        response = None if self._lacks_upsert else self._send(request)
+        if response is not None and not response.lacks_route:
+            return self._setup(request, response)
+        bulk = _bulk({external_id: spec}, external_id)
+        bulk_response = self._send(bulk)
+        if bulk_response.lacks_route:
+            raise self._reader.error(request, response or bulk_response)
+        self._lacks_upsert = True
+        outcome = self._outcome(bulk, bulk_response)
+        if external_id in outcome.stored:
+            return outcome.stored[external_id]
+        unknown = external_id in outcome.outcome_unknown
+        raise (ServerError if unknown else RejectedError)(
+            bulk.method,
+            bulk.path,
+            (outcome.outcome_unknown if unknown else outcome.refused)[external_id],
+            status=bulk_response.status,
+            external_id=external_id,
+        )
 
     def bulk_upsert(self, specs: Mapping[str, SetupSpec]) -> BulkOutcome:
         """Upsert up to `BULK_LIMIT` setups in one request, each by itself.
@@ -218,6 +241,8 @@ class TraceloopClient:
         the last counts, and one that was not asked for is ignored. The outcome is unknown of a
         setup without an item, of one whose item cannot be read, and of one that met an internal
         error, which may come after the write.
+
+        Where the service lacks the route, each setup goes out by itself, in this and later calls.
 
         Args:
             specs: external_id to setup, 1 to `BULK_LIMIT` of them.
@@ -238,15 +263,56 @@ class TraceloopClient:
             # The service might take one that no path can name: nobody could read or delete it then.
             if problem := external_id_problem(external_id):
                 outcome.refused[external_id] = f"the external_id {problem}"
-        batch = tuple(external_id for external_id in specs if external_id not in outcome.refused)
-        if not batch:
+        sendable = {i: spec for i, spec in specs.items() if i not in outcome.refused}
+        if not sendable:
             return outcome
-        body = [{"external_id": key, **specs[key].request_body()} for key in batch]
-        request = Request("POST", f"{SETUPS}/bulk", json={"setups": body}, batch=batch)
-        response = self._reader.success(request, self._send(request))
+        if self._lacks_bulk:
+            return self._one_by_one(sendable, outcome)
+        request = _bulk(sendable)
+        response = self._send(request)
+        if not response.lacks_route:
+            return self._outcome(request, response, outcome)
+        return self._one_by_one(sendable, outcome, self._reader.error(request, response))
+
+    def _one_by_one(
+        self,
+        specs: Mapping[str, SetupSpec],
+        outcome: BulkOutcome,
+        missing: RequestError | None = None,
+    ) -> BulkOutcome:
+        """Upsert setups without the bulk route.
+
+        Args:
+            specs: the setups.
+            outcome: where to add what became of each.
+            missing: raised if the service turns out not to have the other route either.
+
+        """
+        for external_id, spec in specs.items():
+            request = _put(external_id, spec)
+            try:
+                response = self._send(request)
+                if missing and not self._lacks_bulk:
+                    if response.lacks_route:
+                        raise missing
+                    self._lacks_bulk = True
+                outcome.stored[external_id] = self._setup(request, response)
+            except RequestError as error:
+                if error is missing:
+                    raise
+                of = outcome.outcome_unknown if error.outcome_unknown else outcome.refused
+                of[external_id] = error.summary
+        return outcome
+
+    def _outcome(
+        self, request: Request, response: Response, outcome: BulkOutcome | None = None
+    ) -> BulkOutcome:
+        """Return what a bulk response says, added to an outcome if one is given."""
+        outcome = outcome or BulkOutcome()
+        self._reader.success(request, response)
         parsed = self._reader.parse(request, response, read_bulk, "one outcome per setup")
         items = {item.external_id: item for item in parsed}
-        for external_id in batch:
+        for external_id in request.batch:
             item = items.get(external_id)
             if item is None:
                 outcome.outcome_unknown[external_id] = "the service's response leaves it out"
@@ -254,7 +320,7 @@ class TraceloopClient:
                 reason = self._reader.quotable(item.reason)
                 outcome.outcome_unknown[external_id] = f"its response cannot be read: {reason}"
             elif item.error is not None:
-                reason = self._reader.quotable(without_index(item.error, batch))
+                reason = self._reader.quotable(without_index(item.error, request.batch))
                 internal = INTERNAL.fullmatch(reason)
                 (outcome.outcome_unknown if internal else outcome.refused)[external_id] = reason
             elif item.result is None or item.status == "error":
@@ -292,3 +358,12 @@ class TraceloopClient:
     def _send(self, request: Request) -> Response:
         """Return the response, of whatever status, after all the attempts that are due."""
         return self._reader.response(request, self._sender.send(request))
+
+
+def _put(external_id: str, spec: SetupSpec) -> Request:
+    return about("PUT", f"{SETUPS}/by-external-id", external_id, spec.request_body())
+
+
+def _bulk(specs: Mapping[str, SetupSpec], external_id: str | None = None) -> Request:
+    body = [{"external_id": key, **spec.request_body()} for key, spec in specs.items()]
+    return Request("POST", f"{SETUPS}/bulk", external_id, json={"setups": body}, batch=tuple(specs))

@@ -86,6 +86,11 @@ class Response:
         return self.status in (404, 410) and self.is_the_apis
 
     @property
+    def lacks_route(self) -> bool:
+        """Whether a server says, to a write, that it does not have such a route at all."""
+        return self.status == 405 or (self.status == 404 and not self.is_the_apis)
+
+    @property
     def redirect_target(self) -> str:
         """Where a redirect leads, without what may be secret in it."""
         try:
@@ -156,7 +161,11 @@ class Reader:
             if len(response.body) > request.body_limit:
                 raise self.malformed(request, response, f"at most {request.body_limit} bytes")
             return response
-        message = response.message
+        raise self.error(request, response)
+
+    def error(self, request: Request, response: Response) -> RequestError:
+        """Return what a response of another status than 2xx means."""
+        status, message = response.status, response.message
         error_class: type[RequestError] = RejectedError
         if 300 <= status < 400:
             message = f"the service redirects to {response.redirect_target}, which is not followed"
@@ -177,7 +186,7 @@ class Reader:
             error_class = RateLimitedError
         elif status == 408 or status >= 500:
             error_class = ServerError
-        raise error_class(
+        return error_class(
             request.method,
             request.path,
             self.quotable(without_index(message, request.batch) + after(response.attempts)),
