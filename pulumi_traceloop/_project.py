@@ -86,7 +86,9 @@ class Project:
     def _connect(self, deadline: float) -> TraceloopClient:
         from ._client import TraceloopClient
 
-        return TraceloopClient.connect(self._connection, deadline=deadline, pool_size=2 * WORKERS)
+        return TraceloopClient.connect(
+            self._connection._replace(deadline=deadline), pool_size=2 * WORKERS
+        )
 
     # What the program declares. The engine checks every declared resource before it deletes
     # anything, so a delete can tell a setup that moved from one that left.

@@ -17,6 +17,7 @@ from .errors import ConfigurationError
 __all__ = [
     "DEFAULT_BASE_URL",
     "DEFAULT_NAMESPACE",
+    "STORED_KEY",
     "Connection",
     "Settings",
     "check_api_key",
@@ -29,6 +30,19 @@ DEFAULT_NAMESPACE = "traceloop"
 
 #: The public service. The docs' generated examples use ``https://app.traceloop.com/api``.
 DEFAULT_BASE_URL = "https://api.traceloop.com"
+
+#: How long a request may take with all its retries, in seconds.
+DEFAULT_DEADLINE = 60
+
+#: What to do where the engine hands the provider the key of another run: without the program, a
+#: stack's configuration is the one that the last update stored (seen on the Pulumi CLI 3.260).
+STORED_KEY = (
+    "`pulumi refresh` and `pulumi destroy` use the key of the last `pulumi up`: after a change of"
+    " the key run `pulumi up` first, or add --run-program"
+)
+
+#: OTLP over gRPC and HTTP.
+_COLLECTOR_PORTS = (4317, 4318)
 
 _VARIABLES = {
     "apiKey": "TRACELOOP_API_KEY",
@@ -71,13 +85,33 @@ class Settings(NamedTuple):
             f"set the environment variable {variable}",
         )
 
-    @property
-    def check_base_url(self) -> str:
-        """The advice where another server than the API seems to respond."""
-        name = self._found_at("baseUrl") or self._either(
-            f"{self.namespace}:baseUrl", "", _VARIABLES["baseUrl"]
+    def check_base_url(self, base_url: str) -> str:
+        """Return the advice where another server than the API seems to respond."""
+        source = self._found_at("baseUrl")
+        variable = _VARIABLES["baseUrl"]
+        name = source or self._either(f"{self.namespace}:baseUrl", "", variable)
+        advice = f"check the base URL ({name})"
+        if port := self.collector_port(base_url):
+            return f"{advice}: {port}"
+        if source == variable or (not self.namespace and base_url != DEFAULT_BASE_URL):
+            advice += (
+                ", which the Traceloop SDK sends spans to as well: if it names an OpenTelemetry"
+                f" collector, this needs the API's URL, such as {DEFAULT_BASE_URL}"
+            )
+            if self.namespace:
+                advice += f"; {self.namespace}:baseUrl comes first"
+        return advice
+
+    @staticmethod
+    def collector_port(base_url: str) -> str:
+        """Return what is wrong with the base URL's port, if a collector usually listens on it."""
+        port = urlsplit(base_url).port
+        if port not in _COLLECTOR_PORTS:
+            return ""
+        return (
+            f"port {port} is usually an OpenTelemetry collector's, which takes spans (OTLP) and has"
+            f" no API; that is at {DEFAULT_BASE_URL} or your own service's URL"
         )
-        return f"check the base URL ({name})"
 
     def _found_at(self, key: str) -> str | None:
         return dict(self.sources).get(key)
@@ -117,41 +151,55 @@ def connection(
     Args:
         setting: returns the value of a key such as ``traceloop:apiKey``, or ``None``.
         environment: what stands in for a setting that is not there.
-        namespace: the configuration's namespace, ``traceloop`` if ``None``. The environment stands
-            in for that one only: another namespace is there for another project.
+        namespace: the configuration's namespace, ``traceloop`` if ``None``. Another one is there
+            for another project: it has an ``apiKey``, and may have what else differs. A ``baseUrl``
+            that it leaves out is that of ``traceloop``, with its ``allowHttp``; so is a
+            ``deadline``. The environment stands in for ``traceloop`` only.
 
     Raises:
-        ConfigurationError: the deadline is no number of seconds.
+        ConfigurationError: the deadline is no number of seconds, or ``allowHttp`` not a boolean.
 
     """
     own = namespace or DEFAULT_NAMESPACE
+    inherited = tuple(dict.fromkeys([own, DEFAULT_NAMESPACE]))
+    sources: dict[str, str] = {}
 
-    def value(key: str, variable: str) -> Any:
-        given = setting(f"{own}:{key}")
-        return given if given or own != DEFAULT_NAMESPACE else environment.get(variable)
+    def value(key: str, *namespaces: str) -> Any:
+        for each in namespaces:
+            if given := setting(f"{each}:{key}"):
+                sources[key] = f"{each}:{key}"
+                return given
+            if each == DEFAULT_NAMESPACE and (given := environment.get(_VARIABLES[key])):
+                sources[key] = _VARIABLES[key]
+                return given
+        return None
 
-    deadline = value("deadline", "TRACELOOP_DEADLINE") or "60"
+    api_key = value("apiKey", own)
+    base_url = value("baseUrl", *inherited)
+    # What one URL is allowed, another one is not.
+    its_own = sources.get("baseUrl", "").startswith(f"{own}:")
+    allow_http = str(value("allowHttp", *([own] if its_own else inherited)) or "false")
+    if allow_http.lower() not in ("true", "false"):
+        raise ConfigurationError(
+            f'{sources["allowHttp"]} must be true or false, not "{printable(allow_http)}"'
+        )
+    deadline = value("deadline", *inherited) or DEFAULT_DEADLINE
     try:
         seconds = float(deadline)
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        variable = " (or TRACELOOP_DEADLINE)" if own == DEFAULT_NAMESPACE else ""
         raise ConfigurationError(
-            f"{own}:deadline{variable} must be a number of seconds, such as 60,"
+            f"{sources['deadline']} must be a number of seconds, such as {DEFAULT_DEADLINE},"
             f' not "{printable(str(deadline))}"'
-        )
-    allowed = str(value("allowHttp", "TRACELOOP_ALLOW_HTTP") or "false").lower()
-    if allowed not in ("true", "false"):
-        raise ConfigurationError(
-            f'{own}:allowHttp must be true or false, not "{printable(allowed)}"'
         )
     return Connection(
         own,
-        value("apiKey", "TRACELOOP_API_KEY"),
-        value("baseUrl", "TRACELOOP_BASE_URL"),
+        api_key,
+        base_url,
         seconds,
-        allowed == "true",
+        allow_http.lower() == "true",
+        tuple(sorted(sources.items())),
     )
 
 

@@ -208,6 +208,8 @@ HEADERS = [
     b"Content-Encoding: br, zstd",
     b"Content-Encoding: " + b"gzip, " * 50 + b"gzip",
     b"Retry-After: @KEY@",
+    b"X-Kong-Request-Id: @KEY@",
+    b"X-Kong-Request-Id: \x1b[31m",
     b"Retry-After: 99999999999999999999",
     b"Retry-After: Mon, 99 Foo 99999 99:99:99 +9999",
     b"Set-Cookie: a=@KEY@; expires=Mon, 99-Foo-99999999 99:99:99 GMT; domain=x; path=//",
@@ -390,7 +392,7 @@ def test_a_deadline_holds_however_slowly_the_answer_drips(
     server.answer = lambda: dripping(*pieces)
     error = ends_in_time(CALLS[name], server.url)
     assert isinstance(error, TransportError)
-    assert "within 0.3 s" in str(error) or "timed out" in str(error).lower()
+    assert "in time" in str(error) or "timed out" in str(error).lower()
 
 
 def test_a_deadline_holds_for_a_proxy_that_drips(

@@ -152,7 +152,7 @@ def certificate(authority: trustme.CA, name: str = "localhost") -> ssl.SSLContex
 
 def ask(url: str) -> object:
     with TraceloopClient(KEY, url, deadline=3.0, sleep=lambda _: None) as client:
-        return client.list_setups()
+        return client.list_setups().setups
 
 
 class TestCertificates:
@@ -236,7 +236,7 @@ class TestCertificates:
         url = f"https://localhost:{server.port}"
         with (
             TraceloopClient(KEY, url, deadline=4.0, clock=clock) as client,
-            pytest.raises(TransportError, match="No whole response within 4 s"),
+            pytest.raises(TransportError, match="did not come in time"),
         ):
             client.delete_setup("m")
 

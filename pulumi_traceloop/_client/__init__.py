@@ -9,6 +9,7 @@ HTTP defines them.
 from __future__ import annotations
 
 import time
+from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,11 @@ class TraceloopClient:
     whoever calls reads back first (`RequestError.outcome_unknown`). So does whoever gets a 409 to a
     write; after one to a DELETE, that is repeated.
 
+    A service that is out is not asked over and over: from the first failed attempt on, all calls to
+    a route share one deadline, and after a call that has made all its attempts each other one makes
+    one, or none at all (`Outages`). They fail with the same error. A refused API key is no outage:
+    every call finds it out by one attempt.
+
     A 429 slows all threads down, and its request is repeated until the deadline. As long as some
     requests get through, those that wait for their turn are not late: for them, the deadline begins
     anew with each that the service takes.
@@ -88,6 +94,8 @@ class TraceloopClient:
             none begins and no answer is waited for, however slowly it drips. (The system's name
             resolution keeps its own time.)
         pool_size: how many connections are kept open; make it the number of threads.
+        key_is_stored: whether the key may be that of the last `pulumi up`, as in a refresh or a
+            destroy: an error about it says so. Asked when there is one.
         clock: a monotonic clock, in seconds.
         sleep: how to wait, in seconds.
 
@@ -107,6 +115,7 @@ class TraceloopClient:
         read_timeout: float = 30.0,
         deadline: float = 60.0,
         pool_size: int = 16,
+        key_is_stored: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -122,25 +131,29 @@ class TraceloopClient:
             direct=direct,
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
-            deadline=deadline,
             pool_size=pool_size,
             clock=clock,
         )
         self._sender = Sender(self._transport, deadline, clock, sleep)
-        self._reader = Reader(settings, api_key)
+        self._deadline = deadline
+        self._reader = Reader(settings, self._base_url, api_key, key_is_stored)
         # Which of the two routes for writes the service was seen to lack.
         self._lacks_upsert = self._lacks_bulk = False
 
     @classmethod
     def connect(
-        cls, connection: Connection, *, deadline: float | None = None, pool_size: int = 16
+        cls,
+        connection: Connection,
+        *,
+        pool_size: int = 16,
+        key_is_stored: Callable[[], bool] = lambda: False,
     ) -> Self:
         """Return a client for the connection that the settings ask for.
 
         Args:
             connection: where to, and with which key.
-            deadline: how long a call may take, in seconds, if not what the settings say.
             pool_size: how many connections are kept open.
+            key_is_stored: whether the key may be that of the last `pulumi up`.
 
         Raises:
             ConfigurationError: there is no API key, or it or the base URL is unusable.
@@ -155,9 +168,20 @@ class TraceloopClient:
             connection.base_url or DEFAULT_BASE_URL,
             allow_http=connection.allow_http,
             settings=settings,
-            deadline=connection.deadline if deadline is None else deadline,
+            deadline=connection.deadline,
             pool_size=pool_size,
+            key_is_stored=key_is_stored,
         )
+
+    def within(self, deadline: float) -> Self:
+        """Return this client with less time for each call, in seconds.
+
+        The two share their connections, their pace and what they know about an outage. A call that
+        gives up early does not count as one that has made all its attempts.
+        """
+        client = copy(self)
+        client._deadline = min(deadline, self._deadline)  # noqa: SLF001 - it is its own class
+        return client
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base_url={self._base_url!r}, api_key=[secure])"
@@ -357,7 +381,7 @@ class TraceloopClient:
 
     def _send(self, request: Request) -> Response:
         """Return the response, of whatever status, after all the attempts that are due."""
-        return self._reader.response(request, self._sender.send(request))
+        return self._reader.response(request, self._sender.send(request, self._deadline))
 
 
 def _put(external_id: str, spec: SetupSpec) -> Request:

@@ -30,13 +30,13 @@ def underlying(error: Exception) -> Exception:
     return inner
 
 
-def _is_bad_certificate(error: Exception) -> bool:
+def _is_bad_certificate(error: Exception | None) -> bool:
     return isinstance(error, SSLError) and any(
         isinstance(cause, ssl.CertificateError) for cause in error.args
     )
 
 
-def never_sent(failure: Exception) -> bool:
+def never_sent(failure: Exception | None) -> bool:
     """Whether the request certainly never left: there was no connection to the service."""
     return (
         isinstance(failure, (ConnectTimeoutError, ProxyError))
@@ -52,7 +52,7 @@ def described(failure: Exception | None) -> str:
     """Return what went wrong, without Python's names for the objects it happened to."""
     if isinstance(failure, ProxyError):
         return f"no connection through the proxy: {described(failure.original_error)}"
-    if failure is not None and _is_bad_certificate(failure):
+    if _is_bad_certificate(failure):
         return (
             f"the service's certificate is not trusted: {failure}; for a private certificate"
             " authority set REQUESTS_CA_BUNDLE"
@@ -61,4 +61,8 @@ def described(failure: Exception | None) -> str:
         text = str(failure.args[0])
         return f"{text} {failure.args[1]}" if text.endswith(".") else text
     # "<urllib3.connection.HTTPConnection object at 0x7f>: ..." or "HTTPConnection(host=...): ...".
-    return re.sub(r"^(<[^>]*>|\w+\(host=[^)]*\)): ", "", str(failure)) or type(failure).__name__
+    text = re.sub(r"^(<[^>]*>|\w+\(host=[^)]*\)): ", "", str(failure))
+    # "Failed to establish a new connection: [Errno 111] Connection refused".
+    text = re.sub(r"^Failed to establish a new connection: (\[\w+ -?\d+\] )?", "", text)
+    text = re.sub(r"\.? \((?:connect|read) timeout=[\d.]+\)$", "", text)
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text or type(failure).__name__

@@ -33,6 +33,12 @@ class Request:
     batch: tuple[str, ...] = ()
 
     @property
+    def route(self) -> str:
+        """The method and the path, the same for all setups: what is out or not as a whole."""
+        named = self.external_id is not None and not self.batch
+        return f"{self.method} {self.path.rpartition('/')[0] + '/' if named else self.path}"
+
+    @property
     def body_limit(self) -> int:
         """How much of a successful response is read, in bytes."""
         if self.external_id is not None:

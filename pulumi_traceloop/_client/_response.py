@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from .._models import mismatch
+from .._settings import STORED_KEY, Settings
 from .._text import printable
 from ..errors import (
     AuthenticationError,
@@ -31,16 +32,32 @@ from ._failure import described
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .._settings import Settings
     from ._request import Request
     from ._retry import Exchange
 
-__all__ = ["ERROR_BODY_LIMIT", "INTERNAL", "Reader", "Response", "after", "without_index"]
+__all__ = ["ERROR_BODY_LIMIT", "INTERNAL", "Reader", "Response", "without_index"]
 
 #: Of an error's body this much is read, in bytes: a message, or the title of an HTML page.
 ERROR_BODY_LIMIT = 64 * 1024
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What a request took."""
+
+    attempts: int = 1
+    seconds: float = 0.0
+    #: Whether it was sent at all; if not, this is what another one took that failed before.
+    sent: bool = True
+
+    def __str__(self) -> str:
+        """Return it in words, if it was more than one quick attempt."""
+        if self.attempts < 2 and self.seconds < 1:
+            return ""
+        attempts = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
+        return f"{attempts} in {self.seconds:.0f} s"
 
 
 @dataclass(frozen=True)
@@ -50,7 +67,7 @@ class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes
-    attempts: int = 1
+    effort: Effort = Effort()
 
     @property
     def json(self) -> Any:
@@ -128,13 +145,26 @@ class Reader:
 
     Args:
         settings: what messages call the settings.
+        base_url: the service.
         api_key: what no message shows.
+        key_is_stored: whether the key may be that of the last `pulumi up`.
 
     """
 
-    def __init__(self, settings: Settings, api_key: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        base_url: str,
+        api_key: str,
+        key_is_stored: Callable[[], bool],
+    ) -> None:
         self._settings = settings
         self._api_key = api_key
+        self._key_is_stored = key_is_stored
+        parts = urlsplit(base_url)
+        self._origin = f"{parts.scheme}://{parts.netloc}"
+        self._collector_port = settings.collector_port(base_url)
+        self._advice = settings.check_base_url(base_url)
 
     def response(self, request: Request, exchange: Exchange) -> Response:
         """Return the response, of whatever status, or raise why there is none."""
@@ -143,15 +173,22 @@ class Reader:
         error_class: type[RequestError]
         if exchange.failure is None:
             error_class = RateLimitedError
-            reason = "the service takes no more requests for now; this one was not sent"
+            reason = f"{self._origin} takes no more requests for now; this one was not sent"
+        elif exchange.maybe_done:
+            error_class = TransportError
+            reason = f"no response from {self._origin}: {described(exchange.failure)}"
         else:
-            error_class = TransportError if exchange.maybe_done else ConnectionFailedError
-            reason = described(exchange.failure) + after(exchange.attempts)
+            error_class = ConnectionFailedError
+            reason = f"cannot reach {self._origin}: {described(exchange.failure)}"
+        if exchange.failure is not None and self._collector_port:
+            reason += f"; {self._collector_port}"
         raise error_class(
             request.method,
             request.path,
             self.quotable(reason),
             external_id=request.external_id,
+            effort=str(exchange.effort),
+            outcome_unknown=None if exchange.effort.sent else False,
         )
 
     def success(self, request: Request, response: Response) -> Response:
@@ -169,17 +206,19 @@ class Reader:
         error_class: type[RequestError] = RejectedError
         if 300 <= status < 400:
             message = f"the service redirects to {response.redirect_target}, which is not followed"
-            message += f"; {self._settings.check_base_url}"
+            message += f"; {self._advice}"
         elif status in (401, 403):
             error_class = AuthenticationError
             setting = self._settings.name("apiKey")
-            message = f"the API key was not accepted; check {setting}: {message}"
+            message = f"{self._origin} does not accept the API key; check {setting}: {message}"
+            if self._key_is_stored():
+                message += f". {STORED_KEY}"
         elif status in (404, 410):
             error_class = NotFoundError
             if not response.is_the_apis:
-                message = f"no response of the Traceloop API: {message}"
+                message = f"{self._origin} does not respond as the Traceloop API: {message}"
             if not response.is_the_apis or request.external_id is None or request.method == "PUT":
-                message += f"; {self._settings.check_base_url}"
+                message += f"; {self._advice}"
         elif status == 409:
             error_class = ConflictError
         elif status == 429:
@@ -189,9 +228,12 @@ class Reader:
         return error_class(
             request.method,
             request.path,
-            self.quotable(without_index(message, request.batch) + after(response.attempts)),
+            self.quotable(without_index(message, request.batch)),
             status=status,
             external_id=request.external_id,
+            effort=str(response.effort),
+            request_id=self._request_id(response),
+            outcome_unknown=None if response.effort.sent else False,
         )
 
     def parse(
@@ -213,6 +255,7 @@ class Reader:
                 self.quotable(f"the response should be {expected}, but {reason}"),
                 status=response.status,
                 external_id=request.external_id,
+                request_id=self._request_id(response),
             )
         if response.looks_like_json:
             expected += f" ({reason})"
@@ -222,14 +265,21 @@ class Reader:
         self, request: Request, response: Response, expected: str
     ) -> MalformedResponseError:
         """Return the error for a response that is not what is *expected*."""
-        hint = "" if response.looks_like_json else f"; {self._settings.check_base_url}"
+        hint = "" if response.looks_like_json else f"; {self._advice}"
         return MalformedResponseError(
             request.method,
             request.path,
             self.quotable(f"the response should be {expected}, but is {response.summary}{hint}"),
             status=response.status,
             external_id=request.external_id,
+            request_id=self._request_id(response),
         )
+
+    def _request_id(self, response: Response) -> str | None:
+        """Return what Traceloop's support finds the request by; the gateway in front adds it."""
+        given = response.headers.get("X-Kong-Request-Id", "")
+        well_formed = re.fullmatch(r"[\w-]{1,64}", given, re.ASCII)
+        return given if well_formed and self._api_key not in given else None
 
     def quotable(self, text: str) -> str:
         """Return a server's words without the key, should it send that back, and fit to print."""
@@ -259,8 +309,3 @@ def without_index(message: str, batch: tuple[str, ...]) -> str:
     if not batch:
         return message
     return _INDEX.sub(name, re.sub(r"^\s*setups\[\d+\]:\s*", "", message))
-
-
-def after(attempts: int) -> str:
-    """Return how many attempts there were, if more than one."""
-    return f" (after {attempts} attempts)" if attempts > 1 else ""

@@ -15,12 +15,13 @@ from urllib3.exceptions import HTTPError, InvalidHeader
 from urllib3.util import Retry
 
 from ._failure import described, never_sent
+from ._outage import HOST, Outages
+from ._response import Effort, Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._request import Request
-    from ._response import Response
     from ._transport import Transport
 
 __all__ = ["Exchange", "Sender"]
@@ -47,12 +48,14 @@ class _Retry(Retry):
         return min(_LONGEST_WAIT, max(asked, self.get_backoff_time()))
 
 
+_REPEATABLE = frozenset({"GET", "DELETE"})
+
 #: In urllib3's terms: a connection that was never made is tried again for every method, a failure
 #: after that for ``allowed_methods``, and any other one (a bad certificate, say) for none.
 _RETRIES = _Retry(
     total=5,
     other=0,
-    allowed_methods=frozenset({"GET", "DELETE"}),
+    allowed_methods=_REPEATABLE,
     status_forcelist=frozenset({408, 500, 502, 503, 504}),
     backoff_factor=0.5,
     backoff_jitter=1.0,
@@ -69,9 +72,15 @@ class Exchange:
 
     response: Response | None
     failure: Exception | None
-    attempts: int
+    effort: Effort
     #: Whether any attempt may have reached the service.
     maybe_done: bool
+
+    def unsent(self) -> Exchange:
+        """Return this as what becomes of another request that is not sent for it."""
+        effort = replace(self.effort, sent=False)
+        response = self.response and replace(self.response, effort=effort)
+        return replace(self, response=response, effort=effort)
 
 
 class Sender:
@@ -97,38 +106,48 @@ class Sender:
         self._clock = clock
         self._sleep = sleep
         self._pacer = Pacer(deadline, clock, sleep)
+        self._outages = Outages(deadline)
 
-    def send(self, request: Request) -> Exchange:
-        """Send the request until it has a response that counts, or no attempt is left."""
-        end = self._clock() + self._deadline
+    def send(self, request: Request, deadline: float) -> Exchange:
+        """Send the request until it has a response that counts, or no attempt is left.
+
+        Args:
+            request: what to send.
+            deadline: how long that may take, in seconds: the sender's own, or less.
+
+        """
+        start = self._clock()
+        admitted = self._outages.admit(request, start, start + deadline)
+        if isinstance(admitted, Exchange):
+            return admitted.unsent()
+        end = admitted
         retries = _RETRIES
         attempts = 0
         maybe_done = False
         response: Response | None = None
         failure: Exception | None = None
+        scope: str | None = None
+        exhausted = False
         while (turn := self._pacer.wait(end)) is not None:
             end = turn
             attempts += 1
             began = self._clock()
             response, failure = self._transport.attempt(request, end)
+            maybe_done = maybe_done or response is not None or not never_sent(failure)
+            scope = self._note(request, response, failure, began)
             if response is not None and response.status == http.HTTPStatus.TOO_MANY_REQUESTS:
                 _log.debug("%s %s: HTTP 429 to attempt %d", request.method, request.path, attempts)
                 self._pacer.slow_down(began, _asked_wait(response))
                 continue
-            if response is not None:
-                maybe_done = True
-                if response.status < 500:
-                    self._pacer.go_on(began)
-                if not retries.is_retry(request.method, response.status):
-                    break
-            elif failure is not None:
-                maybe_done = maybe_done or not never_sent(failure)
+            if response is not None and not retries.is_retry(request.method, response.status):
+                break
             try:
                 retries = retries.increment(request.method, request.path, error=failure)
             except HTTPError:
+                exhausted = True
                 break  # not to be repeated, or often enough
             wait = retries.wait(_asked_wait(response) if response is not None else 0.0)
-            if self._clock() + wait >= end:
+            if self._clock() + wait >= end or self._outages.known(request):
                 break
             _log.debug(
                 "%s %s: %s; attempt %d follows in %.1f s",
@@ -139,11 +158,35 @@ class Sender:
                 wait,
             )
             self._sleep(wait)
-            if self._clock() >= end:
+            if self._clock() >= end or self._outages.known(request):
                 break
+        now = self._clock()
+        effort = Effort(attempts, now - start)
+        response = response and replace(response, effort=effort)
+        exchange = Exchange(response, failure, effort, maybe_done)
+        if scope is not None and (exhausted or deadline >= self._deadline):
+            self._outages.gave_up(scope, exchange, now)
+        return exchange
+
+    def _note(
+        self, request: Request, response: Response | None, failure: Exception | None, began: float
+    ) -> str | None:
+        """Note what an attempt says about the service; return what it says is out, if anything."""
+        if response is None and never_sent(failure):
+            self._outages.failed(HOST, began)
+            return HOST
         if response is not None:
-            response = replace(response, attempts=attempts)
-        return Exchange(response, failure, attempts, maybe_done)
+            self._outages.over(HOST)
+            if response.status < 500 and response.status != http.HTTPStatus.TOO_MANY_REQUESTS:
+                self._pacer.go_on(began)
+            if response.status not in _RETRIES.status_forcelist:
+                self._outages.over(request.route)
+                return None
+        # A write makes one attempt only, which says little.
+        if request.method not in _REPEATABLE:
+            return None
+        self._outages.failed(request.route, began)
+        return request.route
 
 
 class Pacer:

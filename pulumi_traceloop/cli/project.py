@@ -34,7 +34,7 @@ def open_project(base_url: str | None, *, longest: float | None = None) -> Proje
     if longest is not None:
         found = found._replace(deadline=min(found.deadline, longest))
     # The configuration of a stack is not read, so no message may advise it.
-    return Project(found._replace(namespace=""))
+    return Project(found._replace(namespace="", sources=()))
 
 
 def selected(
