@@ -7,8 +7,10 @@ External ID" and "Bulk Upsert" (https://www.traceloop.com/docs/api-reference/aut
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 from pydantic import (
     AfterValidator,
@@ -20,25 +22,31 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 __all__ = [
-    "BulkAnswer",
     "BulkItem",
     "EvaluatorConfig",
+    "Listing",
     "Meaning",
     "Problem",
     "Rule",
     "Setup",
     "SetupEvaluator",
-    "SetupList",
     "SetupRule",
     "SetupSpec",
     "SpanPage",
+    "Unreadable",
     "ValidationError",
+    "mismatch",
     "problems",
+    "read_bulk",
+    "read_list",
 ]
 
 Operator = Literal[
@@ -265,11 +273,6 @@ class Setup(_Answer):
         return spec
 
 
-#: The answer of the list route: one plain array. Answers fail at their first error, here and above:
-#: collecting all of a hostile one's takes gigabytes.
-SetupList: TypeAdapter[list[Setup]] = TypeAdapter(Annotated[list[Setup], FailFast()])
-
-
 class BulkItem(_Answer):
     """The outcome of one setup of a bulk request: *result* when it went well, else *error*."""
 
@@ -279,9 +282,50 @@ class BulkItem(_Answer):
     error: str | None = None
 
 
-class BulkAnswer(_Answer):
-    """The answer of the bulk route (207)."""
+class Unreadable(NamedTuple):
+    """A setup, or a bulk request's item, that is not as the API documents it."""
 
+    external_id: str
+    #: ``None`` where it says none that can be read.
+    env_project_id: str | None
+    #: Such as ``init_rules[0].value should be a string, but is a number``. It holds no value.
+    reason: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The response of the list route. What cannot be read may be anybody's in the organization."""
+
+    setups: list[Setup]
+    unreadable: list[Unreadable]
+
+
+#: So many items of a response may be unreadable; over that, the response itself is.
+UNREADABLE_LIMIT = 10_000
+
+
+def _item(value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """Return what *validate* makes of an item, or an `Unreadable`; ``None`` if it has no name."""
+    try:
+        return validate(value)
+    except ValidationError as error:
+        budget = cast("dict[str, int]", info.context)
+        budget["left"] -= 1
+        if budget["left"] < 0:
+            raise
+        reason = mismatch(error)
+    fields = value if isinstance(value, dict) else {}
+    external_id, env_project_id = fields.get("external_id"), fields.get("env_project_id")
+    if isinstance(external_id, int) and not isinstance(external_id, bool):
+        external_id = str(external_id)
+    if not isinstance(external_id, str):
+        return None
+    return Unreadable(
+        external_id, env_project_id if isinstance(env_project_id, str) else None, reason
+    )
+
+
+class _Bulk(_Answer):
     setups: Annotated[list[BulkItem], FailFast()]
 
 
@@ -299,6 +343,89 @@ class SpanPage(_Answer):
     spans: _SpanList
 
 
+class _TolerantBulk(_Answer):
+    setups: Annotated[list[Annotated[BulkItem, WrapValidator(_item)]], FailFast()]
+
+
+# Responses fail at their first error, here and above: collecting all of a hostile one's takes
+# gigabytes.
+_LIST: TypeAdapter[list[Setup]] = TypeAdapter(Annotated[list[Setup], FailFast()])
+_TOLERANT_LIST: TypeAdapter[list[Any]] = TypeAdapter(
+    Annotated[list[Annotated[Setup, WrapValidator(_item)]], FailFast()]
+)
+
+
+def read_list(body: bytes) -> Listing:
+    """Read the response of the list route: one plain array, or ``null`` for an empty one.
+
+    Raises:
+        ValidationError: this is no list of setups.
+
+    """
+    # A Go service answers null for a list that has nothing in it.
+    if body.strip() == b"null":
+        return Listing([], [])
+    try:
+        return Listing(_LIST.validate_json(body), [])
+    except ValidationError as error:
+        failure = error
+    # Slower by far: each item goes through Python.
+    items = _TOLERANT_LIST.validate_json(body, context={"left": UNREADABLE_LIMIT})
+    if not any(items):
+        raise failure
+    return Listing(
+        [item for item in items if isinstance(item, Setup)],
+        [item for item in items if isinstance(item, Unreadable)],
+    )
+
+
+def read_bulk(body: bytes) -> list[BulkItem | Unreadable]:
+    """Read the response of the bulk route (207).
+
+    Raises:
+        ValidationError: this is no list of outcomes.
+
+    """
+    items: list[Any]
+    try:
+        items = list(_Bulk.model_validate_json(body).setups)
+    except ValidationError as error:
+        failure = error
+        items = list(
+            _TolerantBulk.model_validate_json(body, context={"left": UNREADABLE_LIMIT}).setups
+        )
+        if not any(items):
+            raise failure from None
+    return [item for item in items if item is not None]
+
+
+_JSON_TYPES = {
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+_EXPECTED = {"string_type": "a string", "list_type": "a list", "model_type": "an object"}
+
+
+def mismatch(error: ValidationError) -> str:
+    """Return the first thing that is wrong with a response: where, and which type is there.
+
+    Values are left out: they may be anybody's.
+    """
+    details = error.errors(include_url=False, include_context=False)[0]
+    where = _path(details["loc"])
+    if details["type"] == "missing":
+        return f"{where} is missing"
+    if details["type"] in _EXPECTED and where:
+        found = _JSON_TYPES.get(type(details["input"]), "something else")
+        return f"{where} should be {_EXPECTED[details['type']]}, but is {found}"
+    return f"{where}: {details['msg']}" if where else details["msg"]
+
+
 class Problem(NamedTuple):
     """What is wrong with an input: the property's path, such as ``selector[0].value``, and why."""
 
@@ -311,14 +438,19 @@ def problems(error: ValidationError) -> list[Problem]:
     return [_problem(details) for details in error.errors(include_url=False)]
 
 
+def _path(parts: Iterable[int | str]) -> str:
+    path = ""
+    for part in parts:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path
+
+
 _LITERAL = re.compile(r"^Input should be ")
 
 
 def _problem(details: Any) -> Problem:
     context = details.get("ctx", {})
-    path = ""
-    for part in (*details["loc"], *(context[k] for k in ("field", "index") if k in context)):
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    path = _path((*details["loc"], *(context[k] for k in ("field", "index") if k in context)))
     kind, given = details["type"], details.get("input")
     if kind == "missing":
         reason = "is missing"

@@ -19,12 +19,13 @@ from pulumi.runtime.mocks import MockMonitor
 from pulumi.runtime.settings import get_monitor
 
 from ._deployment import deployment
-from ._project import Project, connection
+from ._settings import connection
 from .args import SelectorRuleArgs
 from .errors import NotFoundError, TraceloopError
 
 if TYPE_CHECKING:
     from ._models import Setup
+    from ._project import Project
 
 __all__ = [
     "AutoMonitorSetupResult",

@@ -102,7 +102,7 @@ class TestErrors:
         result = run("status", TRACELOOP_API_KEY=None)
         assert result.exit_code == 2
         assert result.output == (
-            "error: no API key: set the environment variable TRACELOOP_API_KEY\n"
+            "error: no Traceloop API key: set the environment variable TRACELOOP_API_KEY\n"
         )
 
     def test_a_key_that_is_not_accepted(self, run: Run) -> None:

@@ -8,8 +8,8 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from .._naming import external_id_problem
-from .._project import Project, connection
-from ..errors import ConfigurationError
+from .._project import Project
+from .._settings import connection
 
 if TYPE_CHECKING:
     from .._models import Setup
@@ -31,12 +31,10 @@ def open_project(base_url: str | None, *, longest: float | None = None) -> Proje
 
     """
     found = connection({"traceloop:baseUrl": base_url}.get, os.environ)
-    if not found.api_key:
-        raise ConfigurationError("no API key: set the environment variable TRACELOOP_API_KEY")
     if longest is not None:
         found = found._replace(deadline=min(found.deadline, longest))
     # The configuration of a stack is not read, so no message may advise it.
-    return Project(found._replace(namespace=""))
+    return Project(found._replace(namespace="", sources=()))
 
 
 def selected(
