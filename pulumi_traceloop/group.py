@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import pulumi
 
 from ._codec import packed
 from ._naming import declarer
 from ._text import by_cause
+from ._validation import Problem, group_oddities, group_problems, option_problems, setup_path
+from ._validation import warning as odd_texts_warning
 from .args import (
     AutoMonitorSetupArgs,
     AutoMonitorSetupArgsDict,
+    InputError,
+    SetupOutput,
     canonical,
     canonical_if_known,
     plain,
@@ -90,49 +94,30 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
                 use, for a second Traceloop project in one stack; ``traceloop`` if left out.
 
         Raises:
-            TypeError: *setups* is not a mapping, or a setup holds what JSON does not have.
+            InputError: an input that is known by now is wrong.
 
         """
-        super().__init__("traceloop:index:AutoMonitorSetupGroup", resource_name, None, opts)
-        if not isinstance(setups, Mapping):
-            raise TypeError(
-                f'AutoMonitorSetupGroup "{resource_name}": setups must map each external_id to its'
-                f" setup, not be a {type(setups).__name__}"
-            )
-        for external_id in setups:
-            if not isinstance(external_id, str):
-                raise TypeError(
-                    f'AutoMonitorSetupGroup "{resource_name}": the external_id {external_id!r} must'
-                    " be a string"
-                )
         name = declarer("AutoMonitorSetupGroup", resource_name, opts)
+        how = options(if_exists, wait_for_setup, wait_timeout, config_namespace) | {
+            "max_deletes": max_deletes
+        }
+        declared = _read(name, setups, [*option_problems(how), *_refused_options(opts)])
+        super().__init__("traceloop:index:AutoMonitorSetupGroup", resource_name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        known: dict[str, str] = {}
-        texts: dict[str, pulumi.Input[str]] = {}
-        stand_ins: dict[str, pulumi.Input[str]] = {}
-        used: list[tuple[str, str]] = []
-        for external_id, setup in setups.items():
-            if (text := canonical_if_known(setup)) is not None:
-                known[external_id] = text
-            else:
-                spelled = plain(setup)
-                texts[external_id] = _json(name, external_id, spelled)
-                if (stand_in := stand_in_of(spelled)) is not None:
-                    stand_ins[external_id] = stand_in
-            used += [(slug, external_id) for slug in slugs(setup)]
-        packed_setups = packed(known)
+        self._declared = declared
+        packed_setups = packed(declared.known)
         batch = AutoMonitorSetupBatch(
             resource_name,
-            texts if packed_setups else {**known, **texts},
+            declared.awaited if packed_setups else {**declared.known, **declared.awaited},
             packed_setups,
-            stand_ins,
+            declared.stand_ins,
             name,
-            options(if_exists, wait_for_setup, wait_timeout, config_namespace)
-            | {"max_deletes": max_deletes},
+            how,
             child,
         )
-        if warning := evaluators_warning(used):
-            pulumi.log.warn(warning, resource=batch)
+        for warning in (evaluators_warning(declared.slugs), odd_texts_warning(declared.odd)):
+            if warning:
+                pulumi.log.warn(warning, resource=batch)
         membership = AutoMonitorSetupMembership(
             resource_name, canonical(sorted(setups)), batch, name, config_namespace, child
         )
@@ -164,6 +149,19 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
         self.setup_ids = reported.apply(lambda _: setup_ids)
         # Not setup_ids: the SDK and the engine handle each value by itself, and the batch has them.
         self.register_outputs({"failed": self.failed})
+
+    @property
+    def setups(self) -> pulumi.Output[dict[str, SetupOutput]]:
+        """The setups that the group declares, by external_id, for exports and for unit tests.
+
+        It is a secret as a whole while one of the setups has a secret value.
+        """
+        known, awaited, *_ = self._declared
+
+        def decoded(texts: Mapping[str, Any]) -> dict[str, SetupOutput]:
+            return {i: json.loads(text) for i, text in sorted({**known, **texts}.items())}
+
+        return pulumi.Output.from_input(awaited).apply(decoded)
 
     @classmethod
     def from_file(
@@ -213,11 +211,75 @@ def _ids(packed: str | None) -> dict[str, str]:
     return dict(json.loads(packed)) if packed else {}
 
 
-def _json(group: str, external_id: str, setup: Any) -> pulumi.Input[str]:
+class _Declared(NamedTuple):
+    """The setups of a group, each as canonical JSON."""
+
+    known: dict[str, str]
+    #: Those that hold an Output.
+    awaited: dict[str, pulumi.Input[str]]
+    #: What people may see of those.
+    stand_ins: dict[str, pulumi.Input[str]]
+    #: Pairs of an evaluator's slug and the external_id of a setup that uses it.
+    slugs: list[tuple[str, str]]
+    odd: list[Problem]
+
+
+def _read(group: str, setups: Any, found: list[Problem]) -> _Declared:
+    """Validate and encode the setups of a group.
+
+    Args:
+        group: what people call the group.
+        setups: the setups by external_id.
+        found: the problems that were found before.
+
+    Raises:
+        InputError: there is a problem.
+
+    """
+    declared = _Declared({}, {}, {}, [], [])
+    if not isinstance(setups, Mapping):
+        raise InputError(group, [*found, Problem("setups", _no_mapping(setups))])
+    for external_id, setup in setups.items():
+        text = canonical_if_known(setup)
+        spelled = plain(setup) if text is None else json.loads(text)
+        if wrong := group_problems(external_id, spelled, pulumi.Output):
+            found += wrong
+            continue
+        if text is None and resolved(spelled):
+            text = canonical(spelled)
+        if text is not None:
+            declared.known[external_id] = text
+        else:
+            declared.awaited[external_id] = _json(group, external_id, spelled)
+            if (stand_in := stand_in_of(spelled)) is not None:
+                declared.stand_ins[external_id] = stand_in
+        declared.slugs.extend((slug, external_id) for slug in slugs(spelled))
+        declared.odd.extend(group_oddities(external_id, spelled))
+    if found:
+        raise InputError(group, found)
+    return declared
+
+
+def _no_mapping(setups: object) -> str:
+    if isinstance(setups, (pulumi.Output, Awaitable)):
+        return (
+            "must map each external_id to its setup, and not be an Output: a preview has to know"
+            " which setups there are. Use the Output for a setup,"
+            ' {"checkout": output.apply(lambda value: {...})}, or for a part of one,'
+            ' {"selector": [span("service.name").equals(output)], ...}'
+        )
+    return f"must map each external_id to its setup, not be a {type(setups).__name__}"
+
+
+def _json(group: str, external_id: str, setup: Any) -> pulumi.Output[str]:
     def spelled(known: Any) -> str:
         try:
             return canonical(known)
         except TypeError as error:
-            raise TypeError(f'{group}, setups["{external_id}"]: {error}') from None
+            raise TypeError(f"{group}, {setup_path(external_id)}: {error}") from None
 
-    return spelled(setup) if resolved(setup) else pulumi.Output.from_input(setup).apply(spelled)
+    return pulumi.Output.from_input(setup).apply(spelled)
+
+
+def _refused_options(opts: pulumi.ResourceOptions | None) -> list[Problem]:
+    return []

@@ -201,7 +201,7 @@ BAD_SETUPS = {
     "unknown operator": (
         setup(selector=[{**RULE, "operator": "like"}]),
         "selector[0].operator",
-        f'must be one of {OPERATORS}, not "like"',
+        f'must be one of {OPERATORS}, not "like"; did you mean "contains"?',
     ),
     "in without values": (
         setup(selector=[{"key": "a", "source": "span_attributes", "operator": "in"}]),
@@ -226,7 +226,10 @@ BAD_SETUPS = {
     "unknown source": (
         setup(selector=[{**RULE, "source": "span"}]),
         "selector[0].source",
-        "must be one of 'span_attributes' or 'resource_attributes', not \"span\"",
+        (
+            "must be one of 'span_attributes' or 'resource_attributes', not \"span\"; did you mean"
+            ' "span_attributes"?'
+        ),
     ),
     "both kinds of evaluators": (
         setup(evaluator_configs=[{"slug": "perplexity"}]),
@@ -257,7 +260,7 @@ BAD_SETUPS = {
     "a rule's typing error": (
         setup(selector=[{**RULE, "operater": "equals"}]),
         "selector[0].operater",
-        "is not a known property; check its spelling",
+        'is not a known property; did you mean "operator"?',
     ),
 }
 
@@ -296,6 +299,7 @@ class TestCheckOfASetup:
             "selector[1].value",
             "selector[2].key",
             "selector[2].source",
+            "selector[2].value",
         ]
 
     def test_a_second_declarer_is_refused_with_both_names(self, offline: Host) -> None:
@@ -384,6 +388,7 @@ class TestCheckOfABatch:
         _, failures = offline.check(BATCH, news)
         assert {path for path, _ in failures} == {
             'setups["a"].selector',
+            'setups["a"].evaluators',
             'setups["b"].selector',
             'setups["."]',
             'setups["."].evaluators[0]',

@@ -47,7 +47,7 @@ from urllib3.util import Retry, parse_url
 from urllib3.util.response import assert_header_parsing
 
 from .._models import BulkAnswer, Setup, SetupList, SetupSpec
-from .._naming import external_id_problem
+from .._naming import path_problem
 from ..errors import (
     AuthenticationError,
     ConfigurationError,
@@ -271,7 +271,7 @@ class TraceloopClient:
         outcome = BulkOutcome()
         for external_id in specs:
             # The service might take one that no path can name: nobody could read or delete it then.
-            if problem := external_id_problem(external_id):
+            if problem := path_problem(external_id):
                 outcome.refused[external_id] = f"the external_id {problem}"
         batch = tuple(external_id for external_id in specs if external_id not in outcome.refused)
         if not batch:
@@ -731,7 +731,7 @@ class _Request:
 
 def _about(method: str, route: str, external_id: str) -> _Request:
     """Return a request about one setup, which the path names."""
-    problem = external_id_problem(external_id)
+    problem = path_problem(external_id)
     if problem:
         raise RejectedError(
             method, route, f"the external_id {problem}", external_id=printable(str(external_id))

@@ -19,10 +19,8 @@ import atexit
 import gc
 import json
 import os
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache, lru_cache, partial, wraps
-from itertools import count
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
@@ -38,6 +36,7 @@ from pulumi.dynamic import (
 )
 from pulumi.output import Unknown
 
+from .. import _validation
 from .._codec import compressed, repacked, unpacked
 from .._masking import masked, secret_values, stand_in_of_other
 from .._naming import external_id_problem, resource_name
@@ -48,7 +47,7 @@ from ..args import canonical
 from ..errors import ExistsError, SetupsMissingError, TraceloopError
 
 if TYPE_CHECKING:
-    from .._models import Problem, Setup, SetupSpec
+    from .._models import Setup, SetupSpec
 
 __all__ = [
     "AutoMonitorSetupBatchProvider",
@@ -148,7 +147,7 @@ class AutoMonitorSetupProvider(_Provider):
         failures = [CheckFailure("external_id", reason) for reason in twice.values()]
         if not isinstance(external_id, Unknown) and (reason := external_id_problem(external_id)):
             failures.append(CheckFailure("external_id", reason))
-        _, problems = _parsed(_spec_inputs(news))
+        problems = _validation.problems(_spec_inputs(news), Unknown)
         secrets = _secrets(news)
         # The engine prints the value of a path that leads to one.
         prefix = "setup." if secrets else ""
@@ -255,7 +254,7 @@ class AutoMonitorSetupProvider(_Provider):
         if setup is None:
             return ReadResult("", {})
         declared = {key: value for key, value in props.items() if key not in _OUTPUTS}
-        spec, _ = _parsed(_spec_inputs(props))
+        spec = _parsed(_spec_inputs(props))
         if spec is None or spec.meaning != setup.meaning:
             for key in ("selector", "evaluators", "evaluator_configs"):
                 declared.pop(key, None)
@@ -318,8 +317,7 @@ class AutoMonitorSetupBatchProvider(_Provider):
                 failures.append(CheckFailure(_at(external_id), f"the external_id {reason}"))
             if isinstance(setup, Unknown) or setup == old.get(external_id):
                 continue
-            _, problems = _parsed(setup)
-            if problems:
+            if problems := _validation.problems_in_json(setup):
                 secrets = _secrets_of(news, external_id, setup)
                 failures += [
                     CheckFailure(_at(external_id, p.path), masked(p.reason, secrets))
@@ -509,7 +507,7 @@ class AutoMonitorSetupBatchProvider(_Provider):
                     changed[external_id] = "gone"
                 continue
             declared = setups[external_id]
-            spec, _ = _parsed(declared)
+            spec = _parsed(declared)
             if spec is None or spec.meaning != setup.meaning:
                 triggers = _triggers(declared)
                 kept = {} if triggers is None else {"triggers": triggers}
@@ -662,52 +660,22 @@ def _read(text: str) -> SetupSpec:
     return cast("SetupSpec", _models().SetupSpec.model_validate_json(text))
 
 
-def _parsed(setup: str | Mapping[str, Any]) -> tuple[SetupSpec | None, list[Problem]]:
-    """Validate a setup; what is not known yet is not held against it."""
-    models = _models()
+def _parsed(setup: str | Mapping[str, Any]) -> SetupSpec | None:
+    """Return a setup, or ``None`` if it is none."""
     try:
-        return _spec(setup if isinstance(setup, str) else _supposed(setup)), []
-    except models.ValidationError as error:
-        return None, models.problems(error)
-
-
-def _supposed(value: Any, name: str = "", number: Iterator[int] | None = None) -> Any:
-    """Return *value* with what is not known yet replaced by something that would do there."""
-    number = number or count()
-    if isinstance(value, Unknown):
-        one = f"unknown-{next(number)}"
-        rule = {"key": one, "source": "span_attributes", "operator": "exists"}
-        lists: dict[str, list[Any]] = {
-            "selector": [rule],
-            "evaluators": [one],
-            "evaluator_configs": [{"slug": one}],
-            "values": [one],
-            "triggers": [one],
-        }
-        elements = {"selector[]": rule, "evaluator_configs[]": {"slug": one}}
-        known = {"source": "span_attributes", "scope": "span"}
-        return lists.get(name) or elements.get(name) or known.get(name, one)
-    if isinstance(value, Mapping):
-        value = dict(value)
-        if isinstance(value.get("operator"), Unknown):
-            value["operator"] = (
-                "in" if "values" in value else "equals" if "value" in value else "exists"
-            )
-        return {key: _supposed(item, key, number) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_supposed(item, f"{name}[]", number) for item in value]
-    return value
+        return _spec(setup)
+    except _models().ValidationError:
+        return None
 
 
 def _differ(old: str | Mapping[str, Any], new: object) -> bool:
     """Whether two setups differ in meaning or triggers; what is not known yet may."""
     if old == new:
         return False
-    if not isinstance(new, (str, Mapping)):
+    if not isinstance(new, (str, Mapping)) or _holds_unknown(new):
         return True
-    old_spec, _ = _parsed(old)
-    new_spec, _ = _parsed(new)
-    if old_spec is None or new_spec is None or _holds_unknown(new):
+    old_spec, new_spec = _parsed(old), _parsed(new)
+    if old_spec is None or new_spec is None:
         return True
     return old_spec.meaning != new_spec.meaning or old_spec.triggers != new_spec.triggers
 
@@ -751,13 +719,7 @@ def _at(external_id: str, path: str = "") -> str:
 
 
 def _option_failures(news: Mapping[str, Any]) -> list[CheckFailure]:
-    failures = []
-    if news.get("if_exists", "replace") not in ("replace", "fail"):
-        failures.append(CheckFailure("if_exists", "must be 'replace' or 'fail'"))
-    timeout = news.get("wait_timeout", 1)
-    if not isinstance(timeout, Unknown) and (not isinstance(timeout, (int, float)) or timeout <= 0):
-        failures.append(CheckFailure("wait_timeout", "must be a number of seconds above 0"))
-    return failures
+    return [CheckFailure(*problem) for problem in _validation.option_problems(news, Unknown)]
 
 
 def _too_many_deletes(
@@ -767,9 +729,9 @@ def _too_many_deletes(
     limit = news.get("max_deletes")
     if limit is None or isinstance(limit, Unknown):
         return []
-    match = re.fullmatch(r"(\d+)(?:\.0)?(%?)", str(limit))
-    if not match or (match[2] and int(match[1]) > 100):
-        return [CheckFailure("max_deletes", 'must be a number, or a percentage such as "10%"')]
+    match = _validation.MAX_DELETES.fullmatch(str(limit))
+    if not match:
+        return []  # `_option_failures` says so
     allowed = len(old) * int(match[1]) // 100 if match[2] else int(match[1])
     if len(left) <= allowed:
         return []
@@ -832,7 +794,7 @@ def _new_entry(
     """Return the plan's entry for a setup that is not in the state of its resource."""
     if there is None:
         return Entry("+", external_id, partial(description, shown))
-    spec, _ = (None, None) if _holds_unknown(setup) else _parsed(setup)
+    spec = None if _holds_unknown(setup) else _parsed(setup)
     if spec is not None and spec.meaning == there.meaning:
         return Entry("=", external_id, lambda: ("already there, unchanged", ""))
     old = canonical(there.as_input())
