@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Awaitable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import pulumi
 
@@ -81,6 +82,8 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
             resource_name: the group's name in Pulumi.
             setups: the setups by external_id; a setup or any part of one may be an Output.
             opts: the component's options; ``protect`` makes the engine refuse to remove a setup.
+                Hooks and ``additional_secret_outputs`` are those of the writes; what has no effect
+                on a group is refused.
             if_exists: what to do about different setups that Traceloop has under these
                 external_ids and that this stack does not manage: ``replace`` them (the default), or
                 ``fail`` before anything is written.
@@ -101,8 +104,9 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
         how = options(if_exists, wait_for_setup, wait_timeout, config_namespace) | {
             "max_deletes": max_deletes
         }
-        declared = _read(name, setups, [*option_problems(how), *_refused_options(opts)])
-        super().__init__("traceloop:index:AutoMonitorSetupGroup", resource_name, None, opts)
+        declared = _read(name, setups, [*option_problems(how), *_option_problems(opts)])
+        own, for_batch = _own_and_handed_on(opts)
+        super().__init__("traceloop:index:AutoMonitorSetupGroup", resource_name, None, own)
         child = pulumi.ResourceOptions(parent=self)
         self._declared = declared
         packed_setups = packed(declared.known)
@@ -113,7 +117,7 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
             declared.stand_ins,
             name,
             how,
-            child,
+            pulumi.ResourceOptions.merge(child, for_batch),
         )
         for warning in (evaluators_warning(declared.slugs), odd_texts_warning(declared.odd)):
             if warning:
@@ -281,5 +285,49 @@ def _json(group: str, external_id: str, setup: Any) -> pulumi.Output[str]:
     return pulumi.Output.from_input(setup).apply(spelled)
 
 
-def _refused_options(opts: pulumi.ResourceOptions | None) -> list[Problem]:
-    return []
+#: Options that the engine does not hand on from a component to its children, and what to do instead.
+_REFUSED_OPTIONS: Final = {
+    "ignore_changes": (
+        "has no effect on a group: leave the setup out of the group, or declare it as an"
+        " AutoMonitorSetup, which takes this option"
+    ),
+    "replace_on_changes": "has no effect on a group: to send a setup again, change its triggers",
+    "custom_timeouts": (
+        "reaches no dynamic provider: use wait_timeout, or the configuration's traceloop:deadline"
+    ),
+}
+_SECRET_OUTPUTS: Final = ("failed", "setup_ids")
+
+
+def _option_problems(opts: pulumi.ResourceOptions | None) -> list[Problem]:
+    """Return which options a group cannot keep to."""
+    found = [
+        Problem(f"opts.{name}", reason)
+        for name, reason in _REFUSED_OPTIONS.items()
+        if getattr(opts, name, None)
+    ]
+    for name in (opts.additional_secret_outputs if opts else None) or ():
+        if name not in _SECRET_OUTPUTS:
+            reason = f'takes "failed" and "setup_ids", not "{name}"'
+            found.append(Problem("opts.additional_secret_outputs", reason))
+    hooks = opts.hooks if opts else None
+    if hooks and (hooks.before_delete or hooks.after_delete):
+        reason = (
+            "takes no delete hooks: setups that leave a group are deleted together, after the"
+            " program; declare what needs one as an AutoMonitorSetup"
+        )
+        found.append(Problem("opts.hooks", reason))
+    return found
+
+
+def _own_and_handed_on(
+    opts: pulumi.ResourceOptions | None,
+) -> tuple[pulumi.ResourceOptions | None, pulumi.ResourceOptions]:
+    """Return the component's options, and those that are for the batch, which does the writing."""
+    if opts is None:
+        return None, pulumi.ResourceOptions()
+    own = copy.copy(opts)
+    own.hooks = own.additional_secret_outputs = None
+    return own, pulumi.ResourceOptions(
+        hooks=opts.hooks, additional_secret_outputs=opts.additional_secret_outputs
+    )

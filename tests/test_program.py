@@ -134,6 +134,8 @@ class Registration:
         self.name: str = request.name
         self.parent: str = request.parent
         self.inputs: Bag = from_struct(request.object)
+        self.secret_outputs = list(request.additionalSecretOutputs)
+        self.hooks = {f.name: list(names) for f, names in request.hooks.ListFields()}
 
 
 class Mocks(pulumi.runtime.Mocks):
@@ -549,7 +551,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {**DICT, "selector": [{**plain(span("k").equals("v")), "operator": "eq"}]},
         (
             "selector[0].operator: must be one of 'equals', 'not_equals', 'contains',"
-            " 'not_contains', 'in', 'not_in', 'exists' or 'not_exists', not \"eq\"; did you mean \"equals\"?"
+            " 'not_contains', 'in', 'not_in', 'exists' or 'not_exists', not \"eq\"; did you mean"
+            ' "equals"?'
         ),
     ),
     "a list for values": (
@@ -703,6 +706,60 @@ ODD: Any = {
     "selector": [span("k").equals("${env} "), span("k\u200b").exists()],
     "evaluators": ["faithfulness"],
 }
+
+
+class TestOptionsOfAGroup:
+    def test_hooks_and_secret_outputs_are_those_of_the_batch(self, program: Program) -> None:
+        def declare() -> object:
+            hook = pulumi.ResourceHook("written", lambda _: None)
+            opts = pulumi.ResourceOptions(
+                additional_secret_outputs=["failed", "setup_ids"],
+                hooks=pulumi.ResourceHookBinding(after_create=[hook], after_update=[hook]),
+            )
+            group = AutoMonitorSetupGroup("g", {"a": DICT}, opts)
+            assert opts.hooks  # the caller's own are not changed
+            return group
+
+        program.run(declare)
+        batch, others = program.of(BATCH), (program.of(GROUP), program.of(MEMBERSHIP))
+        assert batch.secret_outputs == ["failed", "setup_ids"]
+        assert batch.hooks == {"after_create": ["written"], "after_update": ["written"]}
+        assert [(r.secret_outputs, r.hooks) for r in others] == [([], {})] * 2
+
+    def test_what_would_have_no_effect_is_refused(self, program: Program) -> None:
+        def declare() -> object:
+            hook = pulumi.ResourceHook("gone", lambda _: None)
+            opts = pulumi.ResourceOptions(
+                additional_secret_outputs=["failed", "owned"],
+                custom_timeouts=pulumi.CustomTimeouts(create="1m"),
+                hooks=pulumi.ResourceHookBinding(after_delete=[hook]),
+                ignore_changes=["setups"],
+                replace_on_changes=["setups"],
+            )
+            return AutoMonitorSetupGroup("g", {"a": DICT}, opts)
+
+        with pytest.raises(InputError) as failure:
+            program.run(declare)
+        assert str(failure.value).splitlines() == [
+            '5 problems in AutoMonitorSetupGroup "g":',
+            (
+                "  opts.ignore_changes: has no effect on a group: leave the setup out of the group, or"
+                " declare it as an AutoMonitorSetup, which takes this option"
+            ),
+            (
+                "  opts.replace_on_changes: has no effect on a group: to send a setup again, change its"
+                " triggers"
+            ),
+            (
+                "  opts.custom_timeouts: reaches no dynamic provider: use wait_timeout, or"
+                " the configuration's traceloop:deadline"
+            ),
+            '  opts.additional_secret_outputs: takes "failed" and "setup_ids", not "owned"',
+            (
+                "  opts.hooks: takes no delete hooks: setups that leave a group are deleted together,"
+                " after the program; declare what needs one as an AutoMonitorSetup"
+            ),
+        ]
 
 
 class TestOddTexts:
