@@ -285,7 +285,7 @@ def _json(group: str, external_id: str, setup: Any) -> pulumi.Output[str]:
     return pulumi.Output.from_input(setup).apply(spelled)
 
 
-#: Options that the engine does not hand on from a component to its children, and what to do instead.
+#: Options that a component does not hand on to its children, and what to do instead.
 _REFUSED_OPTIONS: Final = {
     "ignore_changes": (
         "has no effect on a group: leave the setup out of the group, or declare it as an"
@@ -293,7 +293,7 @@ _REFUSED_OPTIONS: Final = {
     ),
     "replace_on_changes": "has no effect on a group: to send a setup again, change its triggers",
     "custom_timeouts": (
-        "reaches no dynamic provider: use wait_timeout, or the configuration's traceloop:deadline"
+        "reaches no dynamic provider: use wait_timeout, or traceloop:deadline in the configuration"
     ),
 }
 _SECRET_OUTPUTS: Final = ("failed", "setup_ids")

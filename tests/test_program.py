@@ -709,6 +709,23 @@ ODD: Any = {
 
 
 class TestOptionsOfAGroup:
+    REFUSED = (
+        (
+            "ignore_changes: has no effect on a group: leave the setup out of the group, or declare"
+            " it as an AutoMonitorSetup, which takes this option"
+        ),
+        "replace_on_changes: has no effect on a group: to send a setup again, change its triggers",
+        (
+            "custom_timeouts: reaches no dynamic provider: use wait_timeout, or traceloop:deadline"
+            " in the configuration"
+        ),
+        'additional_secret_outputs: takes "failed" and "setup_ids", not "owned"',
+        (
+            "hooks: takes no delete hooks: setups that leave a group are deleted together, after"
+            " the program; declare what needs one as an AutoMonitorSetup"
+        ),
+    )
+
     def test_hooks_and_secret_outputs_are_those_of_the_batch(self, program: Program) -> None:
         def declare() -> object:
             hook = pulumi.ResourceHook("written", lambda _: None)
@@ -742,23 +759,7 @@ class TestOptionsOfAGroup:
             program.run(declare)
         assert str(failure.value).splitlines() == [
             '5 problems in AutoMonitorSetupGroup "g":',
-            (
-                "  opts.ignore_changes: has no effect on a group: leave the setup out of the group, or"
-                " declare it as an AutoMonitorSetup, which takes this option"
-            ),
-            (
-                "  opts.replace_on_changes: has no effect on a group: to send a setup again, change its"
-                " triggers"
-            ),
-            (
-                "  opts.custom_timeouts: reaches no dynamic provider: use wait_timeout, or"
-                " the configuration's traceloop:deadline"
-            ),
-            '  opts.additional_secret_outputs: takes "failed" and "setup_ids", not "owned"',
-            (
-                "  opts.hooks: takes no delete hooks: setups that leave a group are deleted together,"
-                " after the program; declare what needs one as an AutoMonitorSetup"
-            ),
+            *(f"  opts.{problem}" for problem in self.REFUSED),
         ]
 
 

@@ -591,6 +591,22 @@ class TestLifeOfASetup:
         assert "evaluators" not in inputs
         assert sorted(inputs["evaluator_configs"], key=lambda c: str(c["slug"])) == configs
 
+    @pytest.mark.parametrize("external_id", [" blanks ", "x" * 2500])
+    def test_what_an_earlier_version_took_is_read_compared_and_deleted(
+        self, host: Host, other_host: Host, traceloop: Emulator, external_id: str
+    ) -> None:
+        """A program may no longer declare it, so that a state may still hold it."""
+        inputs = one(external_id, **setup())
+        record = host.create(ONE, inputs)
+        assert host.check(ONE, inputs)[1] != []
+        assert host.diff(ONE, record.outputs, inputs).changes == DIFF_NONE
+        empty = one(external_id, **setup(""))
+        assert host.diff(ONE, empty, empty).changes == DIFF_NONE
+        assert host.diff(ONE, empty, inputs).changes == DIFF_SOME
+        assert host.read(record)[2]["selector"] == inputs["selector"]
+        other_host.delete(record)
+        assert traceloop.setups == {}
+
     def test_read_of_what_is_gone_has_no_id(self, host: Host, traceloop: Emulator) -> None:
         record = host.create(ONE, one())
         traceloop.delete("m")
