@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from pulumi_traceloop import _naming, _validation, files
+from pulumi_traceloop import _naming, _validation, _yaml
 from pulumi_traceloop.errors import TraceloopError
 from pulumi_traceloop.evaluators import DOCUMENTED
 from pulumi_traceloop.files import SCHEMA, FileError, FileProblem, load_setups
@@ -28,7 +28,7 @@ def _each_parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     parser = getattr(yaml, request.param, None)
     if parser is None:
         pytest.skip("this PyYAML has no libyaml")
-    monkeypatch.setattr(files, "_Loader", files._loader(parser))
+    monkeypatch.setattr(_yaml, "_Loader", _yaml._loader(parser))
 
 
 @pytest.fixture(autouse=True)
