@@ -6,14 +6,11 @@ External ID" and "Bulk Upsert" (https://www.traceloop.com/docs/api-reference/aut
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple, cast
+from typing import Annotated, Any, NamedTuple, cast
 
 from pydantic import (
-    AfterValidator,
     AliasChoices,
     BaseModel,
     BeforeValidator,
@@ -25,16 +22,15 @@ from pydantic import (
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
-    model_validator,
 )
-from pydantic_core import PydanticCustomError
+
+from ._validation import VALUE_FIELD
 
 __all__ = [
     "BulkItem",
     "EvaluatorConfig",
     "Listing",
     "Meaning",
-    "Problem",
     "Rule",
     "Setup",
     "SetupEvaluator",
@@ -44,26 +40,9 @@ __all__ = [
     "Unreadable",
     "ValidationError",
     "mismatch",
-    "problems",
     "read_bulk",
     "read_list",
 ]
-
-Operator = Literal[
-    "equals", "not_equals", "contains", "not_contains", "in", "not_in", "exists", "not_exists"
-]
-Source = Literal["span_attributes", "resource_attributes"]
-Scope = Literal["session", "trace", "span"]
-
-#: Which of a rule's two value fields an operator needs; the others need none.
-_VALUE_FIELD = {
-    "equals": "value",
-    "not_equals": "value",
-    "contains": "value",
-    "not_contains": "value",
-    "in": "values",
-    "not_in": "values",
-}
 
 
 class Meaning(NamedTuple):
@@ -77,98 +56,39 @@ class Meaning(NamedTuple):
     evaluators: frozenset[tuple[str, str | None]]
 
 
-def _not_blank(text: str) -> str:
-    if not text.strip():
-        raise PydanticCustomError("blank", "must not be empty")
-    return text
-
-
-Text = Annotated[str, AfterValidator(_not_blank)]
-
-
 class _Input(BaseModel):
-    """A part of the user's setup: an unknown key is a typing error, and nothing is converted."""
+    """A part of a declared setup, which `_validation` has found to be right.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    Nothing is judged here, so what an earlier version accepted can still be read from a state.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
 
 class Rule(_Input):
     """One rule of a selector."""
 
-    key: Text
-    source: Source
-    operator: Operator = "equals"
+    key: str
+    source: str
+    operator: str = "equals"
     value: str | None = None
     values: list[str] | None = None
-
-    @model_validator(mode="after")
-    def _values_fit_the_operator(self) -> Rule:
-        needed = _VALUE_FIELD.get(self.operator)
-        for field in ("value", "values"):
-            given = getattr(self, field)
-            context = {"field": field, "operator": self.operator}
-            if field == needed:
-                if given is None:
-                    raise PydanticCustomError(
-                        "value_missing", 'operator "{operator}" needs "{field}"', context
-                    )
-                if given == []:
-                    raise PydanticCustomError(
-                        "value_missing", 'operator "{operator}" needs at least one value', context
-                    )
-            elif given is not None:
-                hint = f'"{needed}" instead' if needed else "neither value nor values"
-                raise PydanticCustomError(
-                    "value_superfluous",
-                    'operator "{operator}" takes {hint}',
-                    {**context, "hint": hint},
-                )
-        return self
 
 
 class EvaluatorConfig(_Input):
     """One evaluator with its options."""
 
-    slug: Text
-    scope: Scope | None = None
+    slug: str
+    scope: str | None = None
 
 
 class SetupSpec(_Input):
-    """A setup as the user declares it."""
+    """A setup as the user declares it; one that is only read, by ``get``, declares nothing."""
 
-    selector: list[Rule]
-    evaluators: list[Text] | None = None
+    selector: list[Rule] = []
+    evaluators: list[str] | None = None
     evaluator_configs: list[EvaluatorConfig] | None = None
     triggers: list[Any] | None = None
-
-    @model_validator(mode="after")
-    def _complete(self) -> SetupSpec:
-        # The API's text is "selector must have at least 1 filter": an empty one matches all spans.
-        if not self.selector:
-            raise PydanticCustomError(
-                "selector_empty", "needs at least one rule", {"field": "selector"}
-            )
-        if (self.evaluators is None) == (self.evaluator_configs is None):
-            raise PydanticCustomError(
-                "evaluators_or_configs",
-                "give either evaluators or evaluator_configs"
-                if self.evaluators is None
-                else "give either evaluators or evaluator_configs, not both",
-                {"field": "evaluators"},
-            )
-        field = "evaluators" if self.evaluators is not None else "evaluator_configs"
-        if not self._evaluators:
-            raise PydanticCustomError(
-                "evaluators_empty", "needs at least one evaluator", {"field": field}
-            )
-        for index, evaluator in enumerate(self._evaluators):
-            if evaluator in self._evaluators[:index]:
-                raise PydanticCustomError(
-                    "evaluator_twice",
-                    '"{slug}" is listed twice',
-                    {"field": field, "index": index, "slug": evaluator[0]},
-                )
-        return self
 
     @cached_property
     def _evaluators(self) -> list[tuple[str, str | None]]:
@@ -204,7 +124,7 @@ def _rule_meaning(
     rule: Rule | SetupRule,
 ) -> tuple[str, str, str, str | frozenset[str] | None]:
     operator = rule.operator or "equals"
-    field = _VALUE_FIELD.get(operator)
+    field = VALUE_FIELD.get(operator)
     operand = frozenset(rule.values or ()) if field == "values" else rule.value if field else None
     return rule.source, rule.key, operator, operand
 
@@ -426,48 +346,8 @@ def mismatch(error: ValidationError) -> str:
     return f"{where}: {details['msg']}" if where else details["msg"]
 
 
-class Problem(NamedTuple):
-    """What is wrong with an input: the property's path, such as ``selector[0].value``, and why."""
-
-    path: str
-    reason: str
-
-
-def problems(error: ValidationError) -> list[Problem]:
-    """Return what a `SetupSpec`'s validation found, one `Problem` each, in the user's terms."""
-    return [_problem(details) for details in error.errors(include_url=False)]
-
-
 def _path(parts: Iterable[int | str]) -> str:
     path = ""
     for part in parts:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
     return path
-
-
-_LITERAL = re.compile(r"^Input should be ")
-
-
-def _problem(details: Any) -> Problem:
-    context = details.get("ctx", {})
-    path = _path((*details["loc"], *(context[k] for k in ("field", "index") if k in context)))
-    kind, given = details["type"], details.get("input")
-    if kind == "missing":
-        reason = "is missing"
-    elif kind == "extra_forbidden":
-        reason = "is not a known property; check its spelling"
-    elif kind == "string_type":
-        reason = "must be a string"
-        if isinstance(given, (int, float)) and not isinstance(given, bool):
-            # Every number that the engine passes on is a float.
-            reason += f', such as "{int(given) if given == given // 1 else given}"'
-    elif kind == "literal_error":
-        shown = f', not "{given}"' if isinstance(given, str) else ""
-        reason = f"must be one of {context['expected']}{shown}"
-    elif kind == "list_type":
-        reason = "must be a list"
-    elif kind in ("model_type", "model_attributes_type", "dict_type"):
-        reason = "must be a mapping"
-    else:
-        reason = _LITERAL.sub("must be ", details["msg"])
-    return Problem(path, reason)

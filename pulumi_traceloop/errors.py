@@ -21,7 +21,7 @@
         ├── RejectedError          any other 3xx or 4xx
         └── ServerError            408 and 5xx
 
-One more, for a file of setups that cannot be used, is `files.FileError`.
+Two more, for wrong inputs, are `args.InputError` and `files.FileError`.
 
 An error never carries the API key, and what it quotes from a server is cut short and printable.
 """

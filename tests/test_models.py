@@ -1,4 +1,4 @@
-"""What is accepted, what is refused and how that is said, and when two setups mean the same."""
+"""When two setups mean the same, what is sent, and what is read."""
 
 from __future__ import annotations
 
@@ -15,173 +15,14 @@ from pulumi_traceloop._models import (
     BulkItem,
     Setup,
     SetupSpec,
-    problems,
     read_bulk,
     read_list,
 )
-
-RULE = {"key": "gen_ai.system", "source": "span_attributes", "value": "openai"}
-OPERATORS = (
-    "'equals', 'not_equals', 'contains', 'not_contains', 'in', 'not_in', 'exists' or 'not_exists'"
-)
-
-
-def without(mapping: dict[str, Any]) -> dict[str, Any]:
-    """Return it without what is Ellipsis."""
-    return {key: value for key, value in mapping.items() if value is not ...}
-
-
-def setup(**changes: Any) -> dict[str, Any]:
-    return without({"selector": [RULE], "evaluators": ["pii-detector"], **changes})
-
-
-def rule(**changes: Any) -> dict[str, Any]:
-    return without({**RULE, **changes})
-
-
-def configs(*evaluators: Any) -> dict[str, Any]:
-    return setup(evaluators=..., evaluator_configs=list(evaluators))
+from tests.test_validation import RULE, configs, rule, setup, without
 
 
 def spec(**changes: Any) -> SetupSpec:
     return SetupSpec.model_validate(setup(**changes))
-
-
-def found(given: object) -> list[tuple[str, str]]:
-    with pytest.raises(ValidationError) as caught:
-        SetupSpec.model_validate(given)
-    return [(problem.path, problem.reason) for problem in problems(caught.value)]
-
-
-class TestBadSetups:
-    @pytest.mark.parametrize(
-        ("given", "path", "reason"),
-        [
-            (setup(selector=...), "selector", "is missing"),
-            (setup(selector=[]), "selector", "needs at least one rule"),
-            (setup(selector={"a": "b"}), "selector", "must be a list"),
-            (setup(selector=None), "selector", "must be a list"),
-            (setup(selector=["a"]), "selector[0]", "must be a mapping"),
-            (setup(evaluators=...), "evaluators", "give either evaluators or evaluator_configs"),
-            (setup(evaluators=None), "evaluators", "give either evaluators or evaluator_configs"),
-            (
-                setup(evaluator_configs=[{"slug": "a"}]),
-                "evaluators",
-                "give either evaluators or evaluator_configs, not both",
-            ),
-            (setup(evaluators=[]), "evaluators", "needs at least one evaluator"),
-            (configs(), "evaluator_configs", "needs at least one evaluator"),
-            (setup(evaluators="a"), "evaluators", "must be a list"),
-            (setup(evaluators=["a", " "]), "evaluators[1]", "must not be empty"),
-            (setup(evaluators=[7]), "evaluators[0]", 'must be a string, such as "7"'),
-            (setup(evaluators=["a", "b", "a"]), "evaluators[2]", '"a" is listed twice'),
-            (configs({"slug": ""}), "evaluator_configs[0].slug", "must not be empty"),
-            (configs({"scope": "span"}), "evaluator_configs[0].slug", "is missing"),
-            (configs("a"), "evaluator_configs[0]", "must be a mapping"),
-            (
-                configs({"slug": "a", "scope": "spans"}),
-                "evaluator_configs[0].scope",
-                "must be one of 'session', 'trace' or 'span', not \"spans\"",
-            ),
-            (
-                configs({"slug": "a", "scope": "span"}, {"slug": "a", "scope": "span"}),
-                "evaluator_configs[1]",
-                '"a" is listed twice',
-            ),
-            (
-                configs({"slug": "a", "scop": "span"}),
-                "evaluator_configs[0].scop",
-                "is not a known property; check its spelling",
-            ),
-            (setup(evaluatrs=[]), "evaluatrs", "is not a known property; check its spelling"),
-            (setup(triggers="a"), "triggers", "must be a list"),
-            ([], "", "must be a mapping"),
-        ],
-    )
-    def test_is_told_where_and_why(self, given: object, path: str, reason: str) -> None:
-        assert found(given) == [(path, reason)]
-
-    @pytest.mark.parametrize(
-        ("given", "field", "reason"),
-        [
-            (rule(operator="like"), "operator", f'must be one of {OPERATORS}, not "like"'),
-            (rule(operator=None), "operator", f"must be one of {OPERATORS}"),
-            (
-                rule(source="spans"),
-                "source",
-                "must be one of 'span_attributes' or 'resource_attributes', not \"spans\"",
-            ),
-            (rule(source=...), "source", "is missing"),
-            (rule(key=...), "key", "is missing"),
-            (rule(key=" "), "key", "must not be empty"),
-            (rule(value=...), "value", 'operator "equals" needs "value"'),
-            (rule(operator="contains", value=None), "value", 'operator "contains" needs "value"'),
-            (rule(operator="in", value=...), "values", 'operator "in" needs "values"'),
-            (
-                rule(operator="not_in", value=..., values=[]),
-                "values",
-                'operator "not_in" needs at least one value',
-            ),
-            (rule(operator="in"), "value", 'operator "in" takes "values" instead'),
-            (rule(values=["a"]), "values", 'operator "equals" takes "value" instead'),
-            (
-                rule(operator="exists"),
-                "value",
-                'operator "exists" takes neither value nor values',
-            ),
-            (
-                rule(operator="not_exists", value=..., values=["a"]),
-                "values",
-                'operator "not_exists" takes neither value nor values',
-            ),
-            (rule(value=5), "value", 'must be a string, such as "5"'),
-            (rule(value=0.5), "value", 'must be a string, such as "0.5"'),
-            (rule(value=True), "value", "must be a string"),
-            (rule(value=["a"]), "value", "must be a string"),
-            (
-                rule(operator="in", value=..., values=["a", 3]),
-                "values[1]",
-                'must be a string, such as "3"',
-            ),
-            (rule(operator="in", value=..., values="a"), "values", "must be a list"),
-            (rule(op="in"), "op", "is not a known property; check its spelling"),
-        ],
-    )
-    def test_in_a_rule_is_told_with_its_index(
-        self, given: dict[str, Any], field: str, reason: str
-    ) -> None:
-        assert found(setup(selector=[RULE, given])) == [(f"selector[1].{field}", reason)]
-
-    def test_tells_all_problems_at_once(self) -> None:
-        given = setup(selector=[rule(value=1), rule(source="x")], evaluators=[""])
-        assert [path for path, _ in found(given)] == [
-            "selector[0].value",
-            "selector[1].source",
-            "evaluators[0]",
-        ]
-
-
-class TestGoodSetups:
-    @pytest.mark.parametrize("operator", ["equals", "not_equals", "contains", "not_contains"])
-    @pytest.mark.parametrize("value", ["openai", "", " "])
-    def test_a_rule_with_a_value(self, operator: str, value: str) -> None:
-        assert spec(selector=[rule(operator=operator, value=value)]).selector[0].value == value
-
-    @pytest.mark.parametrize("operator", ["in", "not_in"])
-    def test_a_rule_with_values(self, operator: str) -> None:
-        given = rule(operator=operator, value=..., values=["a", "b"])
-        assert spec(selector=[given]).selector[0].values == ["a", "b"]
-
-    @pytest.mark.parametrize("operator", ["exists", "not_exists"])
-    def test_a_rule_without_a_value(self, operator: str) -> None:
-        assert spec(selector=[rule(operator=operator, value=...)]).selector[0].value is None
-
-    def test_one_evaluator_in_two_scopes(self) -> None:
-        given = configs({"slug": "a", "scope": "span"}, {"slug": "a", "scope": "trace"})
-        assert SetupSpec.model_validate(given).meaning.evaluators == {("a", "span"), ("a", "trace")}
-
-    def test_triggers_hold_anything(self) -> None:
-        assert spec(triggers=[1, {"a": None}]).triggers == [1, {"a": None}]
 
 
 OTHER = rule(key="service.name", source="resource_attributes", value="shop")

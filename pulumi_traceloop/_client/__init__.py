@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .._models import Listing, Setup, SetupSpec, SpanPage, Unreadable, read_bulk, read_list
-from .._naming import external_id_problem
+from .._naming import path_problem
 from .._settings import (
     DEFAULT_BASE_URL,
     Connection,
@@ -285,7 +285,7 @@ class TraceloopClient:
         outcome = BulkOutcome()
         for external_id in specs:
             # The service might take one that no path can name: nobody could read or delete it then.
-            if problem := external_id_problem(external_id):
+            if problem := path_problem(external_id):
                 outcome.refused[external_id] = f"the external_id {problem}"
         sendable = {i: spec for i, spec in specs.items() if i not in outcome.refused}
         if not sendable:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from .._naming import external_id_problem
+from .._naming import path_problem
 from .._text import printable
 from ..errors import RejectedError
 
@@ -55,7 +55,7 @@ def about(method: str, route: str, external_id: str, json: dict[str, Any] | None
         RejectedError: no path can carry the external_id.
 
     """
-    problem = external_id_problem(external_id)
+    problem = path_problem(external_id)
     if problem:
         raise RejectedError(
             method, route, f"the external_id {problem}", external_id=printable(str(external_id))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from .._naming import external_id_problem
+from .._naming import path_problem
 from .._project import Project
 from .._settings import connection
 
@@ -62,6 +62,6 @@ def selected(
             missing.append(pattern)
         found |= {i: setups[i] for i in matching}
     # A list that lacks a setup is not believed: its paging is not documented.
-    asked = [i for i in missing if not _WILDCARDS & set(i) and not external_id_problem(i)]
+    asked = [i for i in missing if not _WILDCARDS & set(i) and not path_problem(i)]
     found |= project.present(asked)
     return dict(sorted(found.items())), [i for i in missing if i not in found]
