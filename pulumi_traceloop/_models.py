@@ -6,6 +6,7 @@ External ID" and "Bulk Upsert" (https://www.traceloop.com/docs/api-reference/aut
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, NamedTuple, cast

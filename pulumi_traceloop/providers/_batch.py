@@ -150,9 +150,8 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         for external_id, setup in there.items():
             if self._deployment.manages(external_id, self._project(inputs), ask=ask):
                 continue
-            spec = (
-                None if isinstance(setups[external_id], Unknown) else parsed(setups[external_id])[0]
-            )
+            declared = setups[external_id]
+            spec = None if isinstance(declared, Unknown) else parsed(declared)
             if error := exists_error(inputs.get("if_exists"), external_id, spec, setup):
                 refused[external_id] = error
         return refused
