@@ -347,7 +347,7 @@ def test_text_that_is_no_json_is_a_problem() -> None:
         ({"if_exists": "fail", "wait_timeout": 0.5, "max_deletes": "100%"}, []),
         ({"if_exists": LATER, "wait_timeout": LATER, "max_deletes": LATER}, []),
         ({"max_deletes": 10.0}, []),
-        ({"if_exists": "keep"}, [("if_exists", "must be 'replace' or 'fail'")]),
+        ({"if_exists": "keep"}, [("if_exists", "must be 'replace', 'adopt' or 'fail'")]),
         *(
             ({"wait_timeout": value}, [("wait_timeout", "must be a number of seconds above 0")])
             for value in (0, -1, "60", True, float("nan"))
