@@ -24,7 +24,7 @@ from ..errors import (
     TraceloopError,
     printable,
 )
-from ..spans.sources import SpanFileError
+from ..spans.sources import SAMPLE, SpanFileError
 from .preview import PreviewError
 
 __all__ = ["Runtime", "cli"]
@@ -340,7 +340,7 @@ def _seconds(context: click.Context, option: click.Parameter, text: str | None) 
 @click.option(
     "--limit",
     type=click.IntRange(1, 100_000),
-    default=2_000,
+    default=SAMPLE,
     show_default=True,
     metavar="N",
     help="How many of Traceloop's spans to try: the newest ones.",
@@ -405,6 +405,10 @@ def match(
             seconds = since if since is not None else _SECONDS["d"]
             now = runtime.now().timestamp()
             sample = read_service(project.client, seconds=seconds, limit=limit, now=lambda: now)
+            if not sample.spans:
+                sample.problems.append(
+                    "Traceloop recorded no span in this time, in the environment of the API key"
+                )
         else:
             sample = read_files(span_files)
         report = matches.match(

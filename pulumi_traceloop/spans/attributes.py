@@ -80,6 +80,11 @@ def _successors(key: str) -> Sequence[str]:
     return renamed.get(numbered[1], ()) if numbered else ()
 
 
+def _is_deprecated(key: str) -> bool:
+    table = _table()
+    return key in table.renamed or key in table.removed
+
+
 def renames(key: str) -> Sequence[str]:
     """Return what the attribute is called in other versions of the conventions, newer ones first.
 
@@ -182,10 +187,14 @@ def warning(
         used.setdefault((key, source, tuple(operands)), []).append(external_id)
     found: dict[Doubt, list[str]] = {}
     compared = 0
+    sources, valued = _table().sources, _table().values
     for (key, source, operands), external_ids in used.items():
+        # The most frequent case, a known key of any value, comes first: there may be thousands.
+        if sources.get(key) == source and not _is_deprecated(key) and key not in valued:
+            continue
         if any(key == pattern or fnmatchcase(key, pattern) for pattern in ignored):
             continue
-        if key not in _table().sources:
+        if key not in sources:
             compared += 1
             if compared > _COMPARED:
                 continue
