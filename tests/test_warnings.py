@@ -61,7 +61,7 @@ def test_args_and_dicts_are_the_same() -> None:
     }
     texts = list(warnings([("m", args)]))
     assert texts == list(warnings([("m", spelled)]))
-    assert '"Anthropic" is "anthropic" now' in texts[1]
+    assert '"anthropic" instead of "Anthropic"' in texts[1]
     assert "is a span attribute" in texts[1]
 
 

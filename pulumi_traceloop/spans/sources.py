@@ -232,8 +232,6 @@ def _name(value: Any) -> str:
 
 
 def _kept(key: str, value: Any) -> str | None:
-    if is_content(key):
-        return None
     text = as_text(value)
     return None if is_content(key, text) else text
 
@@ -261,7 +259,7 @@ def _otlp_attributes(attributes: Any) -> dict[str, str | None]:
     for attribute in _mappings(attributes):
         key = attribute.get("key")
         if isinstance(key, str):
-            result[key] = None if is_content(key) else _kept(key, _plain(attribute.get("value")))
+            result[key] = _kept(key, _plain(attribute.get("value")))
     return result
 
 
