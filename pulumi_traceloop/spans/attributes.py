@@ -38,7 +38,7 @@ class _Table(NamedTuple):
     renamed: Mapping[str, Sequence[str]]
     #: Deprecated keys without a successor.
     removed: Collection[str]
-    values: Mapping[str, Collection[str]]
+    values: Mapping[str, frozenset[str]]
     renamed_values: Mapping[str, Mapping[str, str]]
     #: The deprecated keys by their successor.
     former: Mapping[str, Sequence[str]]
