@@ -21,7 +21,8 @@
         ├── RejectedError          any other 3xx or 4xx
         └── ServerError            408 and 5xx
 
-Two more, for wrong inputs, are `args.InputError` and `files.FileError`.
+Three more are `args.InputError`, for wrong inputs, `files.FileError`, for a file of setups that
+cannot be used, and `spans.sources.SpanFileError`, for a file without spans.
 
 An error never carries the API key, and what it quotes from a server is cut short and printable.
 """

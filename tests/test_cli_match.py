@@ -172,6 +172,21 @@ def selector(key: str, value: object = "openai") -> dict[str, Any]:
 
 
 class TestPreviews:
+    @pytest.mark.parametrize(
+        ("name", "count", "hidden"),
+        [
+            ("preview-create.json", 12, {"hidden", "secret", "unknown"}),
+            ("preview-change.json", 11, {"hidden", "secret"}),
+            ("preview-again.json", 9, {"hidden", "late-secret"}),
+            ("preview-delete.json", 0, set()),
+        ],
+    )
+    def test_what_the_cli_wrote(self, name: str, count: int, hidden: set[str]) -> None:
+        found = from_file(Path(__file__).parent / "data" / name)
+        assert len(found) == count
+        assert {i for i, selector in found.items() if selector.partly_hidden} == hidden
+        assert all(selector.rules for i, selector in found.items() if i not in hidden)
+
     @pytest.fixture
     def preview(self, tmp_path: Path) -> Callable[..., str]:
         def write(*steps: dict[str, Any]) -> str:
@@ -264,7 +279,10 @@ class TestTraceloop:
         warehouse.pages = {"": page(0)}
         result = online("m")
         assert "m      0 of 0" in result.stdout
-        assert result.stderr == "1 of 1 monitors match none of 0 spans\n"
+        assert result.stderr == (
+            "warning: Traceloop recorded no span in this time, in the environment of the API key\n"
+            "1 of 1 monitors match none of 0 spans\n"
+        )
         assert result.exit_code == 1
 
     @pytest.mark.parametrize("form", ["--json", "--markdown"])

@@ -15,8 +15,9 @@ from jsonschema import Draft202012Validator
 
 from pulumi_traceloop import _naming, _validation, _yaml
 from pulumi_traceloop.errors import TraceloopError
-from pulumi_traceloop.evaluators import DOCUMENTED
+from pulumi_traceloop.evaluators import DOCUMENTED, unfitness
 from pulumi_traceloop.files import SCHEMA, FileError, FileProblem, load_setups
+from pulumi_traceloop.spans.attributes import doubts, renames
 from tests.conftest import REPOSITORY, World
 
 EXAMPLE = REPOSITORY / "examples" / "monitors.yaml"
@@ -620,6 +621,29 @@ class TestSchema:
         suggested, others = json.loads(SCHEMA.read_text())["$defs"]["slug"]["anyOf"]
         assert set(suggested["enum"]) == set(DOCUMENTED)
         assert others["type"] == "string"
+
+    def test_its_hints_about_evaluators_are_the_warnings(self) -> None:
+        suggested, _ = json.loads(SCHEMA.read_text())["$defs"]["slug"]["anyOf"]
+        hints = dict(zip(suggested["enum"], suggested["enumDescriptions"], strict=True))
+        for slug, hint in hints.items():
+            why = unfitness(slug) or unfitness(slug, self_hosted=True) or ""
+            assert bool(hint) is bool(why)
+            assert hint[1:-1] == why[1 : len(hint) - 1]
+
+    def test_its_hints_about_attributes_are_the_warnings(self) -> None:
+        key = json.loads(SCHEMA.read_text())["$defs"]["rule"]["properties"]["key"]
+        spans, resources, *deprecated, _ = key["anyOf"]
+        sources = ("span_attributes", "resource_attributes")
+        for suggested, right, wrong in ((spans, *sources), (resources, *reversed(sources))):
+            for name in suggested["enum"]:
+                assert list(doubts(name, right)) == []
+                assert len(list(doubts(name, wrong))) == 1
+        assert {each["const"] for each in deprecated} >= {"gen_ai.system", "deployment.environment"}
+        for each in deprecated:
+            assert each["deprecated"] is True
+            successors = renames(each["const"])
+            assert each["deprecationMessage"] == f"today's SDKs write {' or '.join(successors)}"
+            assert each["description"] == f"Deprecated; {each['deprecationMessage']}."
 
     def test_the_example_names_it_and_fits(self, schema: Draft202012Validator) -> None:
         text = EXAMPLE.read_text()
