@@ -15,13 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from pulumi_traceloop._client import BULK_LIMIT, BulkOutcome, TraceloopClient
 from pulumi_traceloop._client._outage import HOLD
+from pulumi_traceloop._client._pace import EASE, Pacer
 from pulumi_traceloop._client._request import Request
 from pulumi_traceloop._client._response import Response
 from pulumi_traceloop._models import SetupSpec
@@ -1695,54 +1696,36 @@ class TestPacing:
             first.result()
         assert len(server.requests) == 3
 
-    def test_then_requests_begin_a_little_slower_than_they_were_taken(
-        self, client_of: Clients, wire: Wires, time: Time
-    ) -> None:
-        """Four in the second before the 429: less than four in each second after it."""
-        good = answer(200, [])
-        server = wire(good, good, good, good, answer(429, b"", {"Retry-After": "1"}), good)
-        client = client_of(server.url)
-        for _ in range(9):
-            client.list_setups()
-        hold, *gaps = time.waits
-        assert 1 <= hold <= 1.05
-        assert len(gaps) == 4
-        for gap in gaps:
-            assert 1 / 4 < gap < 1 / 4 * 1.1
+    def under_way(self, pacer: Pacer) -> int:
+        """Let as many requests begin as may be under way at once, in real time; return how many."""
+        begun = 0
+        while pacer.enter(monotonic() + 1.0 if begun == 0 else monotonic() + 0.05, 0) is not None:
+            begun += 1
+        return begun
 
-    def test_a_turn_from_before_another_429_is_void(
-        self, client_of: Clients, wire: Wires, time: Time
-    ) -> None:
-        """While one waits for its turn, another is refused: they do not begin together then."""
-        replies = [answer(429, b"", {"Retry-After": "5"})] * 2
-        moments: list[float] = []
+    def test_a_429_halves_how_many_are_under_way_at_once(self) -> None:
+        pacer = Pacer(monotonic, sleep)
+        for _ in range(8):
+            assert pacer.enter(monotonic() + 1, 0) is not None
+        now = 8
+        for expected in (4, 2, 1, 1):
+            began = monotonic()
+            for _ in range(now):
+                pacer.slow_down(began, 0.0)  # of one burst, so it counts once
+                pacer.leave(taken=False)
+            pacer._refusals = 0  # not in a row: the pauses stay short
+            now = self.under_way(pacer)
+            assert now == expected
 
-        def reply() -> bytes:
-            moments.append(time.now)
-            return replies.pop() if replies else answer(200, [])
-
-        def sleep(seconds: float) -> None:
-            time.sleep(seconds)
-            if len(time.waits) == 1:
-                client.list_setups()
-
-        client = client_of(wire(reply).url, sleep=sleep)
-        client.list_setups()
-        _, refused, other, own = moments
-        assert other - refused >= 5
-        assert own - other > 1
-
-    def test_the_pace_recovers(self, client_of: Clients, wire: Wires, time: Time) -> None:
-        """After two minutes without another 429 it is of no account."""
-        server = wire(answer(429, b"", {"Retry-After": "1"}), answer(200, []))
-        client = client_of(server.url)
-        client.list_setups()
-        time.now += 120
-        client.list_setups()
-        time.waits.clear()
-        client.list_setups()
-        (gap,) = time.waits
-        assert 0 < gap < 0.1
+    def test_that_grows_again_as_the_service_takes_them(self) -> None:
+        pacer = Pacer(monotonic, sleep)
+        assert pacer.enter(monotonic() + 1, 0) is not None
+        pacer.slow_down(monotonic(), 0.0)
+        pacer.leave(taken=False)
+        for _ in range(EASE * 2):
+            assert pacer.enter(monotonic() + 1, 0) is not None
+            pacer.leave(taken=True)
+        assert self.under_way(pacer) == 2
 
     def test_refusals_without_end_are_asked_about_less_and_less(
         self, client_of: Clients, wire: Wires, time: Time

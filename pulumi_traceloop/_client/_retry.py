@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import http
 import logging
-import math
 import random
-import threading
-from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +13,7 @@ from urllib3.util import Retry
 
 from ._failure import described, never_sent
 from ._outage import HOST, Outages
+from ._pace import LONGEST_WAIT, Pacer
 from ._response import Effort, Response
 
 if TYPE_CHECKING:
@@ -25,9 +23,6 @@ if TYPE_CHECKING:
     from ._transport import Transport
 
 __all__ = ["Exchange", "Sender"]
-
-#: The longest wait between two attempts, in seconds, whatever ``Retry-After`` asks for.
-_LONGEST_WAIT = 20.0
 
 _log = logging.getLogger("pulumi_traceloop")
 
@@ -45,7 +40,7 @@ class _Retry(Retry):
         """Return how long to wait before the next attempt, in seconds."""
         # urllib3 does not wait at all before the first repetition: not even threads apart.
         asked += random.random() * self.backoff_jitter  # noqa: S311
-        return min(_LONGEST_WAIT, max(asked, self.get_backoff_time()))
+        return min(LONGEST_WAIT, max(asked, self.get_backoff_time()))
 
 
 _REPEATABLE = frozenset({"GET", "DELETE"})
@@ -59,7 +54,7 @@ _RETRIES = _Retry(
     status_forcelist=frozenset({408, 500, 502, 503, 504}),
     backoff_factor=0.5,
     backoff_jitter=1.0,
-    backoff_max=_LONGEST_WAIT,
+    backoff_max=LONGEST_WAIT,
 )
 
 
@@ -105,7 +100,7 @@ class Sender:
         self._deadline = deadline
         self._clock = clock
         self._sleep = sleep
-        self._pacer = Pacer(deadline, clock, sleep)
+        self._pacer = Pacer(clock, sleep)
         self._outages = Outages(deadline)
 
     def send(self, request: Request, deadline: float) -> Exchange:
@@ -128,16 +123,15 @@ class Sender:
         failure: Exception | None = None
         scope: str | None = None
         exhausted = False
-        while (turn := self._pacer.wait(end)) is not None:
+        while (turn := self._pacer.enter(end, deadline)) is not None:
             end = turn
             attempts += 1
             began = self._clock()
-            response, failure = self._transport.attempt(request, end)
+            response, failure = self._attempt(request, end, began)
             maybe_done = maybe_done or response is not None or not never_sent(failure)
             scope = self._note(request, response, failure, began)
             if response is not None and response.status == http.HTTPStatus.TOO_MANY_REQUESTS:
                 _log.debug("%s %s: HTTP 429 to attempt %d", request.method, request.path, attempts)
-                self._pacer.slow_down(began, _asked_wait(response))
                 continue
             if response is not None and not retries.is_retry(request.method, response.status):
                 break
@@ -168,6 +162,21 @@ class Sender:
             self._outages.gave_up(scope, exchange, now)
         return exchange
 
+    def _attempt(
+        self, request: Request, end: float, began: float
+    ) -> tuple[Response, None] | tuple[None, Exception]:
+        taken = False
+        try:
+            outcome = self._transport.attempt(request, end)
+            response, _ = outcome
+            if response is not None and response.status == http.HTTPStatus.TOO_MANY_REQUESTS:
+                self._pacer.slow_down(began, _asked_wait(response))
+            else:
+                taken = response is not None and response.status < 500
+        finally:
+            self._pacer.leave(taken=taken)
+        return outcome
+
     def _note(
         self, request: Request, response: Response | None, failure: Exception | None, began: float
     ) -> str | None:
@@ -177,8 +186,6 @@ class Sender:
             return HOST
         if response is not None:
             self._outages.over(HOST)
-            if response.status < 500 and response.status != http.HTTPStatus.TOO_MANY_REQUESTS:
-                self._pacer.go_on(began)
             if response.status not in _RETRIES.status_forcelist:
                 self._outages.over(request.route)
                 return None
@@ -189,97 +196,10 @@ class Sender:
         return request.route
 
 
-class Pacer:
-    """The pace of all threads of a client, once the service has answered 429.
-
-    Until then nobody waits. Each 429 stops everybody for as long as it asks. After that requests
-    begin one by one, at 93% of the rate that the service took in a time as long before; the rate
-    grows slowly at first and ever faster then, as in TCP's CUBIC (RFC 9438), until the next 429.
-    """
-
-    def __init__(
-        self, deadline: float, clock: Callable[[], float], sleep: Callable[[float], None]
-    ) -> None:
-        self._deadline = deadline
-        self._clock = clock
-        self._sleep = sleep
-        self._lock = threading.Lock()
-        self._refused_at = self._opens = self._next = -math.inf
-        self._rate = math.inf  # in requests per second
-        self._share = 0.0  # what one taken request adds to it
-        self._refusals = 0  # in a row
-        #: When the service took the last requests.
-        self._taken: deque[float] = deque([-math.inf], maxlen=10_000)
-
-    def wait(self, end: float) -> float | None:
-        """Wait until the next request may begin; return until when it has time.
-
-        Whoever had to wait has time until no request of the client has been taken for as long as
-        the deadline is. ``None``: that is over, or certain to be before the turn comes.
-        """
-        turn = since = None
-        waited = False
-        while True:
-            with self._lock:
-                now = self._clock()
-                # Less than a millisecond is a clock's rounding.
-                if self._opens - now >= 0.001:
-                    # No turns yet: requests that are under way may still be taken, and they tell
-                    # the rate.
-                    turn, until = None, self._opens
-                else:
-                    # A 429 meanwhile makes all turns that were given out void.
-                    if turn is None or since != self._refused_at or turn < self._opens:
-                        turn, since = max(now, self._next), self._refused_at
-                        self._next = turn + 1 / self._rate_at(turn)
-                    until = turn
-                if until - now >= 0.001:
-                    waited = True
-                if waited:
-                    end = max(end, self._taken[-1] + self._deadline)
-                    if now >= end or self._opens >= end:
-                        return None
-                if until - now < 0.001:
-                    return end
-            self._sleep(min(until, end) - now)
-
-    def slow_down(self, began: float, asked: float) -> None:
-        """Stop everybody: a request that *began* then was answered 429."""
-        with self._lock:
-            now = self._clock()
-            # Of a whole burst that is refused, only the first one tells something new.
-            first = began > self._refused_at
-            self._refusals += first
-            pause = min(_LONGEST_WAIT, max(asked, 2.0 ** min(self._refusals - 2, 10)))
-            if first:
-                self._refused_at = now
-                lately = max(pause, 1.0)
-                taken = sum(1 for moment in self._taken if moment > now - lately)
-                self._share = 0.93 / lately
-                self._rate = max(taken, 1) * self._share
-                # Processes that were refused together come back a little apart.
-                pause = min(_LONGEST_WAIT, pause * random.uniform(1.0, 1.05))  # noqa: S311
-                self._next = -math.inf
-            self._opens = max(self._opens, now + pause)
-            self._next = max(self._opens, self._next)
-
-    def go_on(self, began: float) -> None:
-        """Note that the service took a request that *began* then."""
-        with self._lock:
-            self._taken.append(self._clock())
-            self._refusals = 0
-            if began <= self._refused_at:
-                self._rate += self._share  # it was counted by the service before the 429
-
-    def _rate_at(self, moment: float) -> float:
-        # After 20 s it is back where it was refused, after a minute at the threefold.
-        return self._rate * (1 + 0.075 * (max(moment - self._opens, 0.0) / 20) ** 3)
-
-
 def _asked_wait(response: Response) -> float:
     """Return the seconds that ``Retry-After`` asks for, which may be a date; 0 if it does not."""
     try:
         asked = _RETRIES.parse_retry_after(response.headers.get("Retry-After", ""))
     except (InvalidHeader, ValueError, OverflowError):
         return 0.0  # neither seconds nor a date
-    return min(asked, _LONGEST_WAIT)
+    return min(asked, LONGEST_WAIT)
