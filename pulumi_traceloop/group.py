@@ -258,7 +258,7 @@ def _read(group: str, setups: Any, found: list[Problem]) -> _Declared:
             if (stand_in := stand_in_of(spelled)) is not None:
                 declared.stand_ins[external_id] = stand_in
         declared.slugs.extend((slug, external_id) for slug in slugs(spelled))
-        declared.odd.extend(group_oddities(external_id, spelled))
+        declared.odd.extend(group_oddities(external_id, spelled, text))
     if found:
         raise InputError(group, found)
     return declared
