@@ -62,7 +62,8 @@ def external_id_problem(external_id: object) -> str | None:
         return reason
     if text != text.strip():
         return "must not begin or end with a blank"
-    if (length := len(quote(text, safe=""))) > _LONGEST:
+    # A character is twelve bytes at most, and encoding takes long.
+    if 12 * len(text) > _LONGEST < (length := len(quote(text, safe=""))):
         return (
             f"is too long for a URL: {length:,} bytes once it is encoded, and {_LONGEST:,} are"
             " allowed"

@@ -264,7 +264,7 @@ def _read(group: str, setups: Any, found: list[Problem]) -> _Declared:
             declared.awaited[external_id] = _json(group, external_id, spelled)
             if (stand_in := stand_in_of(spelled)) is not None:
                 declared.stand_ins[external_id] = stand_in
-        declared.odd.extend(group_oddities(external_id, spelled))
+        declared.odd.extend(group_oddities(external_id, spelled, text))
     if found:
         raise InputError(group, found)
     return declared

@@ -905,7 +905,7 @@ class TestPackage:
 
     def test_a_program_imports_neither_client_nor_emulator(self) -> None:
         heavy = {"requests", "pydantic", "aiohttp", "pulumi_traceloop.spans.matching"}
-        code = "from pulumi_traceloop import AutoMonitorSetup, AutoMonitorSetupGroup, span"
+        code = "from pulumi_traceloop import AutoMonitorSetup, AutoMonitorSetupGroup, files, span"
         assert heavy & _imported(code) == set()
 
     def test_a_provider_imports_what_it_needs_when_it_needs_it(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pulumi_traceloop._codec import encoded
 from pulumi_traceloop._validation import (
     group_oddities,
     group_problems,
@@ -398,6 +399,9 @@ class TestOddTexts:
             evaluators=["a", text],
         )
         assert problems(setup(selector=[rule(value=text)])) == []
+        for setup_of_one in (given, configs({"slug": text})):
+            found = group_oddities("m", setup_of_one)
+            assert group_oddities("m", setup_of_one, encoded(setup_of_one)) == found
         found = list(oddities(given)) + list(oddities(configs({"slug": text})))
         paths = ("selector[0].value", "selector[1].key", "selector[2].values[1]", "evaluators[1]")
         expected = [(path, reason) for path in (*paths, "evaluator_configs[0].slug") if reason]
