@@ -621,6 +621,19 @@ class TestRetries:
             client.delete_setup("m")
         assert caught.value.outcome_unknown
 
+    def test_no_connection_after_a_429_means_that_nothing_was_done(
+        self, client_of: Clients, wire: Wires, time: Time
+    ) -> None:
+        def sleep(seconds: float) -> None:
+            time.sleep(seconds)
+            server.close()
+
+        server = wire(answer(429, b"", {"Connection": "close"}))
+        client = client_of(server.url, sleep=sleep)
+        with pytest.raises(ConnectionFailedError, match="refused") as caught:
+            client.upsert_setup("m", SPEC)
+        assert not caught.value.outcome_unknown
+
     def test_an_unknown_host_is_told(self, client_of: Clients) -> None:
         with pytest.raises(ConnectionFailedError, match=r"resolve 'traceloop\.invalid'"):
             client_of("http://traceloop.invalid", allow_http=True).list_setups()

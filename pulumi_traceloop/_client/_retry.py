@@ -128,11 +128,11 @@ class Sender:
             attempts += 1
             began = self._clock()
             response, failure = self._attempt(request, end, began)
-            maybe_done = maybe_done or response is not None or not never_sent(failure)
             scope = self._note(request, response, failure, began)
             if response is not None and response.status == http.HTTPStatus.TOO_MANY_REQUESTS:
                 _log.debug("%s %s: HTTP 429 to attempt %d", request.method, request.path, attempts)
                 continue
+            maybe_done = maybe_done or response is not None or not never_sent(failure)
             if response is not None and not retries.is_retry(request.method, response.status):
                 break
             try:
