@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from ._text import names, printable
+from ._text import name, names, printable, say
 from .errors import ConfigurationError, ProjectMismatchError, TraceloopError
 
 if TYPE_CHECKING:
@@ -124,12 +124,23 @@ class Project:
         self._deleted: set[str] = set()
         self._granted: dict[str, tuple[Collection[str], str | None]] = {}
         self._known_to_memberships: dict[str, dict[str, bool]] = {}
-        self._blind = False
+        #: Why a plan cannot be compared with what Traceloop has, if it cannot.
+        self.blind = ""
         self._looks = 0
         self._looked_at: dict[str, Setup | None] = {}
         self._env_project_id: str | None = None
         self._made_in: str | None = None
         self._listed: dict[str, list[Setup]] | None = None
+
+    @property
+    def namespace(self) -> str:
+        """Where the stack's configuration has it."""
+        return self._connection.namespace
+
+    @property
+    def env_project_id(self) -> str | None:
+        """The project, as far as the state or the service has said."""
+        return self._env_project_id or self._made_in
 
     @property
     def client(self) -> TraceloopClient:
@@ -176,7 +187,7 @@ class Project:
             first = self._declarers.setdefault(external_id, declarer)
             announced = self._leaving.pop(external_id, declarer)
         if announced != declarer:
-            print(f"  > {printable(external_id)} is not deleted: {declarer} declares it")  # noqa: T201
+            say(f"  > {name(external_id)} is not deleted: {declarer} declares it")
         return None if first == declarer else first
 
     def declarer(self, external_id: str) -> str | None:
@@ -248,7 +259,7 @@ class Project:
         Where it cannot be asked, that is said once and nothing is found.
         """
         with self._lock:
-            if self._blind or not external_ids:
+            if self.blind or not external_ids:
                 return {}
             try:
                 return self.find(external_ids, client=self._looker())
@@ -263,7 +274,7 @@ class Project:
         """
         with self._lock:
             self._looks += 1
-            if self._listed is not None or self._blind or self._looks > SINGLE_LOOKS:
+            if self._listed is not None or self.blind or self._looks > SINGLE_LOOKS:
                 return self.look([external_id]).get(external_id)
         try:
             setup = self._looker().get_setup(external_id)
@@ -293,10 +304,9 @@ class Project:
 
     def _cannot_look(self, error: TraceloopError) -> None:
         with self._lock:
-            said, self._blind = self._blind, True
+            said, self.blind = self.blind, getattr(error, "summary", str(error))
         if not said:
-            reason = getattr(error, "summary", str(error))
-            print(f"The plan is not compared with what Traceloop has: {reason}")  # noqa: T201
+            say(f"The plan is not compared with what Traceloop has: {self.blind}")
 
     # What Traceloop has. The OpenAPI file says that the list is the organization's: it may hold
     # setups of other projects, where the same external_id is another monitor. Whose a setup is, is

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from pulumi_traceloop._codec import compressed
-from pulumi_traceloop._plan import rule_text as plan_rule_text
+from pulumi_traceloop._describe import rule_text
 from pulumi_traceloop.cli.app import cli
 from pulumi_traceloop.cli.markdown import LIMIT, MARKER, code
-from pulumi_traceloop.cli.preview import PreviewError, read, rule_text
+from pulumi_traceloop.cli.preview import PreviewError, read
 from pulumi_traceloop.emulator import Emulator
 from tests.conftest import API_KEY, PREAMBLE, REPOSITORY
 from tests.engine import find_cli, make_stack

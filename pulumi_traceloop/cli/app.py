@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,6 +25,9 @@ from ..errors import (
     printable,
 )
 from .preview import PreviewError
+
+if TYPE_CHECKING:
+    from .preview import Plan
 
 __all__ = ["Runtime", "cli"]
 
@@ -90,7 +94,7 @@ def _one_line() -> Iterator[None]:
 
 def _write(text: str) -> None:
     """Write to standard output, in UTF-8 whatever the terminal's encoding."""
-    click.echo(text.encode(), nl=False)
+    click.echo(text.encode(errors="backslashreplace"), nl=False)
 
 
 def _note(text: str) -> None:
@@ -126,22 +130,24 @@ _json = click.option("--json", "as_json", is_flag=True, help="Write JSON, for ma
 )
 @_json
 def plan(files: Sequence[Any], stacks: Sequence[str], *, as_json: bool) -> None:
-    """Write a pull-request comment about a preview.
+    """Write a pull-request comment about previews that were made before.
 
-    Reads what `pulumi preview --json` wrote, from each FILE or from standard input, and writes
-    Markdown: which monitor setups will be created, changed, deleted or adopted. Secrets stay
-    masked, and the comment stays below GitHub's limit. With `--show-sames` given to `pulumi
-    preview`, the setups that stay as they are are counted too.
+    \b
+    Make each with
+      TRACELOOP_PLAN=json pulumi preview --json --show-sames --show-replacement-steps > FILE
+    or use `pulumi-traceloop preview`, which does both.
+
+    Writes Markdown: which monitor setups will be created, changed, deleted or adopted. Secrets stay
+    masked, and the comment stays below GitHub's limit.
 
     Needs no API key. Ends with 1 if a preview failed; the comment is written all the same. Ends
-    with 2, without a comment, if a FILE is something else.
+    with 2, without a comment, if a FILE is something else, or does not say what will happen.
     """
-    from .markdown import comment
-    from .preview import read
+    from .preview import COMMAND, read
 
     if not files:
         if sys.stdin.isatty():
-            raise click.UsageError("give a FILE, or pipe `pulumi preview --json` into it")
+            raise click.UsageError(f"give a FILE, made with: {COMMAND}")
         files = [sys.stdin.buffer]
     if stacks and len(stacks) != len(files):
         raise click.UsageError(f"{len(stacks)} --stack for {len(files)} files")
@@ -152,13 +158,53 @@ def plan(files: Sequence[Any], stacks: Sequence[str], *, as_json: bool) -> None:
         (f"{found.project}/{found.stack}" if several else found.stack) or _source(file)
         for found, file in zip(plans, files, strict=True)
     ]
+    _write_plans(plans, names, as_json=as_json)
+
+
+def _write_plans(plans: Sequence[Plan], names: Sequence[str], *, as_json: bool) -> None:
     if as_json:
         from .document import document
 
         _write(document(plans, names))
     else:
-        _write(comment(plans, names))
+        from .ci import links
+        from .markdown import comment
+
+        _write(comment(plans, names, links(os.environ)))
     if any(found.failed for found in plans):
+        raise click.exceptions.Exit(ATTENTION)
+
+
+@cli.command(context_settings={"ignore_unknown_options": True}, epilog=_EXIT_CODES)
+@click.argument("arguments", nargs=-1, metavar="[PULUMI OPTION]...", type=click.UNPROCESSED)
+def preview(arguments: Sequence[str]) -> None:
+    """Run `pulumi preview`, and write the pull-request comment about it.
+
+    Every option, such as `--stack dev`, goes to `pulumi preview`. The comment is that of
+    `pulumi-traceloop plan`. Ends with 1 if the preview failed, and with 2 if it did not even say
+    so.
+    """
+    from .._plan import ASKED
+    from .preview import read
+
+    flags = ["--json", "--show-sames", "--show-replacement-steps", "--non-interactive"]
+    with _one_line():
+        command = shutil.which("pulumi")
+        if command is None:
+            raise _Unusable(
+                "pulumi is not on PATH: https://www.pulumi.com/docs/iac/download-install"
+            )
+        done = subprocess.run(  # noqa: S603 - what is run is the user's own CLI
+            [command, "preview", *flags, *arguments],
+            env=os.environ | dict([ASKED]),
+            stdout=subprocess.PIPE,
+            check=False,
+        )
+        if done.returncode and not done.stdout.strip():
+            raise _Unusable(f"`pulumi preview` ended with {done.returncode}")
+        found = read(done.stdout, "the output of `pulumi preview`")
+    _write_plans([found], [found.stack or "preview"], as_json=False)
+    if done.returncode:
         raise click.exceptions.Exit(ATTENTION)
 
 

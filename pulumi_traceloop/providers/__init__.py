@@ -21,7 +21,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import cache, lru_cache, partial, wraps
+from functools import cache, lru_cache, wraps
 from itertools import count
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
@@ -39,11 +39,12 @@ from pulumi.dynamic import (
 from pulumi.output import Unknown
 
 from .._codec import compressed, repacked, unpacked
+from .._describe import unseen_change
 from .._masking import masked, secret_values, stand_in_of_other
 from .._naming import external_id_problem, resource_name
-from .._plan import CAUSE_WIDTH, UNKNOWN, Entry, change, description, layout, summary
+from .._plan import UNKNOWN, Action, Change, ResourcePlan, announce, deleted
 from .._project import Project, connection, project
-from .._text import names, printable
+from .._text import name, names, say, use_utf8
 from ..args import canonical
 from ..errors import ExistsError, SetupsMissingError, TraceloopError
 
@@ -112,6 +113,7 @@ class _Provider(ResourceProvider):
         """Keep the stack's configuration, which has the secrets in the clear."""
         # The process lives for one operation. By default Python looks for garbage so often, while
         # ten thousand setups are read, that this takes as long as the reading.
+        use_utf8()
         gc.set_threshold(GARBAGE_THRESHOLD)
         # It looks once more as it ends, at all of them again, and the engine waits for that.
         atexit.register(gc.freeze)
@@ -123,6 +125,25 @@ class _Provider(ResourceProvider):
     def _project(self, props: Mapping[str, Any]) -> Project:
         """Return the Traceloop project that a resource is in."""
         return project(connection(self._setting, os.environ, props.get("config_namespace")))
+
+    def _plan(
+        self,
+        props: Mapping[str, Any],
+        changes: Iterable[Change],
+        declares: Iterable[str],
+        *,
+        group: bool = True,
+    ) -> ResourcePlan:
+        where = self._project(props)
+        return ResourcePlan(
+            props["declared_by"],
+            list(changes),
+            list(declares),
+            where.env_project_id or "",
+            where.namespace,
+            group,
+            where.blind,
+        )
 
     def _declare(self, external_ids: Collection[Any], props: Mapping[str, Any]) -> dict[str, str]:
         """Note what the program declares; return why not, where somebody else does already."""
@@ -159,32 +180,30 @@ class AutoMonitorSetupProvider(_Provider):
             self._project(olds).manage([olds.get("external_id", "")])
         if not failures and olds.get("external_id") != external_id:
             failures += self._announce_new(news)
+        elif not failures:
+            self._announce(news)
         return CheckResult(news, failures)
 
     def _announce_new(self, news: dict[str, Any]) -> list[CheckFailure]:
         """Print the plan for a setup that is not in the state; return why it must not be made."""
         external_id = news["external_id"]
         if isinstance(external_id, Unknown):
-            self._announce(news, Entry("+", UNKNOWN, lambda: description(_shown(news))))
+            self._announce(news, Change("create", UNKNOWN, after=_shown(news)))
             return []
         where = self._project(news)
-        entry = _new_entry(where, where.look_at(external_id), external_id, news, _shown(news))
-        if entry.symbol == "!" and news.get("if_exists") == "fail":
+        change = _new(where, where.look_at(external_id), external_id, news, _shown(news))
+        if change.action == "replace" and news.get("if_exists") == "fail":
             return [CheckFailure("external_id", str(ExistsError(external_id)))]
-        self._announce(news, entry)
+        self._announce(news, change)
         return []
 
-    def _announce(self, news: Mapping[str, Any], entry: Entry) -> None:
-        """Print the plan's line, once: for a replacement the engine checks twice."""
-        told = (news["declared_by"], entry.symbol, entry.external_id)
-        if told not in self._announced:
-            self._announced.add(told)
-            (line,) = layout([entry])
-            # Not indented: below a group's name it would look like one of its setups.
-            line = line.strip()
-            if resource_name(news["declared_by"]) != entry.external_id:
-                line += f"   ({news['declared_by']})"
-            print(line, flush=True)  # noqa: T201
+    def _announce(self, news: Mapping[str, Any], *changes: Change) -> None:
+        """Print the plan, once: for a replacement the engine checks twice."""
+        reported = {(news["declared_by"], c.action, c.external_id) for c in changes}
+        if not changes or reported - self._announced:
+            self._announced |= reported
+            ids = [] if isinstance(news["external_id"], Unknown) else [news["external_id"]]
+            announce(self._plan(news, changes, ids, group=False))
 
     @_without_traceback
     def diff(self, id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
@@ -200,7 +219,7 @@ class AutoMonitorSetupProvider(_Provider):
         if replaces:
             if checked and not self._project(olds).declarer(id):
                 self._project(olds).leave(id, news["declared_by"])
-                self._announce(news, Entry("-", id))
+                self._announce(news, Change("delete", id, _shown(olds)))
             return DiffResult(changes=True, replaces=replaces)
         old, new = _spec_inputs(olds), _spec_inputs(news)
         differ = _differ(old, new)
@@ -208,9 +227,9 @@ class AutoMonitorSetupProvider(_Provider):
             return DiffResult(changes=differ)
         unsettled = olds.get("unsettled")
         if differ:
-            self._announce(news, Entry("~", id, lambda: change(_shown(olds), _shown(news))))
+            self._announce(news, _changed(id, olds, news, _shown(olds), _shown(news)))
         elif unsettled:
-            self._announce(news, Entry("?", id, lambda: _looked_at(unsettled)))
+            self._announce(news, Change("recheck", id, after=_shown(news), note=unsettled))
         return DiffResult(changes=differ or bool(unsettled))
 
     @_without_traceback
@@ -272,10 +291,11 @@ class AutoMonitorSetupProvider(_Provider):
         """Delete the setup, unless another resource of the program declares it now."""
         where = self._project(props)
         if declarer := where.declarer(id):
-            print(f'kept the monitor setup "{printable(id)}": {declarer} declares it')  # noqa: T201
+            say(f"kept the monitor setup {name(id)}: {declarer} declares it")
             return
         where.expect(props.get("env_project_id"), [id])
         where.delete(id)
+        say(deleted(props["declared_by"], [id]))
 
 
 class _Changes(NamedTuple):
@@ -335,22 +355,23 @@ class AutoMonitorSetupBatchProvider(_Provider):
         if not failures and news.get("if_exists") == "fail":
             failures += [
                 CheckFailure(_at(entry.external_id), str(ExistsError(entry.external_id)))
-                for entry in self._new_entries(news, setups, setups.keys() - old.keys())
-                if entry.symbol == "!"
+                for entry in self._new_changes(news, setups, setups.keys() - old.keys())
+                if entry.action == "replace"
             ]
-        if not failures and not olds and setups:
-            _announce(news, self._new_entries(news, setups, setups), 0)
+        if not failures:
+            new = [] if olds else self._new_changes(news, setups, setups)
+            announce(self._plan(news, new, setups))
         return CheckResult(news, failures)
 
-    def _new_entries(
+    def _new_changes(
         self, news: Mapping[str, Any], setups: Mapping[str, Any], external_ids: Iterable[str]
-    ) -> list[Entry]:
-        """Return the plan's entries for setups that are not in the state."""
+    ) -> list[Change]:
+        """Return what happens to setups that are not in the state."""
         new = list(external_ids)
         where = self._project(news)
         there = where.look(new)
         shown = _shown_of(news, setups)
-        return [_new_entry(where, there.get(i), i, setups[i], shown(i)) for i in new]
+        return [_new(where, there.get(i), i, setups[i], shown(i)) for i in new]
 
     @_without_traceback
     def diff(self, id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
@@ -395,29 +416,28 @@ class AutoMonitorSetupBatchProvider(_Provider):
         # What never came into the group's hands may be somebody else's, as what is new may be.
         strange = [i for i in changes.again if i not in owned]
         where.disown(strange)
-        found = {e.external_id: e for e in self._new_entries(news, new, strange)}
-        refused = [i for i, entry in found.items() if entry.symbol == "!"]
+        found = {c.external_id: c for c in self._new_changes(news, new, changes.again)}
+        refused = [i for i in strange if found[i].action == "replace"]
         if refused and news.get("if_exists") == "fail":
             raise ExistsError(refused[0])
-        entries = self._new_entries(news, new, changes.added)
-        entries += [Entry("~", i, partial(change, before(i), after(i))) for i in changes.changed]
-        entries += [
-            found[i]
-            if i in found and found[i].symbol != "+"
-            else Entry("*", i, partial(_again, after(i), failed[i]))
-            for i in changes.again
+        told = self._new_changes(news, new, changes.added)
+        told += [_changed(i, old[i], new[i], before(i), after(i)) for i in changes.changed]
+        told += [
+            c
+            if c.action == "adopt" or (c.action == "replace" and i in strange)
+            else c._replace(action="retry", note=failed[i])
+            for i, c in found.items()
         ]
         sent = {*changes.again, *changes.changed}
-        looked_at = [i for i in unsettled if i in new and i not in sent]
-        entries += [Entry("?", i, partial(_looked_at, unsettled[i])) for i in looked_at]
-        unchanged = len(new) - len(entries)
+        unsettled = {i: why for i, why in unsettled.items() if i in new and i not in sent}
+        told += [Change("recheck", i, after=after(i), note=w) for i, w in unsettled.items()]
         for external_id in changes.left:
             if declarer := where.declarer(external_id):
-                entries.append(Entry(">", external_id, partial(_moved, declarer)))
+                told.append(Change("move", external_id, before(external_id), note=f"to {declarer}"))
             elif external_id in owned:
-                entries.append(Entry("-", external_id))
+                told.append(Change("delete", external_id, before(external_id)))
                 where.leave(external_id, news["declared_by"])
-        _announce(news, entries, unchanged)
+        announce(self._plan(news, told, new))
 
     @_without_traceback
     def create(self, props: dict[str, Any]) -> CreateResult:
@@ -459,15 +479,15 @@ class AutoMonitorSetupBatchProvider(_Provider):
             env_project_id=olds.get("env_project_id"),
             keep_others=news.get("if_exists") == "fail",
         )
-        name = resource_name(news["declared_by"])
+        group = resource_name(news["declared_by"])
         if outcome.failed:
             # The group's own error says why; the program may end before, over another resource.
-            print(f"{name}: failed: {names(sorted(outcome.failed))}", flush=True)  # noqa: T201
+            say(f"{group}: failed: {names(sorted(outcome.failed))}")
         unsettled: dict[str, str] = {}
         if news.get("wait_for_setup"):
             unsettled_before = (olds.get("unsettled") or {}).keys() & setups.keys()
             awaited = (outcome.stored.keys() | unsettled_before) - outcome.failed.keys()
-            unsettled = wait(where, awaited, news.get("wait_timeout"), name)
+            unsettled = wait(where, awaited, news.get("wait_timeout"), group)
         owned = (old_owned | outcome.stored.keys() | outcome.unknown) & setups.keys()
         setup_ids = {i: s for i, s in old_ids.items() if i in owned}
         setup_ids |= {i: s.id for i, s in outcome.stored.items()}
@@ -635,6 +655,8 @@ def _delete_owned(where: Project, props: Mapping[str, Any], owned: Iterable[str]
 
     gone = [i for i in owned if not where.declarer(i) and not where.has_deleted(i)]
     delete_all(where, gone, props.get("env_project_id"))
+    if gone:
+        say(deleted(props["declared_by"], gone))
 
 
 # The setups' two spellings: an `AutoMonitorSetup` has nested inputs, a batch has JSON strings.
@@ -822,46 +844,34 @@ def _without_secrets(
     return {i: masked(why, _secrets_of(batch, i, setups[i])) for i, why in reasons.items()}
 
 
-def _new_entry(
+def _new(
     where: Project,
     there: Setup | None,
     external_id: str,
-    setup: str | Mapping[str, Any],
+    setup: str | Mapping[str, Any] | Unknown,
     shown: str,
-) -> Entry:
-    """Return the plan's entry for a setup that is not in the state of its resource."""
+) -> Change:
+    """Return what happens to a setup that is not in the state of its resource."""
     if there is None:
-        return Entry("+", external_id, partial(description, shown))
-    spec, _ = (None, None) if _holds_unknown(setup) else _parsed(setup)
-    if spec is not None and spec.meaning == there.meaning:
-        return Entry("=", external_id, lambda: ("already there, unchanged", ""))
-    old = canonical(there.as_input())
-    if where.manages(external_id):
-        return Entry("~", external_id, partial(change, old, shown, hide_old=True))
-    return Entry("!", external_id, partial(_replaced, old, shown))
+        return Change("create", external_id, after=shown)
+    if isinstance(setup, Unknown) or _holds_unknown(setup):
+        # Nobody can tell which values of what is there are the declared ones.
+        before = stand_in_of_other(canonical(there.as_input()), "{}", "{}")
+    else:
+        spec, _ = _parsed(setup)
+        if spec is not None and spec.meaning == there.meaning:
+            return Change("adopt", external_id, after=shown)
+        declared = setup if isinstance(setup, str) else canonical(_spec_inputs(setup))
+        before = stand_in_of_other(canonical(there.as_input()), declared, shown)
+    action: Action = "change" if where.manages(external_id) else "replace"
+    return Change(action, external_id, before, shown)
 
 
-def _moved(declarer: str) -> tuple[str, str]:
-    return f"to {declarer}", ""
-
-
-def _replaced(old: str, new: str) -> tuple[str, str]:
-    selector, evaluators = change(old, new, hide_old=True)
-    difference = ", ".join(filter(None, (selector, evaluators)))
-    return f"replaces a setup that this stack does not manage: {difference}", ""
-
-
-def _again(shown: str, why: str) -> tuple[str, str]:
-    selector, evaluators = description(shown)
-    return selector, f"{evaluators}   tried again, failed before: {printable(why, CAUSE_WIDTH)}"
-
-
-def _looked_at(why: str) -> tuple[str, str]:
-    return f"is written but did not come up: {why}", ""
-
-
-def _announce(news: Mapping[str, Any], entries: list[Entry], unchanged: int) -> None:
-    told = summary(entries, unchanged) or "no setups"
-    head = f"{resource_name(news['declared_by'])}: {told}"
-    # In one piece: the host serves several calls at once.
-    print("\n".join([head, *layout(entries)]), flush=True)  # noqa: T201
+def _changed(external_id: str, old: Any, new: Any, shown_old: str, shown_new: str) -> Change:
+    """Return the change of a setup that is in the state."""
+    before, after = (
+        value if isinstance(value, str) else canonical(_with_stand_ins(_spec_inputs(value)))
+        for value in (old, UNKNOWN if isinstance(new, Unknown) else new)
+    )
+    unseen = unseen_change(before, after, shown_old, shown_new)
+    return Change("change", external_id, shown_old, shown_new, secret_changes=unseen)
