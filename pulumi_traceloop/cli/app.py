@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -186,16 +187,12 @@ def preview(arguments: Sequence[str]) -> None:
     """
     from .._plan import ASKED
     from .preview import read
+    from .stack import pulumi
 
     flags = ["--json", "--show-sames", "--show-replacement-steps", "--non-interactive"]
     with _one_line():
-        command = shutil.which("pulumi")
-        if command is None:
-            raise _Unusable(
-                "pulumi is not on PATH: https://www.pulumi.com/docs/iac/download-install"
-            )
         done = subprocess.run(  # noqa: S603 - what is run is the user's own CLI
-            [command, "preview", *flags, *arguments],
+            [pulumi(), "preview", *flags, *arguments],
             env=os.environ | dict([ASKED]),
             stdout=subprocess.PIPE,
             check=False,
@@ -234,6 +231,16 @@ def _source(file: Any) -> str:
     metavar="SECONDS",
     help="How long --wait waits.",
 )
+@click.option(
+    "--stack",
+    metavar="NAME",
+    help="Only the setups of this Pulumi stack, with the key and the URL of its configuration.",
+)
+@click.option(
+    "--unmanaged",
+    is_flag=True,
+    help="With --stack: those of its project that are in no resource of the stack.",
+)
 @_base_url
 @_json
 @click.pass_obj
@@ -242,37 +249,58 @@ def status(
     external_ids: Sequence[str],
     statuses: Sequence[str],
     timeout: float,
+    stack: str | None,
     base_url: str | None,
     *,
     wait: bool,
+    unmanaged: bool,
     as_json: bool,
 ) -> None:
     """Show the project's setups: their status, evaluators, errors and age.
 
-    EXTERNAL_ID may be a pattern such as 'checkout-*'. Without any, all setups are shown.
+    EXTERNAL_ID may be a pattern such as 'checkout-*'. Without any, all setups are shown. Those that
+    need attention come first.
+
+    --stack runs `pulumi stack export` and `pulumi config` in the current folder. What
+    --unmanaged finds may be another stack's, somebody's own, or left by an update that was killed.
 
     Ends with 1 if one of them is failed or partial, or is not there.
     """
     if wait and statuses:
         raise click.UsageError("--wait and --status do not go together")
+    if unmanaged and (wait or external_ids or not stack):
+        raise click.UsageError("--unmanaged goes with --stack, without --wait or an EXTERNAL_ID")
     with _one_line():
         from . import status as statuses_of
-        from .project import open_project
 
-        project = open_project(base_url, longest=max(timeout, 1.0) if wait else None)
+        longest = max(timeout, 1.0) if wait else None
+        look: statuses_of.Look
+        if stack:
+            from .project import open_connection
+            from .stack import read
+
+            parts = [(p, open_connection(p.connection, longest=longest)) for p in read(stack)]
+            if unmanaged:
+                look = partial(statuses_of.unmanaged, parts, statuses)
+            else:
+                look = partial(statuses_of.look_at_stack, parts, external_ids, statuses)
+        else:
+            from .project import open_project
+
+            project = open_project(base_url, longest=longest)
+            look = partial(statuses_of.look, project, external_ids, statuses)
         if wait:
             terminal = sys.stderr.isatty()
             with statuses_of.progress_display(_note, terminal=terminal) as progress:
                 report = statuses_of.wait(
-                    project,
-                    external_ids,
+                    look,
                     timeout,
                     progress,
                     clock=runtime.clock,
                     sleep=runtime.sleep,
                 )
         else:
-            report = statuses_of.look(project, external_ids, statuses)
+            report = look()
     if as_json:
         _write(statuses_of.as_json(report) + "\n")
     else:
