@@ -435,7 +435,9 @@ class AutoMonitorSetupBatchProvider(_Provider):
             if declarer := where.declarer(external_id):
                 told.append(Change("move", external_id, before(external_id), note=f"to {declarer}"))
             elif external_id in owned:
-                told.append(Change("delete", external_id, before(external_id)))
+                # What failed is not what is there.
+                gone = None if external_id in failed else before(external_id)
+                told.append(Change("delete", external_id, gone))
                 where.leave(external_id, news["declared_by"])
         announce(self._plan(news, told, new))
 
