@@ -29,7 +29,7 @@ import json
 import os
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from ._describe import (
@@ -60,6 +60,8 @@ __all__ = [
     "encoded",
     "explained",
     "lines",
+    "report",
+    "report_drift",
     "summary",
     "with_renames",
 ]
@@ -264,6 +266,20 @@ def announce(plan: ResourcePlan) -> None:
         text.append(encoded(plan))
     if text:
         say("\n".join(text))
+
+
+def report(plan: ResourcePlan, written: Collection[str]) -> None:
+    """Print what an update did, as far as it was *written* or needed no request."""
+    done = [c for c in plan.changes if c.action == "move" or c.external_id in written]
+    if done:
+        # Deletes come last of all, and are reported then.
+        say("\n".join(lines(plan._replace(changes=done), "done")))
+
+
+def report_drift(plan: ResourcePlan) -> None:
+    """Print what a refresh found to differ from the state."""
+    if plan.changes:
+        say("\n".join(lines(plan, "drift")))
 
 
 def encoded(plan: ResourcePlan) -> str:

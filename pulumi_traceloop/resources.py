@@ -107,6 +107,7 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
             **dict.fromkeys(("selector", "evaluators", "evaluator_configs", "triggers")),
             **setup,
             "shown": stand_in_of(setup),
+            "preview": pulumi.runtime.is_dry_run() or None,
             "declared_by": declarer("AutoMonitorSetup", resource_name, opts),
             **options(if_exists, wait_for_setup, wait_timeout, config_namespace),
             **dict.fromkeys(("setup_id", "env_project_id", "unsettled")),
@@ -169,6 +170,7 @@ class AutoMonitorSetupBatch(Resource, module="traceloop", name="AutoMonitorSetup
             "setups": setups,
             "packed_setups": packed_setups,
             "shown": shown or None,
+            "preview": pulumi.runtime.is_dry_run() or None,
             "declared_by": declared_by,
             **options,
             **dict.fromkeys(

@@ -42,7 +42,7 @@ from .._codec import compressed, repacked, unpacked
 from .._describe import unseen_change
 from .._masking import masked, secret_values, stand_in_of_other
 from .._naming import external_id_problem, resource_name
-from .._plan import UNKNOWN, Action, Change, ResourcePlan, announce, deleted
+from .._plan import UNKNOWN, Action, Change, ResourcePlan, announce, deleted, report, report_drift
 from .._project import Project, connection, project
 from .._text import name, names, say, use_utf8
 from ..args import canonical
@@ -108,6 +108,10 @@ class _Provider(ResourceProvider):
     _checked: set[str]
     _announced: set[tuple[str, str, str]]
     _known: dict[str, set[str]]
+    #: What was found out about each resource's changes, until it is printed.
+    _plans: dict[str, ResourcePlan]
+    #: Whether this is a preview. The program says so in an input that `check` takes out.
+    _preview: bool
 
     def configure(self, req: ConfigureRequest) -> None:
         """Keep the stack's configuration, which has the secrets in the clear."""
@@ -121,6 +125,23 @@ class _Provider(ResourceProvider):
         self._checked = set()
         self._announced = set()
         self._known = {}
+        self._plans = {}
+        self._preview = False
+
+    def _take_preview(self, news: dict[str, Any]) -> None:
+        """Note whether this is a preview, and take that out of the inputs."""
+        self._preview = bool(news.pop("preview", False))
+
+    def _present(self, plan: ResourcePlan) -> None:
+        """Print a plan in a preview; in an update what was done is printed, after it."""
+        if self._preview:
+            announce(plan)
+        else:
+            self._plans[plan.owner] = plan
+
+    def _report(self, props: Mapping[str, Any], written: Collection[str]) -> None:
+        if plan := self._plans.pop(props["declared_by"], None):
+            report(plan, written)
 
     def _project(self, props: Mapping[str, Any]) -> Project:
         """Return the Traceloop project that a resource is in."""
@@ -163,6 +184,7 @@ class AutoMonitorSetupProvider(_Provider):
     @_without_traceback
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
         """Validate the inputs; every problem is told, with the path of its property."""
+        self._take_preview(news)
         external_id = news.get("external_id")
         # First of all, valid or not: what is declared must not be deleted.
         twice = self._declare([external_id], news)
@@ -203,7 +225,7 @@ class AutoMonitorSetupProvider(_Provider):
         if not changes or reported - self._announced:
             self._announced |= reported
             ids = [] if isinstance(news["external_id"], Unknown) else [news["external_id"]]
-            announce(self._plan(news, changes, ids, group=False))
+            self._present(self._plan(news, changes, ids, group=False))
 
     @_without_traceback
     def diff(self, id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
@@ -263,6 +285,7 @@ class AutoMonitorSetupProvider(_Provider):
         if news.get("wait_for_setup"):
             unsettled = wait(where, [external_id], news.get("wait_timeout"), external_id)
         reason = unsettled.get(external_id)
+        self._report(news, [external_id])
         return news | _identity(setup) | {"unsettled": reason and masked(reason, secrets)}
 
     @_without_traceback
@@ -272,6 +295,8 @@ class AutoMonitorSetupProvider(_Provider):
         setup = where.present([id], props.get("env_project_id")).get(id)
         where.expect(props.get("env_project_id"))
         if setup is None:
+            drift = Change("delete", id, _shown(props))
+            report_drift(self._plan(props, [drift], [], group=False))
             return ReadResult("", {})
         declared = {key: value for key, value in props.items() if key not in _OUTPUTS}
         spec, _ = _parsed(_spec_inputs(props))
@@ -280,6 +305,11 @@ class AutoMonitorSetupProvider(_Provider):
                 declared.pop(key, None)
             there = setup.as_input()
             declared |= {"external_id": id, **there}
+            if spec is not None:  # else a program reads it with `get`
+                before = _shown(props)
+                found = stand_in_of_other(canonical(there), canonical(_spec_inputs(props)), before)
+                drift = Change("change", id, before, found)
+                report_drift(self._plan(props, [drift], [id], group=False))
             if (shown := props.get("shown")) is not None:
                 before = canonical(_spec_inputs(props))
                 declared["shown"] = stand_in_of_other(canonical(there), before, shown)
@@ -330,6 +360,7 @@ class AutoMonitorSetupBatchProvider(_Provider):
     @_without_traceback
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
         """Validate the setups that are new or spelled differently than before."""
+        self._take_preview(news)
         setups, old = unpacked(news), unpacked(olds)
         twice = self._declare(setups, news)
         failures = [CheckFailure(_at(i), reason) for i, reason in twice.items()]
@@ -360,7 +391,7 @@ class AutoMonitorSetupBatchProvider(_Provider):
             ]
         if not failures:
             new = [] if olds else self._new_changes(news, setups, setups)
-            announce(self._plan(news, new, setups))
+            self._present(self._plan(news, new, setups))
         return CheckResult(news, failures)
 
     def _new_changes(
@@ -439,7 +470,7 @@ class AutoMonitorSetupBatchProvider(_Provider):
                 gone = None if external_id in failed else before(external_id)
                 told.append(Change("delete", external_id, gone))
                 where.leave(external_id, news["declared_by"])
-        announce(self._plan(news, told, new))
+        self._present(self._plan(news, told, new))
 
     @_without_traceback
     def create(self, props: dict[str, Any]) -> CreateResult:
@@ -490,6 +521,7 @@ class AutoMonitorSetupBatchProvider(_Provider):
             unsettled_before = (olds.get("unsettled") or {}).keys() & setups.keys()
             awaited = (outcome.stored.keys() | unsettled_before) - outcome.failed.keys()
             unsettled = wait(where, awaited, news.get("wait_timeout"), group)
+        self._report(news, outcome.stored)
         owned = (old_owned | outcome.stored.keys() | outcome.unknown) & setups.keys()
         setup_ids = {i: s for i, s in old_ids.items() if i in owned}
         setup_ids |= {i: s.id for i, s in outcome.stored.items()}
@@ -522,6 +554,8 @@ class AutoMonitorSetupBatchProvider(_Provider):
         setup_ids = {i: setup.id for i, setup in there.items()}
         alone = props.get("setups") or {}
         changed: dict[str, str] = {}
+        drift: list[Change] = []
+        before = _shown_of(props, unpacked(props))
         for external_id in owned:
             setup = there.get(external_id)
             if external_id in failed:
@@ -529,6 +563,7 @@ class AutoMonitorSetupBatchProvider(_Provider):
             if setup is None:
                 if setups.pop(external_id, None) is not None:
                     changed[external_id] = "gone"
+                    drift.append(Change("delete", external_id, before(external_id)))
                 continue
             declared = setups[external_id]
             spec, _ = _parsed(declared)
@@ -537,8 +572,11 @@ class AutoMonitorSetupBatchProvider(_Provider):
                 kept = {} if triggers is None else {"triggers": triggers}
                 found = canonical(setup.as_input() | kept)
                 changed[external_id] = setups[external_id] = found
+                seen = stand_in_of_other(found, declared, before(external_id))
+                drift.append(Change("change", external_id, before(external_id), seen))
                 if external_id in shown:
-                    shown[external_id] = stand_in_of_other(found, declared, shown[external_id])
+                    shown[external_id] = seen
+        report_drift(self._plan(props, drift, []))
         inputs = {k: v for k, v in props.items() if k not in _OUTPUTS} | repacked(setups, props)
         inputs["shown"] = shown or None
         outs = props | inputs
