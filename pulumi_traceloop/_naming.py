@@ -10,11 +10,30 @@ if TYPE_CHECKING:
 __all__ = ["declarer", "external_id_problem", "resource_name"]
 
 
-def declarer(kind: str, name: str, opts: pulumi.ResourceOptions | None) -> str:
-    """Return what a person calls the resource, such as ``AutoMonitorSetupGroup "monitors"``."""
+def declarer(kind: str, name: str, opts: pulumi.ResourceOptions | None) -> str | pulumi.Output[str]:
+    """Return what identifies the resource in the program and what a person calls it.
+
+    For example ``AutoMonitorSetupGroup "monitors"`` or, below other resources,
+    ``AutoMonitorSetupGroup "monitors" in my:Platform$my:Team "search"``: the whole chain of types,
+    since no two resources of one stack have that and their names in common (the URN is made of it).
+    """
+    label = f'{kind} "{name}"'
     parent = opts.parent if opts else None
-    where = f' in {parent.pulumi_resource_type} "{parent.pulumi_resource_name}"' if parent else ""
-    return f'{kind} "{name}"{where}'
+    if parent is None:
+        return label
+
+    from pulumi import Output
+
+    # Without the Output's dependency: on a component, that is one on all of its children.
+    urn: Output[str | None] = Output.from_input(parent.urn.future())
+    return urn.apply(lambda known: label + _place(known))
+
+
+def _place(urn: str | None) -> str:
+    """Return where a resource with a parent of this URN is."""
+    _, _, qualified_type, name = (urn or ":::::").split("::", 3)
+    chain = qualified_type.removeprefix("pulumi:pulumi:Stack").removeprefix("$")
+    return f' in {chain} "{name}"' if chain else ""
 
 
 def resource_name(declared_by: str) -> str:

@@ -212,19 +212,25 @@ def lines(plan: ResourcePlan, tense: Tense = "plan") -> list[str]:
     if not plan.changes:
         return []
     rows = _rows(with_renames(plan.changes))
+    causes = _causes(plan.changes) if tense == "plan" else []
     if not plan.group:
         # Not indented: below a group's name it would look like one of its setups.
-        (row,) = rows[:1]
-        alone = resource_name(plan.owner) == plan.changes[0].external_id
-        return [*([row] if alone else [f"{row}   ({printable(plan.owner)})"]), *rows[1:]]
+        alone = all(resource_name(plan.owner) == c.external_id for c in plan.changes)
+        named = "" if alone else f"   ({printable(plan.owner)})"
+        return [*(f"{row}{named}" for row in rows), *causes]
     touched = sum(change.action not in ("delete", "move", "release") for change in plan.changes)
     unchanged = len(plan.declares) - touched if tense == "plan" else 0
     head = f"{printable(resource_name(plan.owner))}: {summary(plan.changes, unchanged, tense)}"
-    found = [head, *(f"  {row}" for row in rows)]
+    return [head, *(f"  {line}" for line in [*rows, *causes])]
+
+
+def _causes(changes: Sequence[Change]) -> list[str]:
+    """Return why the last update failed, each cause once."""
+    found = []
     for action, text in (("retry", "the last update failed"), ("recheck", "not ready")):
-        why = {c.external_id: printable(c.note) for c in plan.changes if c.action == action}
-        if tense == "plan" and any(why.values()):
-            found += [f"  {text}:", *(f"  {line}" for line in by_cause(why).splitlines())]
+        why = {c.external_id: printable(c.note) for c in changes if c.action == action}
+        if any(why.values()):
+            found += [f"{text}:", *by_cause(why).splitlines()]
     return found
 
 

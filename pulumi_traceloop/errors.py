@@ -6,7 +6,9 @@
     ├── ConfigurationError         no API key, an unusable base URL
     ├── ProjectMismatchError       the key belongs to another project than the state
     ├── SetupsMissingError         all setups of a group vanished at once
-    ├── ExistsError                another setup is there already, and is to be kept
+    ├── ExistsError                a setup is there already, and is to be kept
+    ├── DeclaredTwiceError         two resources declare one setup
+    ├── GoneError                  a setup that is only read is not there
     ├── DeletionError              some setups of a group could not be deleted
     └── RequestError               a request to the API that did not go well
         ├── TransportError         no whole answer: timed out, dropped
@@ -34,8 +36,10 @@ __all__ = [
     "AuthenticationError",
     "ConfigurationError",
     "ConnectionFailedError",
+    "DeclaredTwiceError",
     "DeletionError",
     "ExistsError",
+    "GoneError",
     "MalformedResponseError",
     "NotFoundError",
     "ProjectMismatchError",
@@ -82,7 +86,50 @@ class SetupsMissingError(TraceloopError):
 
 
 class ExistsError(TraceloopError):
-    """Traceloop has another setup under the external_id, and ``if_exists="fail"`` keeps it.
+    """Traceloop has a setup under the external_id already, and ``if_exists`` keeps it.
+
+    Attributes:
+        external_id: the setup's key.
+
+    """
+
+    def __init__(self, external_id: str, if_exists: str, *, equal: bool = False) -> None:
+        self.external_id = external_id
+        other, adopt = (
+            ("", ' or take it over with if_exists="adopt"')
+            if equal
+            else (
+                "another ",
+                ', declare the setup as it is there, or overwrite it with if_exists="replace"',
+            )
+        )
+        super().__init__(
+            f'Traceloop already has {other or "the "}setup "{printable(external_id)}", which this'
+            f' stack does not manage, and if_exists is "{if_exists}": choose another external_id'
+            f"{adopt}. One that moves here from elsewhere in the program: move it first, and change"
+            " it in the next update"
+        )
+
+
+class DeclaredTwiceError(TraceloopError):
+    """Two resources of a program declare one setup.
+
+    Attributes:
+        external_id: the setup's key.
+
+    """
+
+    def __init__(self, external_id: str, first: str, second: str) -> None:
+        self.external_id = external_id
+        super().__init__(
+            f'the external_id "{printable(external_id)}" is declared twice: by {first} and by'
+            f" {second}. Traceloop has one monitor setup for it, so the two would overwrite each"
+            " other: remove one of them or give it another external_id"
+        )
+
+
+class GoneError(TraceloopError):
+    """A setup that a program only reads, with ``AutoMonitorSetup.get``, is not there.
 
     Attributes:
         external_id: the setup's key.
@@ -92,10 +139,8 @@ class ExistsError(TraceloopError):
     def __init__(self, external_id: str) -> None:
         self.external_id = external_id
         super().__init__(
-            f'Traceloop already has another setup "{printable(external_id)}", which this stack does'
-            ' not manage, and if_exists is "fail": choose another external_id, declare the setup as'
-            ' it is there, or allow the change with if_exists="replace". One that moves here from'
-            " elsewhere in the program: move it first, and change it in the next update"
+            f'Traceloop has no monitor setup "{printable(external_id)}" in the project of the API'
+            " key: check the external_id and the key, or declare the setup with AutoMonitorSetup"
         )
 
 

@@ -18,7 +18,8 @@ import pulumi
 from pulumi.runtime.mocks import MockMonitor
 from pulumi.runtime.settings import get_monitor
 
-from ._project import Project, connection, project
+from ._deployment import deployment
+from ._project import Project, connection
 from .args import SelectorRuleArgs
 from .errors import NotFoundError, TraceloopError
 
@@ -201,7 +202,7 @@ def _project(config_namespace: str | None) -> Project:
         namespace, _, name = key.partition(":")
         return pulumi.Config(namespace).get(name)
 
-    return project(connection(setting, os.environ, config_namespace))
+    return deployment().project(connection(setting, os.environ, config_namespace))
 
 
 def _asked(ask: Callable[[], _T]) -> _T:

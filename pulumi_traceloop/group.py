@@ -28,6 +28,7 @@ from .resources import (
     AutoMonitorSetupMembership,
     IfExists,
     options,
+    refuse_provider,
     stand_in_of,
 )
 
@@ -77,9 +78,11 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
             resource_name: the group's name in Pulumi.
             setups: the setups by external_id; a setup or any part of one may be an Output.
             opts: the component's options; ``protect`` makes the engine refuse to remove a setup.
-            if_exists: what to do about different setups that Traceloop has under these
-                external_ids and that this stack does not manage: ``replace`` them (the default), or
-                ``fail`` before anything is written.
+            if_exists: what to do about setups that Traceloop has under these external_ids and that
+                this stack does not manage. ``replace``, the default: take over those that are
+                equal, overwrite those that differ. ``adopt``: take over those that are equal, fail
+                over those that differ. ``fail``: take over none. What is taken over goes with the
+                stack.
             wait_for_setup: end the update only when Traceloop has set the setups up, and fail if it
                 could not.
             wait_timeout: for how long to wait, in seconds; 600 if left out.
@@ -93,6 +96,7 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
             TypeError: *setups* is not a mapping, or a setup holds what JSON does not have.
 
         """
+        refuse_provider("AutoMonitorSetupGroup", resource_name, opts)
         super().__init__("traceloop:index:AutoMonitorSetupGroup", resource_name, None, opts)
         if not isinstance(setups, Mapping):
             raise TypeError(
@@ -105,7 +109,8 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
                     f'AutoMonitorSetupGroup "{resource_name}": the external_id {external_id!r} must'
                     " be a string"
                 )
-        name = declarer("AutoMonitorSetupGroup", resource_name, opts)
+        name = f'AutoMonitorSetupGroup "{resource_name}"'
+        declared_by = declarer("AutoMonitorSetupGroup", resource_name, opts)
         child = pulumi.ResourceOptions(parent=self)
         known: dict[str, str] = {}
         texts: dict[str, pulumi.Input[str]] = {}
@@ -126,7 +131,7 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
             texts if packed_setups else {**known, **texts},
             packed_setups,
             stand_ins,
-            name,
+            declared_by,
             options(if_exists, wait_for_setup, wait_timeout, config_namespace)
             | {"max_deletes": max_deletes},
             child,
@@ -134,7 +139,7 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
         if warning := evaluators_warning(used):
             pulumi.log.warn(warning, resource=batch)
         membership = AutoMonitorSetupMembership(
-            resource_name, canonical(sorted(setups)), batch, name, config_namespace, child
+            resource_name, batch, declared_by, config_namespace, child
         )
         self.failed = batch.failed.apply(lambda failed: failed or {})
 
@@ -163,7 +168,10 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
         setup_ids = batch.setup_ids.apply(_ids)
         self.setup_ids = reported.apply(lambda _: setup_ids)
         # Not setup_ids: the SDK and the engine handle each value by itself, and the batch has them.
-        self.register_outputs({"failed": self.failed})
+        # After the report: a component that is served to another program awaits these outputs, and
+        # none that nobody returns.
+        failed = self.failed
+        self.register_outputs({"failed": reported.apply(lambda _: failed)})
 
     @classmethod
     def from_file(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import pulumi
 from pulumi.dynamic import Resource
+from pulumi.runtime.settings import _get_rpc_manager
 
 from ._masking import shown
 from ._naming import declarer
@@ -19,9 +21,13 @@ from .providers import (
     AutoMonitorSetupProvider,
 )
 
-IfExists = Literal["replace", "fail"]
+#: What to do about a setup that Traceloop has already and this stack does not manage.
+IfExists = Literal["replace", "adopt", "fail"]
 
 __all__ = ["AutoMonitorSetup", "AutoMonitorSetupBatch", "AutoMonitorSetupMembership"]
+
+#: The package of the dynamic provider in Python.
+_DYNAMIC = "pulumi-python"
 
 
 class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
@@ -55,6 +61,10 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
     env_project_id: pulumi.Output[str]
     #: Why the setup did not come up, where ``wait_for_setup`` looked.
     unsettled: pulumi.Output[str | None]
+    #: Why it is not known whether the setup is in place; the next update reads it again.
+    failed: pulumi.Output[str | None]
+    #: The digest of what the service stored in a spelling of its own.
+    normalized: pulumi.Output[str | None]
 
     def __init__(
         self,
@@ -83,9 +93,10 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
             evaluator_configs: the evaluators with options; in place of *evaluators*.
             triggers: any values; when they change, the setup is sent again even if it is equal to
                 what Traceloop has.
-            if_exists: what to do about a different setup that Traceloop has under the external_id
-                and that this stack does not manage: ``replace`` it (the default), or ``fail``
-                before anything is written.
+            if_exists: what to do about a setup that Traceloop has under the external_id and that
+                this stack does not manage. ``replace``, the default: take over one that is equal,
+                overwrite one that differs. ``adopt``: take over one that is equal, fail over one
+                that differs. ``fail``: take over none. What is taken over goes with the stack.
             wait_for_setup: end the update only when Traceloop has set the setup up, and fail if it
                 could not.
             wait_timeout: for how long to wait, in seconds; 600 if left out.
@@ -110,19 +121,25 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
             "preview": pulumi.runtime.is_dry_run() or None,
             "declared_by": declarer("AutoMonitorSetup", resource_name, opts),
             **options(if_exists, wait_for_setup, wait_timeout, config_namespace),
-            **dict.fromkeys(("setup_id", "env_project_id", "unsettled")),
+            **dict.fromkeys(("setup_id", "env_project_id", "unsettled", "failed", "normalized")),
         }
+        refuse_provider("AutoMonitorSetup", resource_name, opts)
         super().__init__(AutoMonitorSetupProvider(), resource_name, props, opts)
         key = external_id if isinstance(external_id, str) else resource_name
         if text := evaluators_warning((slug, key) for slug in slugs(setup)):
             pulumi.log.warn(text, resource=self)
-        if wait_for_setup:
-            self.unsettled.apply(self._report)
+        report_in_program(pulumi.Output.all(self.failed, self.unsettled), self._report)
 
-    def _report(self, unsettled: str | None) -> None:
-        if unsettled and not pulumi.runtime.is_dry_run():
-            pulumi.log.error(f"the monitor setup is written, but {unsettled}", resource=self)
-            raise pulumi.RunError(f'AutoMonitorSetup "{self.pulumi_resource_name}" did not come up')
+    def _report(self, results: Sequence[str | None]) -> None:
+        failed, unsettled = results
+        if pulumi.runtime.is_dry_run() or not (failed or unsettled):
+            return
+        name = f'AutoMonitorSetup "{self.pulumi_resource_name}"'
+        if failed:
+            pulumi.log.error(f"{failed}; the next `pulumi up` reads it again", resource=self)
+            raise pulumi.RunError(f"{name}: it is not known whether the setup is in place")
+        pulumi.log.error(f"the monitor setup is written, but {unsettled}", resource=self)
+        raise pulumi.RunError(f"{name} did not come up")
 
     @staticmethod
     def get(
@@ -155,6 +172,10 @@ class AutoMonitorSetupBatch(Resource, module="traceloop", name="AutoMonitorSetup
     setup_ids: pulumi.Output[str | None]
     #: The Traceloop project and environment that the setups are in.
     env_project_id: pulumi.Output[str | None]
+    #: The external_ids of the setups, as JSON: of those too that a transform has added.
+    external_ids: pulumi.Output[str]
+    #: ``{external_id: digest}`` of what the service stored in a spelling of its own.
+    normalized: pulumi.Output[dict[str, str] | None]
 
     def __init__(
         self,
@@ -162,7 +183,7 @@ class AutoMonitorSetupBatch(Resource, module="traceloop", name="AutoMonitorSetup
         setups: Mapping[str, pulumi.Input[str]],
         packed_setups: dict[str, str] | None,
         shown: dict[str, pulumi.Input[str]],
-        declared_by: str,
+        declared_by: pulumi.Input[str],
         options: dict[str, Any],
         opts: pulumi.ResourceOptions,
     ) -> None:
@@ -174,7 +195,16 @@ class AutoMonitorSetupBatch(Resource, module="traceloop", name="AutoMonitorSetup
             "declared_by": declared_by,
             **options,
             **dict.fromkeys(
-                ("failed", "unsettled", "owned", "left", "setup_ids", "env_project_id")
+                (
+                    "failed",
+                    "unsettled",
+                    "owned",
+                    "left",
+                    "setup_ids",
+                    "env_project_id",
+                    "external_ids",
+                    "normalized",
+                )
             ),
         }
         super().__init__(AutoMonitorSetupBatchProvider(), resource_name, props, opts)
@@ -186,14 +216,14 @@ class AutoMonitorSetupMembership(Resource, module="traceloop", name="AutoMonitor
     def __init__(
         self,
         resource_name: str,
-        external_ids: str,
         batch: AutoMonitorSetupBatch,
-        declared_by: str,
+        declared_by: pulumi.Input[str],
         config_namespace: str | None,
         opts: pulumi.ResourceOptions,
     ) -> None:
         props = {
-            "external_ids": external_ids,
+            "external_ids": batch.external_ids,
+            "group_id": batch.id,
             "owned": batch.owned,
             "left": batch.left,
             "env_project_id": batch.env_project_id,
@@ -201,6 +231,44 @@ class AutoMonitorSetupMembership(Resource, module="traceloop", name="AutoMonitor
             "config_namespace": config_namespace,
         }
         super().__init__(AutoMonitorSetupMembershipProvider(), resource_name, props, opts)
+
+
+def report_in_program(results: pulumi.Output[Any], report: Callable[[Any], None]) -> None:
+    """Let *report* end the program, wherever the resource stands.
+
+    An exception in an Output that nobody reads is lost in a component that is served to another
+    program: that awaits only requests (`wait_for_rpcs` of SDK 3.272). So this is counted as one.
+    """
+
+    async def reported() -> None:
+        await results.apply(report).future()
+
+    asyncio.ensure_future(_get_rpc_manager().do_rpc("report of a monitor setup", reported)())  # noqa: RUF006 - the manager keeps it
+
+
+def refuse_provider(kind: str, name: str, opts: pulumi.ResourceOptions | None) -> None:
+    """Refuse a provider of the resource's own.
+
+    It would run in a process of its own, which does not know what the rest of the program declares:
+    a setup that moves to or from the resource would be deleted.
+
+    Raises:
+        pulumi.RunError: the options, or a parent's, have one.
+
+    """
+    if opts is None:
+        return
+    given = [opts.provider] if opts.provider else []
+    several = opts.providers or []
+    given += several.values() if isinstance(several, Mapping) else several
+    inherited = opts.parent and opts.parent.get_provider(f"{_DYNAMIC}:dynamic:Resource")
+    if inherited or any(provider.package == _DYNAMIC for provider in given):
+        raise pulumi.RunError(
+            f'{kind} "{name}": a provider of its own runs in a process of its own, which does not'
+            " know what the rest of the program declares, and would delete a monitor setup that"
+            " moves: leave out the options `provider` and `providers`, and choose the project with"
+            " config_namespace"
+        )
 
 
 def stand_in_of(setup: Any) -> pulumi.Input[str] | None:

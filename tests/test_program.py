@@ -292,6 +292,7 @@ class TestGroup:
             "env_project_id": "env",
             "failed": {},
             "setup_ids": '{"a":"1"}',
+            "external_ids": '["a","b"]',
         }
         program.run(lambda: AutoMonitorSetupGroup("g", {"b": DICT, "a": DICT}), **outputs)
         group, batch, membership = (program.of(t) for t in (GROUP, BATCH, MEMBERSHIP))
@@ -304,6 +305,7 @@ class TestGroup:
         }
         assert {k: v for k, v in membership.inputs.items() if k != "__provider"} == {
             "external_ids": '["a","b"]',
+            "group_id": "g-id",
             "owned": '["a"]',
             "env_project_id": "env",
             "declared_by": 'AutoMonitorSetupGroup "g"',

@@ -104,8 +104,7 @@ def look_at_stack(
     for part, project in parts:
         wanted, none = matching(part.declared, patterns)
         unused &= set(none)
-        project.find((), fresh=True)
-        found = project.present(wanted, part.env_project_id)
+        found = project.present(wanted, part.env_project_id, fresh=True)
         project.expect(part.env_project_id, wanted)
         where = f" ({part.connection.namespace})" if len(parts) > 1 else ""
         setups |= {f"{i}{where}": setup for i, setup in sorted(found.items())}
