@@ -217,7 +217,9 @@ def lines(plan: ResourcePlan, tense: Tense = "plan") -> list[str]:
         # Not indented: below a group's name it would look like one of its setups.
         alone = all(resource_name(plan.owner) == c.external_id for c in plan.changes)
         named = "" if alone else f"   ({printable(plan.owner)})"
-        return [*(f"{row}{named}" for row in rows), *causes]
+        words = [_WORDS[change.action] for change in sorted(plan.changes, key=_by_name)]
+        what = ["" if tense == "plan" else f"   ({getattr(each, tense)})" for each in words]
+        return [*(f"{row}{w}{named}" for row, w in zip(rows, what, strict=True)), *causes]
     touched = sum(change.action not in ("delete", "move", "release") for change in plan.changes)
     unchanged = len(plan.declares) - touched if tense == "plan" else 0
     head = f"{printable(resource_name(plan.owner))}: {summary(plan.changes, unchanged, tense)}"
@@ -238,7 +240,7 @@ def _rows(changes: Sequence[Change]) -> list[str]:
     """Return a line for each change, sorted by external_id, and a count of what is cut off."""
     # What is cut off is what does least harm.
     ordered = sorted(changes, key=lambda c: (ACTIONS.index(c.action), c.external_id))
-    listed = sorted(ordered[:LINES], key=lambda change: change.external_id)
+    listed = sorted(ordered[:LINES], key=_by_name)
     cells = [(name(change.external_id), *explained(change)) for change in listed]
     rows = [
         _coloured(_WORDS[change.action], row)
@@ -246,6 +248,10 @@ def _rows(changes: Sequence[Change]) -> list[str]:
     ]
     rest = len(ordered) - len(listed)
     return [*rows, f"... and {rest:,} more"] if rest else rows
+
+
+def _by_name(change: Change) -> str:
+    return change.external_id
 
 
 def _coloured(words: _Words, row: str) -> str:

@@ -12,6 +12,7 @@ from pulumi.runtime.settings import _get_rpc_manager
 
 from ._masking import shown
 from ._naming import declarer
+from ._text import use_utf8
 from .args import EvaluatorConfig, SelectorRule, canonical, plain, resolved
 from .evaluators import slugs
 from .evaluators import warning as evaluators_warning
@@ -28,6 +29,10 @@ __all__ = ["AutoMonitorSetup", "AutoMonitorSetupBatch", "AutoMonitorSetupMembers
 
 #: The package of the dynamic provider in Python.
 _DYNAMIC = "pulumi-python"
+
+if pulumi.runtime.settings.SETTINGS.monitor is not None:
+    # An engine runs this program, and reads what it prints as UTF-8.
+    use_utf8()
 
 
 class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):

@@ -35,7 +35,7 @@ class TestPlanLines:
         assert "monitors: 1 created, 1 changed" in told
         assert '~ b gen_ai.system = "gpt-4o" -> "5"' in told
         assert 'monitors: deleted 1 monitor setup: "old"' in told
-        assert '+ m gen_ai.system = "openai" faithfulness' in told
+        assert '+ m gen_ai.system = "openai" faithfulness (created)' in told
         assert not any(" to create" in line or " to delete" in line for line in told)
 
     def test_what_was_not_done_is_not_told_as_done(self, world: World) -> None:
@@ -71,18 +71,17 @@ class TestPlanLines:
         for external_id in ("n", "b"):
             world.traceloop.delete(external_id)
         told = lines(world.refresh().output)
-        # A value that only Traceloop has may be a secret of somebody's.
-        assert '~ m gen_ai.system = "openai" -> ...' in told
-        assert '- n gen_ai.system = "openai" faithfulness' in told
+        assert '~ m gen_ai.system = "openai" -> "theirs" (changed outside of this stack)' in told
+        assert '- n gen_ai.system = "openai" faithfulness (gone)' in told
         assert "g: 1 changed outside of this stack, 1 gone" in told
-        assert '~ a gen_ai.system = "openai" -> ...' in told
+        assert '~ a gen_ai.system = "openai" -> "theirs"' in told
         assert not any(" c " in line for line in told)
 
     def test_a_large_group_says_which_setup_drifted(self, world: World) -> None:
         world.up('group("g", {f"m-{n:03}": setup() for n in range(300)})')
         world.traceloop.put("m-007", selector=[THEIRS], evaluators=["faithfulness"])
         told = lines(world.refresh().output)
-        assert '~ m-007 gen_ai.system = "openai" -> ...' in told
+        assert '~ m-007 gen_ai.system = "openai" -> "theirs"' in told
         assert "g: 1 changed outside of this stack" in told
 
     def test_a_retry_that_will_not_happen_is_not_announced(self, world: World) -> None:

@@ -120,7 +120,10 @@ def drift_of(external_id: str, state: Any, found: str | None, shown_state: str) 
     """Return how a setup differs from the state, that a refresh has *found* or not."""
     if found is None:
         return Change("delete", external_id, shown_state)
-    seen = stand_in_of_other(found, _text(state), shown_state)
+    declared = _text(state)
+    # Where nothing is hidden, the state has what was found, and every later plan shows it.
+    open_ = shown_state == declared
+    seen = found if open_ else stand_in_of_other(found, declared, shown_state)
     return Change("change", external_id, shown_state, seen)
 
 
