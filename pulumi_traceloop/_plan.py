@@ -197,8 +197,8 @@ def with_renames(changes: Sequence[Change]) -> list[Change]:
     for what in goes.keys() & comes.keys():
         if len(goes[what]) == len(comes[what]) == 1:
             (old,), (new,) = goes[what], comes[what]
-            hints["delete", old] = f"(renamed? the new {name(new)} is equal)"
-            hints["create", new] = f"(renamed? {name(old)}, which goes, is equal)"
+            hints["delete", old] = f"(renamed to {name(new)}? It is equal)"
+            hints["create", new] = f"(renamed from {name(old)}? It is equal)"
     return [
         change._replace(note="; ".join(filter(None, (change.note, hint))))
         if (hint := hints.get((change.action, change.external_id)))

@@ -480,8 +480,8 @@ class TestMarkdown:
 
     def test_a_renamed_setup_is_hinted_at(self) -> None:
         comment = plan_of(preview_of(group(Change("delete", "old", setup()), create("new"))))
-        assert rows(comment)["old"][3] == "(renamed? the new new is equal)"
-        assert rows(comment)["new"][3] == "(renamed? old, which goes, is equal)"
+        assert rows(comment)["old"][3] == "(renamed to new? It is equal)"
+        assert rows(comment)["new"][3] == "(renamed from old? It is equal)"
 
     def test_texts_that_differ_do_not_look_alike(self) -> None:
         """Neither in a column nor, as a browser draws it, beside each other."""

@@ -126,8 +126,8 @@ def test_a_renamed_setup_is_hinted_at() -> None:
     old, new = Change("delete", "old", setup("x")), Change("create", "new", after=setup("x"))
     gone, come = with_renames([old, new])
     assert (gone.note, come.note) == (
-        "(renamed? the new new is equal)",
-        "(renamed? old, which goes, is equal)",
+        "(renamed to new? It is equal)",
+        "(renamed from old? It is equal)",
     )
     # Not where one cannot tell which, nor where a part is not shown.
     twins = [old, new, new._replace(external_id="other")]

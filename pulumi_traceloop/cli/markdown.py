@@ -157,7 +157,8 @@ def _rows(entries: Sequence[Entry], budget: int) -> str:
         head = f"| | Setup {where}| Before | After |\n|---|---|{'---|' if where else ''}---|---|\n"
         table = f"\n{head}{''.join(rows)}"
         if not harmful and len(rows) > _FOLDED_FROM:
-            table = f"\n<details><summary>{len(rows):,} setups</summary>\n{table}\n</details>\n"
+            count = f"{len(rows):,} more setups" if tables else f"{len(rows):,} setups"
+            table = f"\n<details><summary>{count}</summary>\n{table}\n</details>\n"
         tables.append(table)
     note = ", ".join(f"{left_out[a]:,} {_SUMMARY[a]}" for a in ACTIONS if a in left_out)
     if note:

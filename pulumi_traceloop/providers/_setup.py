@@ -18,7 +18,7 @@ from pulumi.output import Unknown
 from .._masking import masked
 from .._naming import external_id_problem
 from .._plan import UNKNOWN, Change, deleted, report_drift
-from .._text import name, say
+from .._text import names, say
 from .._validation import differ, parsed, spec_inputs, spec_of
 from ..args import canonical
 from ..errors import GoneError, TraceloopError
@@ -202,7 +202,7 @@ class AutoMonitorSetupProvider(HostedProvider):
             why = masked(why, secrets)
             if state and not state.get("failed"):
                 # The engine keeps the state, so the next update compares with it again.
-                raise TraceloopError(f"setup {name(external_id)}: {why}")
+                raise TraceloopError(f"setup {names([external_id])}: {why}")
             return inputs | dict.fromkeys(_OUTPUTS) | {"failed": why}
         self._report(inputs, outcome.stored)
         setup = outcome.stored[external_id]
@@ -259,7 +259,7 @@ class AutoMonitorSetupProvider(HostedProvider):
         """Delete the setup, unless another resource of the program declares it now."""
         project = self._project(props)
         if declarer := self._deployment.declarer(id, project):
-            say(f"kept the monitor setup {name(id)}: {declarer} declares it")
+            say(f"kept the monitor setup {names([id])}: {declarer} declares it")
             return
         project.expect(props.get("env_project_id"), [id])
         project.delete(id)
