@@ -3,9 +3,9 @@
 ::
 
     monitors: 1 to create, 1 to change, 1 to delete, 96 unchanged
-      + anthropic     gen_ai.system = "anthropic"                 faithfulness
+      + anthropic     gen_ai.provider.name = "anthropic"          faithfulness
       ~ openai-gpt4o  gen_ai.request.model = "gpt-4o" -> "gpt-5"  + toxicity-detector
-      - old-monitor   gen_ai.system = "azure"                     faithfulness
+      - old-monitor   gen_ai.provider.name = "azure"              faithfulness
 
 A resource's `Change` values are made once, by its provider. What prints them, here and in the
 command, reads the same values: nothing reads what was printed.

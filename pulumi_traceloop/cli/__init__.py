@@ -1,7 +1,7 @@
 """The `pulumi-traceloop` command: the extra ``cli``.
 
 Reading order: `app` (the commands and their options), `preview` and `markdown` (``plan`` and
-``preview``), `status`, `export`.
+``preview``), `status`, `export`, `match`.
 """
 
 from __future__ import annotations

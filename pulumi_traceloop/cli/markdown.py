@@ -138,7 +138,7 @@ def _rows(entries: Sequence[Entry], budget: int) -> str:
     """Return the tables: of what does harm, which is never folded up, and of the rest."""
     owners = {(entry.owner, entry.project) for entry in entries}
     projects = len({project for _, project in owners}) > 1
-    tables = []
+    tables: list[str] = []
     left_out: Counter[Action] = Counter()
     for harmful in (True, False):
         rows: list[str] = []

@@ -38,7 +38,7 @@ from .._plan import (
     decoded,
     with_renames,
 )
-from .._project import DEFAULT_NAMESPACE
+from .._settings import DEFAULT_NAMESPACE
 from ..errors import TraceloopError, printable
 
 __all__ = ["COMMAND", "Entry", "Plan", "PreviewError", "read"]

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .._codec import unpacked
-from .._project import DEFAULT_NAMESPACE, Connection, connection
+from .._settings import DEFAULT_NAMESPACE, Connection, connection
 from ..errors import ConfigurationError, printable
 
 __all__ = ["Part", "pulumi", "read"]

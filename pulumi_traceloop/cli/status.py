@@ -8,16 +8,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from io import StringIO
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from .._text import name
 from ..errors import RateLimitedError, RequestError, ServerError, TransportError, printable
 from .project import matching, selected
+from .tables import new_table, rendered
 
 if TYPE_CHECKING:
     from .._models import Setup
@@ -41,11 +40,13 @@ __all__ = [
 STATUSES = ("pending", "in_progress", "waiting_for_spans", "completed", "partial", "failed")
 
 _UNDER_WAY = ("pending", "in_progress")
+#: No monitor exists yet: too few spans came that match (page "Create an Auto Monitor Setup").
+_WAITING = "waiting_for_spans"
 _FAILED = ("partial", "failed")
 _STYLES = {
     "pending": "yellow",
     "in_progress": "yellow",
-    "waiting_for_spans": "cyan",
+    _WAITING: "yellow",
     "completed": "green",
     "partial": "red",
     "failed": "bold red",
@@ -74,6 +75,20 @@ class Report:
     def under_way(self) -> list[str]:
         """The setups that Traceloop is still working on."""
         return [i for i, setup in self.setups.items() if setup.status in _UNDER_WAY]
+
+    @property
+    def waiting(self) -> list[str]:
+        """The setups that have seen too few spans, so that no monitor exists yet."""
+        return [i for i, setup in self.setups.items() if setup.status == _WAITING]
+
+    def stale(self, now: datetime, seconds: float) -> list[str]:
+        """Return the setups that have waited for spans for longer than *seconds*."""
+        return [
+            i
+            for i in self.waiting
+            if (since := _waiting_since(self.setups[i])) is not None
+            and (now - since).total_seconds() > seconds
+        ]
 
     def counts(self) -> str:
         """Return how many setups have which status."""
@@ -154,15 +169,17 @@ def wait(
     timeout: float,
     progress: Progress,
     *,
+    accepted: bool = False,
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> Report:
-    """Look until no setup is under way any more, or the time is up.
+    """Poll until no setup is under way or waiting for spans any more, or the time is up.
 
     Args:
         look: what to wait for.
         timeout: the longest wait, in seconds.
         progress: what is told each time.
+        accepted: whether to end before the spans: a setup that waits for them is good enough.
         clock: a monotonic clock, in seconds.
         sleep: how to wait, in seconds.
 
@@ -175,7 +192,7 @@ def wait(
     interval = _FIRST
     while True:
         progress(report)
-        if not report.under_way:
+        if not report.under_way and (accepted or not report.waiting):
             return report
         left = end - clock()
         if left <= 0:
@@ -228,7 +245,7 @@ class Bar:
     def __call__(self, report: Report) -> None:
         """Show the counts."""
         total = len(report.setups)
-        ready = total - len(report.under_way)
+        ready = total - len(report.under_way) - len(report.waiting)
         self._status.update(Text(f"{ready} of {total} ready: {report.counts()}"))
 
     def trouble(self, error: RequestError) -> None:
@@ -253,40 +270,39 @@ def table(report: Report, now: datetime, *, width: int | None, colour: bool) -> 
         colour: whether to colour it.
 
     """
-    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("SETUP", "STATUS", "AGE", "EVALUATORS"):
-        shown.add_column(column, overflow="fold", no_wrap=width is None)
+    shown = new_table(("SETUP", "STATUS", "AGE", "EVALUATORS"), width)
     rows: list[tuple[str, Setup | None]] = [*report.setups.items()]
     rows += [(external_id, None) for external_id in report.missing]
     # What needs attention comes first.
     for external_id, setup in sorted(rows, key=lambda row: (_order(row[1]), row[0])):
-        status = setup.status if setup else "missing"
         shown.add_row(
             Text(name(external_id)),
-            Text(printable(status, 40), style=_STYLES.get(status, "")),
+            _status(setup, now),
             age(setup.created_at, now) if setup else "",
             Text("\n").join(_evaluators(setup) if setup else []),
         )
-    console = Console(
-        file=StringIO(),
-        width=width or 100_000,
-        force_terminal=colour,
-        no_color=not colour,
-        highlight=False,
-        legacy_windows=False,
-    )
-    with console.capture() as captured:
-        console.print(shown)
-    lines = [line.rstrip() for line in captured.get().splitlines()]
     count = len(report.setups) + len(report.missing)
     total = f"{count:,} monitor setup{'' if count == 1 else 's'}"
-    return "".join(f"{line}\n" for line in [*lines, f"{total}: {report.counts()}"])
+    return f"{rendered(shown, width=width, colour=colour)}{total}: {report.counts()}\n"
 
 
 def _order(setup: Setup | None) -> int:
-    order = ("failed", "partial", "missing", *_UNDER_WAY)
+    order = ("failed", "partial", "missing", *_UNDER_WAY, _WAITING)
     status = setup.status if setup else "missing"
     return order.index(status) if status in order else len(order)
+
+
+def _status(setup: Setup | None, now: datetime) -> Text:
+    status = setup.status if setup else "missing"
+    text = printable(status, 40)
+    if setup and status == _WAITING and (since := age(setup.updated_at, now)):
+        text = f"{text} for {since}"
+    return Text(text, style=_STYLES.get(status, ""))
+
+
+def _waiting_since(setup: Setup) -> datetime | None:
+    # An upsert begins anew; nothing else is documented to change the time.
+    return _parsed(setup.updated_at or setup.created_at or "")
 
 
 def _evaluators(setup: Setup) -> Iterable[Text]:
@@ -304,8 +320,14 @@ def _evaluators(setup: Setup) -> Iterable[Text]:
         yield text
 
 
-def as_json(report: Report) -> str:
-    """Return the report as JSON, in ASCII: what a server wrote cannot reach a terminal."""
+def as_json(report: Report, stale: Sequence[str] = ()) -> str:
+    """Return the report as JSON, in ASCII: what a server wrote cannot reach a terminal.
+
+    Args:
+        report: what to write.
+        stale: the setups that have waited for too long.
+
+    """
     document: dict[str, Any] = {
         "setups": [
             {
@@ -320,6 +342,8 @@ def as_json(report: Report) -> str:
         "missing": list(report.missing),
         "failed": report.failed,
         "under_way": report.under_way,
+        "waiting": report.waiting,
+        "stale": list(stale),
         "timed_out": report.timed_out,
     }
     return json.dumps(document, indent=2).replace("\x7f", "\\u007f")

@@ -11,8 +11,8 @@ from pulumi.output import Unknown
 from .._describe import unseen_change
 from .._masking import masked, secret_values, stand_in_of_other
 from .._plan import UNKNOWN, Change
-from .._validation import holds_unknown, parsed, spec_inputs
 from ..args import canonical
+from ._specs import holds_unknown, parsed, spec_inputs
 
 if TYPE_CHECKING:
     from .._deployment import Deployment
@@ -102,7 +102,7 @@ def new_change(
         # Nobody can tell which values of what is there are the declared ones.
         before = stand_in_of_other(canonical(there.as_input()), "{}", "{}")
     else:
-        spec, _ = parsed(setup)
+        spec = parsed(setup)
         if spec is not None and spec.meaning == there.meaning:
             return Change("adopt", external_id, after=shown)
         before = stand_in_of_other(canonical(there.as_input()), _text(setup), shown)

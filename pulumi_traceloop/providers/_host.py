@@ -15,12 +15,13 @@ from pulumi.dynamic import ConfigureRequest, ResourceProvider
 from .._deployment import Deployment, deployment
 from .._ownership import Ownership
 from .._plan import Change, ResourcePlan, announce, report
-from .._project import DEFAULT_NAMESPACE, Project, connection
+from .._settings import DEFAULT_NAMESPACE, connection
 from .._text import use_utf8
 from ..errors import DeclaredTwiceError, TraceloopError
 
 if TYPE_CHECKING:
     from .._models import Setup
+    from .._project import Project
 
 __all__ = [
     "HostedProvider",
@@ -91,7 +92,9 @@ class HostedProvider(ResourceProvider):
     def _project(self, props: Mapping[str, Any]) -> Project:
         """Return the Traceloop project that a resource is in."""
         given = connection(self._setting, os.environ, props.get("config_namespace"))
-        return self._deployment.project(given)
+        deployment = self._deployment
+        # A refresh and a destroy have the configuration of the last update, and check nothing.
+        return deployment.project(given, key_is_stored=lambda: deployment.declares_nothing)
 
     def _take_preview(self, inputs: dict[str, Any]) -> None:
         """Note whether this is a preview, and take that out of the inputs: it is no part of them.

@@ -19,13 +19,14 @@ from .._masking import masked
 from .._naming import external_id_problem
 from .._plan import UNKNOWN, Change, deleted, report_drift
 from .._text import names, say
-from .._validation import differ, parsed, spec_inputs, spec_of
+from .._validation import option_problems, problems
 from ..args import canonical
 from ..errors import GoneError, TraceloopError
 from . import _display as display
 from ._baseline import baseline, differs_from_declaration
 from ._host import HostedProvider, identity, namespace_changed, without_traceback
-from ._options import exists_error, option_failures
+from ._options import exists_error
+from ._specs import differ, parsed, spec_inputs, spec_of
 
 if TYPE_CHECKING:
     from .._models import Setup, SetupSpec
@@ -65,12 +66,14 @@ class AutoMonitorSetupProvider(HostedProvider):
         failures = [CheckFailure("external_id", str(error)) for error in twice.values()]
         if not isinstance(external_id, Unknown) and (reason := external_id_problem(external_id)):
             failures.append(CheckFailure("external_id", reason))
-        _, problems = parsed(spec_inputs(news))
         secrets = display.secrets(news)
         # The engine prints the value of a path that leads to one.
         prefix = "setup." if secrets else ""
-        failures += [CheckFailure(prefix + p.path, masked(p.reason, secrets)) for p in problems]
-        failures += option_failures(news)
+        failures += [
+            CheckFailure(prefix + p.path, masked(p.reason, secrets))
+            for p in problems(spec_inputs(news), Unknown)
+        ]
+        failures += [CheckFailure(*problem) for problem in option_problems(news, Unknown)]
         self._checked.add(news["declared_by"])
         if olds:
             self._deployment.manage([olds.get("external_id", "")], self._project(olds))
@@ -105,7 +108,7 @@ class AutoMonitorSetupProvider(HostedProvider):
         external_id = inputs["external_id"]
         if self._deployment.manages(external_id, self._project(inputs), ask=ask):
             return None
-        spec, _ = parsed(spec_inputs(inputs))
+        spec = parsed(spec_inputs(inputs))
         return exists_error(inputs.get("if_exists"), external_id, spec, there)
 
     def _announce(self, news: Mapping[str, Any], *changes: Change) -> None:
@@ -232,13 +235,13 @@ class AutoMonitorSetupProvider(HostedProvider):
         setup = project.present([id], props.get("env_project_id")).get(id)
         project.expect(props.get("env_project_id"))
         if setup is None:
-            if "declared_by" not in props:
-                raise GoneError(id)
+            if not (props.get("setup_id") or props.get("failed")):
+                raise GoneError(id)  # no state: a program's `get`
             drift = display.drift_of(id, props, None, display.shown(props))
             report_drift(self._plan(props, [drift], group=False))
             return ReadResult("", {})
         declared = {key: value for key, value in props.items() if key not in _OUTPUTS}
-        spec, _ = parsed(spec_inputs(props))
+        spec = parsed(spec_inputs(props))
         same = spec is not None and spec.meaning == setup.meaning
         normalized = props.get("normalized")
         if not same and (normalized is None or baseline(setup) != normalized):
@@ -246,7 +249,7 @@ class AutoMonitorSetupProvider(HostedProvider):
                 declared.pop(key, None)
             there = setup.as_input()
             declared |= {"external_id": id, **there}
-            if "declared_by" in props:  # else a program reads it, with `get`
+            if props.get("setup_id"):  # else a program reads it, with `get`
                 drift = display.drift_of(id, props, canonical(there), display.shown(props))
                 report_drift(self._plan(props, [drift], group=False))
                 if props.get("shown") is not None:
