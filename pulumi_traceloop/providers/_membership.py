@@ -10,7 +10,8 @@ from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, 
 from pulumi.output import Unknown
 
 from .._ownership import adopted, deletable, needs_replacement
-from .._text import names
+from .._plan import deleted
+from .._text import names, say
 from ..args import canonical
 from ..errors import SetupsMissingError
 from ._host import (
@@ -149,4 +150,9 @@ def delete_owned(
     def declared(external_id: str) -> bool:
         return deployment.declarer(external_id, project) is not None
 
-    delete_all(project, deletable(owned, declared, project.deleted), props.get("env_project_id"))
+    removed = deletable(owned, declared, project.deleted)
+    try:
+        delete_all(project, removed, props.get("env_project_id"))
+    finally:
+        if done := [i for i in removed if i in project.deleted]:
+            say(deleted(props["declared_by"], done))
