@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pulumi
 
-__all__ = ["declarer", "external_id_problem", "resource_name"]
+__all__ = ["declarer", "external_id_problem", "is_named", "resource_name"]
 
 
 def declarer(kind: str, name: str, opts: pulumi.ResourceOptions | None) -> str | pulumi.Output[str]:
@@ -58,3 +60,11 @@ def external_id_problem(external_id: object) -> str | None:
     except UnicodeEncodeError:
         return "must be valid Unicode text"
     return None
+
+
+def is_named(name: str, patterns: Iterable[str]) -> bool:
+    """Whether one of *patterns*, such as ``checkout-*``, is or matches *name*.
+
+    A name may hold wildcards itself, so one that is equal counts.
+    """
+    return any(pattern == name or fnmatchcase(name, pattern) for pattern in patterns)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pulumi_traceloop._naming import external_id_problem
+from pulumi_traceloop._naming import external_id_problem, is_named
 
 
 class TestExternalIds:
@@ -28,3 +28,11 @@ class TestExternalIds:
     )
     def test_is_refused(self, external_id: object, reason: str) -> None:
         assert (external_id_problem(external_id) or "").startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [(["a-*"], True), (["b", "a-[1]"], True), (["a-?"], False), ([], False), (["A-*"], False)],
+)
+def test_a_name_is_named_by_itself_and_by_patterns(patterns: list[str], expected: bool) -> None:
+    assert is_named("a-[1]", patterns) is expected
