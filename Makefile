@@ -6,17 +6,20 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 LOWEST := .venv-lowest
+SDK := .venv-sdk
 
 .PHONY: demo test test-lowest soak bench lint types clean
 
+# Without the SDK the demo sends spans that were captured.
 demo: $(READY)
+	-@$(MAKE) --no-print-directory $(SDK)/.ready
 	$(RUN) -m scripts.demo
 
-test: lint types
+test: lint types $(SDK)/.ready
 	$(RUN) -m pytest -n auto
 
 # What depends most on other packages, on the lowest versions that pyproject.toml allows.
-LOWEST_TESTS := $(patsubst %,tests/test_%.py,cli errors files hostile_answers models \
+LOWEST_TESTS := $(patsubst %,tests/test_%.py,cli emulator_spans errors files hostile_answers models \
 	program provider_process) tests/test_engine.py::test_run_error_in_an_apply \
 	$(patsubst %,tests/test_scenarios.py::%,TestOneSetup::test_life_of_a_setup \
 	TestGroup::test_life_of_a_group TestGroup::test_250_setups_of_which_2_are_refused)
@@ -51,5 +54,12 @@ $(LOWEST)/.ready: requirements-lowest.txt
 	$*/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
+# Traceloop's SDK and clients of models, for instrumented programs. pip can't resolve what the SDK
+# requires, so all is pinned.
+$(SDK)/.ready: requirements-sdk.txt
+	$(PYTHON) -m venv $(SDK)
+	$(SDK)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r $<
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(LOWEST) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) $(SDK) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -3,7 +3,7 @@
 ::
 
     monitors: 1 to create, 1 to change, 1 to delete, 96 unchanged
-      + anthropic      gen_ai.system = "anthropic"                   faithfulness
+      + anthropic      gen_ai.provider.name = "anthropic"            faithfulness
       ~ openai-gpt4o   gen_ai.request.model = "gpt-4o" -> "gpt-5"    + toxicity-detector
       - old-monitor
 """

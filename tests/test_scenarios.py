@@ -564,18 +564,36 @@ class TestBadInput:
         """The preview names the resource, the property and the cure, for one setup and a group."""
         setup = f'{{"selector": {selector}, "evaluators": ["faithfulness"]{rest}}}'
         preview = world.preview(f'AutoMonitorSetup("m", **{setup})', fails=True)
-        path, reason = problem.split(": ", 1)
-        _assert_check_failure(preview.output, path, reason)
+        _assert_input_error(preview.output, f'AutoMonitorSetup "m", {problem}')
         preview = world.preview(f'group("g", {{"a": {setup}}})', fails=True)
-        _assert_check_failure(preview.output, f'setups["a"].{path}', reason)
+        _assert_input_error(preview.output, f'AutoMonitorSetupGroup "g", setups["a"].{problem}')
+        assert world.requests == {}
+        assert preview.ops() == {}
+
+    def test_a_bad_setup_that_is_known_late(self, world: World) -> None:
+        """The provider validates it by the same rules, in the preview where it is known by then."""
+        late = """
+late = pulumi.Output.from_input("eq").apply(lambda it: it)
+rule = {"key": "a", "source": "span_attributes", "operator": late, "value": "x"}
+bad = {"selector": [rule], "evaluators": ["faithfulness"]}
+"""
+        reason = 'not "eq"; did you mean "equals"?'
+        preview = world.preview(late + 'AutoMonitorSetup("m", bad)', fails=True)
+        _assert_check_failure(preview.output, "selector[0].operator", reason)
+        preview = world.preview(late + 'group("g", {"a": bad})', fails=True)
+        _assert_check_failure(preview.output, 'setups["a"].selector[0].operator', reason)
         assert world.requests == {}
 
     @pytest.mark.parametrize("external_id", ["", "  ", ".", ".."])
     def test_a_bad_external_id(self, world: World, external_id: str) -> None:
         preview = world.preview(f'one("m", external_id="{external_id}")', fails=True)
-        _assert_check_failure(preview.output, "external_id", "must not be")
+        _assert_input_error(preview.output, 'AutoMonitorSetup "m", external_id: must not be')
         preview = world.preview(f'group("g", {{"{external_id}": setup()}})', fails=True)
-        _assert_check_failure(preview.output, f'setups["{external_id}"]', "must not be")
+        problem = f'setups["{external_id}"]: the external_id must not be'.replace("  ", " ")
+        _assert_input_error(preview.output, f'AutoMonitorSetupGroup "g", {problem}')
+        late = f'pulumi.Output.from_input("{external_id}").apply(lambda it: it)'
+        preview = world.preview(f'one("m", external_id={late})', fails=True)
+        _assert_check_failure(preview.output, "external_id", "must not be")
 
     @pytest.mark.parametrize(
         "program",
@@ -603,6 +621,13 @@ class TestBadInput:
         assert world.monitors == dict.fromkeys(ids, "azure")
         world.destroy()
         assert world.monitors == {}
+
+
+def _assert_input_error(output: str, message: str) -> None:
+    """The program ended with this message, and neither it nor the engine said more."""
+    assert message in " ".join(output.split())
+    assert "Traceback" not in output
+    assert "has a problem" not in output
 
 
 def _assert_check_failure(output: str, path: str, reason: str) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+from .._text import names
 from ..errors import (
     AuthenticationError,
     ConfigurationError,
@@ -103,6 +104,16 @@ def _note(text: str) -> None:
     click.echo(text, err=True)
 
 
+def _seconds(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
+    """Return a time such as ``24h`` in seconds."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,6})([smhdw])", text)
+    if found is None or not int(found[1]):
+        raise click.BadParameter(f"{text!r} is not a time such as 30m, 24h or 7d", context, option)
+    return int(found[1]) * _SECONDS[found[2]]
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EXIT_CODES)
 @click.version_option(package_name="pulumi-traceloop")
 @click.pass_context
@@ -185,7 +196,19 @@ def _source(file: Any) -> str:
     ),
     help="Only setups with this status; may be repeated.",
 )
-@click.option("--wait", is_flag=True, help="Wait until none is pending or in_progress any more.")
+@click.option("--wait", is_flag=True, help="Wait until every monitor exists or failed.")
+@click.option(
+    "--wait-for",
+    type=click.Choice(["spans", "accepted"]),
+    help="Wait until spans have come that match (as --wait alone does), or only until Traceloop has"
+    " processed the setups: then waiting_for_spans is enough.",
+)
+@click.option(
+    "--stale",
+    callback=_seconds,
+    metavar="TIME",
+    help="End with 1 if a setup has waited for spans for longer: 30m, 24h, 7d.",
+)
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0),
@@ -201,6 +224,8 @@ def status(
     runtime: Runtime,
     external_ids: Sequence[str],
     statuses: Sequence[str],
+    wait_for: str | None,
+    stale: int | None,
     timeout: float,
     base_url: str | None,
     *,
@@ -211,8 +236,13 @@ def status(
 
     EXTERNAL_ID may be a pattern such as 'checkout-*'. Without any, all setups are shown.
 
-    Ends with 1 if one of them is failed or partial, or is not there.
+    A setup that is waiting_for_spans has no monitor yet: too few spans came that match. `match`
+    says why.
+
+    Ends with 1 if one of them is failed or partial, or is not there; with --stale, also if one has
+    waited for spans for longer.
     """
+    wait = wait or wait_for is not None
     if wait and statuses:
         raise click.UsageError("--wait and --status do not go together")
     with _one_line():
@@ -228,22 +258,29 @@ def status(
                     external_ids,
                     timeout,
                     progress,
+                    accepted=wait_for == "accepted",
                     clock=runtime.clock,
                     sleep=runtime.sleep,
                 )
         else:
             report = statuses_of.look(project, external_ids, statuses)
+    too_long = report.stale(runtime.now(), stale) if stale is not None else []
     if as_json:
-        _write(statuses_of.as_json(report) + "\n")
+        _write(statuses_of.as_json(report, too_long) + "\n")
     else:
         terminal = sys.stdout.isatty()
         width = shutil.get_terminal_size().columns if terminal else None
         colour = terminal and not os.environ.get("NO_COLOR")
         _write(statuses_of.table(report, runtime.now(), width=width, colour=colour))
+    if too_long:
+        _note(
+            f"error: waiting for spans for too long, so that no monitor exists: {names(too_long)};"
+            " pulumi-traceloop match says why"
+        )
     if report.timed_out:
         _note(f"error: the time is up: {report.counts()}")
         raise click.exceptions.Exit(TIMED_OUT)
-    if report.failed or report.missing:
+    if report.failed or report.missing or too_long:
         raise click.exceptions.Exit(ATTENTION)
 
 
@@ -309,16 +346,6 @@ def export(
             _note(f"{len(found.setups)} setups written to {output}")
     if found.refused or missing:
         raise click.exceptions.Exit(ATTENTION)
-
-
-def _seconds(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
-    """Return a time such as ``24h`` in seconds."""
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d{1,6})([smhdw])", text)
-    if found is None or not int(found[1]):
-        raise click.BadParameter(f"{text!r} is not a time such as 30m, 24h or 7d", context, option)
-    return int(found[1]) * _SECONDS[found[2]]
 
 
 @cli.command(epilog=_EXIT_CODES)

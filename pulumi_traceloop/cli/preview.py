@@ -459,7 +459,7 @@ def _rules(selector: Any) -> Iterator[tuple[tuple[Hashable, ...], RuleText]]:
 
 
 def rule_text(rule: Mapping[str, Any]) -> RuleText:
-    """Return one rule in the user's terms, such as ``gen_ai.system = "openai"``."""
+    """Return one rule in the user's terms, such as ``gen_ai.provider.name = "openai"``."""
     operator = str(rule.get("operator") or "equals")
     condition = OPERATORS.get(operator, _shown(operator))
     if operator in ("in", "not_in"):

@@ -27,11 +27,13 @@ __all__ = ["STATUSES", "Progress", "Report", "as_json", "look", "table", "wait"]
 STATUSES = ("pending", "in_progress", "waiting_for_spans", "completed", "partial", "failed")
 
 _UNDER_WAY = ("pending", "in_progress")
+#: No monitor exists yet: too few spans came that match (page "Create an Auto Monitor Setup").
+_WAITING = "waiting_for_spans"
 _FAILED = ("partial", "failed")
 _STYLES = {
     "pending": "yellow",
     "in_progress": "yellow",
-    "waiting_for_spans": "cyan",
+    _WAITING: "yellow",
     "completed": "green",
     "partial": "red",
     "failed": "bold red",
@@ -59,6 +61,20 @@ class Report:
     def under_way(self) -> list[str]:
         """The setups that Traceloop is still working on."""
         return [i for i, setup in self.setups.items() if setup.status in _UNDER_WAY]
+
+    @property
+    def waiting(self) -> list[str]:
+        """The setups that have seen too few spans, so that no monitor exists yet."""
+        return [i for i, setup in self.setups.items() if setup.status == _WAITING]
+
+    def stale(self, now: datetime, seconds: float) -> list[str]:
+        """Return the setups that have waited for spans for longer than *seconds*."""
+        return [
+            i
+            for i in self.waiting
+            if (since := _waiting_since(self.setups[i])) is not None
+            and (now - since).total_seconds() > seconds
+        ]
 
     def counts(self) -> str:
         """Return how many setups have which status."""
@@ -93,16 +109,18 @@ def wait(
     timeout: float,
     progress: Progress,
     *,
+    accepted: bool = False,
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> Report:
-    """Look until no setup is under way any more, or the time is up.
+    """Poll until no setup is under way or waiting for spans any more, or the time is up.
 
     Args:
         project: whose setups.
         patterns: which setups.
         timeout: the longest wait, in seconds.
         progress: what is told each time.
+        accepted: whether to end before the spans: a setup that waits for them is good enough.
         clock: a monotonic clock, in seconds.
         sleep: how to wait, in seconds.
 
@@ -115,7 +133,7 @@ def wait(
     interval = _FIRST
     while True:
         progress(report)
-        if not report.under_way:
+        if not report.under_way and (accepted or not report.waiting):
             return report
         left = end - clock()
         if left <= 0:
@@ -168,7 +186,7 @@ class Bar:
     def __call__(self, report: Report) -> None:
         """Show the counts."""
         total = len(report.setups)
-        ready = total - len(report.under_way)
+        ready = total - len(report.under_way) - len(report.waiting)
         self._status.update(Text(f"{ready} of {total} ready: {report.counts()}"))
 
     def trouble(self, error: RequestError) -> None:
@@ -197,13 +215,25 @@ def table(report: Report, now: datetime, *, width: int | None, colour: bool) -> 
     for external_id, setup in report.setups.items():
         shown.add_row(
             Text(printable(external_id)),
-            Text(printable(setup.status, 40), style=_STYLES.get(setup.status, "")),
+            _status(setup, now),
             age(setup.created_at, now),
             Text("\n").join(_evaluators(setup)),
         )
     for external_id in report.missing:
         shown.add_row(Text(printable(external_id)), Text("missing", style="bold red"), "", "")
     return rendered(shown, width=width, colour=colour)
+
+
+def _status(setup: Setup, now: datetime) -> Text:
+    text = printable(setup.status, 40)
+    if setup.status == _WAITING and (since := age(setup.updated_at, now)):
+        text = f"{text} for {since}"
+    return Text(text, style=_STYLES.get(setup.status, ""))
+
+
+def _waiting_since(setup: Setup) -> datetime | None:
+    # An upsert begins anew; nothing else is documented to change the time.
+    return _parsed(setup.updated_at or setup.created_at or "")
 
 
 def _evaluators(setup: Setup) -> Iterable[Text]:
@@ -216,8 +246,14 @@ def _evaluators(setup: Setup) -> Iterable[Text]:
         yield text
 
 
-def as_json(report: Report) -> str:
-    """Return the report as JSON, in ASCII: what a server wrote cannot reach a terminal."""
+def as_json(report: Report, stale: Sequence[str] = ()) -> str:
+    """Return the report as JSON, in ASCII: what a server wrote cannot reach a terminal.
+
+    Args:
+        report: what to write.
+        stale: the setups that have waited for too long.
+
+    """
     document: dict[str, Any] = {
         "setups": [
             {
@@ -232,6 +268,8 @@ def as_json(report: Report) -> str:
         "missing": list(report.missing),
         "failed": report.failed,
         "under_way": report.under_way,
+        "waiting": report.waiting,
+        "stale": list(stale),
         "timed_out": report.timed_out,
     }
     return json.dumps(document, indent=2).replace("\x7f", "\\u007f")

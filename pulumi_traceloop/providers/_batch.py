@@ -25,7 +25,7 @@ from .._naming import external_id_problem, resource_name
 from .._ownership import flushed, group_deletes, refreshed
 from .._plan import Entry, change
 from .._text import names
-from .._validation import differ, parsed
+from .._validation import option_problems, problems_in_json
 from ..args import canonical
 from ..errors import SetupsMissingError, TraceloopError
 from . import _display as display
@@ -40,7 +40,8 @@ from ._host import (
     without_traceback,
 )
 from ._membership import delete_owned
-from ._options import exists_error, option_failures, too_many_deletes
+from ._options import exists_error, too_many_deletes
+from ._specs import differ, parsed
 
 if TYPE_CHECKING:
     from .._models import Setup, SetupSpec
@@ -108,14 +109,13 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
                 failures.append(CheckFailure(at(external_id), f"the external_id {reason}"))
             if isinstance(setup, Unknown) or setup == old.get(external_id):
                 continue
-            _, problems = parsed(setup)
-            if problems:
+            if problems := problems_in_json(setup):
                 secrets = display.secrets_of(news, external_id, setup)
                 failures += [
                     CheckFailure(at(external_id, p.path), masked(p.reason, secrets))
                     for p in problems
                 ]
-        failures += option_failures(news)
+        failures += [CheckFailure(*problem) for problem in option_problems(news, Unknown)]
         self._checked.add(news["declared_by"])
         self._deployment.grant(news["declared_by"], Granted())
         self._deployment.manage(old, self._project(olds))
@@ -150,9 +150,8 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         for external_id, setup in there.items():
             if self._deployment.manages(external_id, self._project(inputs), ask=ask):
                 continue
-            spec = (
-                None if isinstance(setups[external_id], Unknown) else parsed(setups[external_id])[0]
-            )
+            declared = setups[external_id]
+            spec = None if isinstance(declared, Unknown) else parsed(declared)
             if error := exists_error(inputs.get("if_exists"), external_id, spec, setup):
                 refused[external_id] = error
         return refused
@@ -386,7 +385,7 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
                     changed[external_id] = "gone"
                 continue
             declared = setups[external_id]
-            spec, _ = parsed(declared)
+            spec = parsed(declared)
             if spec is not None and spec.meaning == setup.meaning:
                 continue
             if normalized.get(external_id) == baseline(setup):
@@ -441,11 +440,11 @@ def _to_send(
         known = external_id in before and external_id not in failed
         if known and not differ(before[external_id], setup):
             continue
-        spec, problems = parsed(setup)
-        if spec is None:
-            invalid[external_id] = "; ".join(f"{p.path} {p.reason}" for p in problems)
-        else:
+        if (spec := parsed(setup)) is not None:
             specs[external_id] = spec
+        else:
+            reasons = [f"{p.path} {p.reason}" for p in problems_in_json(setup)]
+            invalid[external_id] = "; ".join(reasons)
     return specs, invalid
 
 

@@ -13,8 +13,8 @@ from .._masking import masked, secret_values
 from .._naming import resource_name
 from .._plan import CAUSE_WIDTH, UNKNOWN, Entry, change, description, layout, summary
 from .._text import printable
-from .._validation import holds_unknown, parsed, spec_inputs
 from ..args import canonical
+from ._specs import holds_unknown, parsed, spec_inputs
 
 if TYPE_CHECKING:
     from .._deployment import Deployment
@@ -92,7 +92,7 @@ def new_entry(
     """Return the plan's entry for a setup that is not in the state of its resource."""
     if there is None:
         return Entry("+", external_id, partial(description, shown))
-    spec, _ = (None, None) if holds_unknown(setup) else parsed(setup)
+    spec = None if holds_unknown(setup) else parsed(setup)
     if spec is not None and spec.meaning == there.meaning:
         return Entry("=", external_id, lambda: ("already there, unchanged", ""))
     old = canonical(there.as_input())

@@ -14,11 +14,12 @@ from pulumi.dynamic import ConfigureRequest, ResourceProvider
 
 from .._deployment import Deployment, deployment
 from .._ownership import Ownership
-from .._project import DEFAULT_NAMESPACE, Project, connection
+from .._settings import DEFAULT_NAMESPACE, connection
 from ..errors import DeclaredTwiceError, TraceloopError
 
 if TYPE_CHECKING:
     from .._models import Setup
+    from .._project import Project
 
 __all__ = [
     "HostedProvider",
@@ -82,7 +83,9 @@ class HostedProvider(ResourceProvider):
     def _project(self, props: Mapping[str, Any]) -> Project:
         """Return the Traceloop project that a resource is in."""
         given = connection(self._setting, os.environ, props.get("config_namespace"))
-        return self._deployment.project(given)
+        deployment = self._deployment
+        # A refresh and a destroy have the configuration of the last update, and check nothing.
+        return deployment.project(given, key_is_stored=lambda: deployment.declares_nothing)
 
     def _declare(
         self, external_ids: Collection[Any], props: Mapping[str, Any]

@@ -20,13 +20,14 @@ from .._masking import masked, stand_in_of_other
 from .._naming import external_id_problem, resource_name
 from .._plan import UNKNOWN, Entry, change, description, layout
 from .._text import printable
-from .._validation import differ, parsed, spec_inputs, spec_of
+from .._validation import option_problems, problems
 from ..args import canonical
 from ..errors import GoneError, TraceloopError
 from . import _display as display
 from ._baseline import baseline, differs_from_declaration
 from ._host import HostedProvider, identity, namespace_changed, without_traceback
-from ._options import exists_error, option_failures
+from ._options import exists_error
+from ._specs import differ, parsed, spec_inputs, spec_of
 
 if TYPE_CHECKING:
     from .._models import Setup, SetupSpec
@@ -65,12 +66,14 @@ class AutoMonitorSetupProvider(HostedProvider):
         failures = [CheckFailure("external_id", str(error)) for error in twice.values()]
         if not isinstance(external_id, Unknown) and (reason := external_id_problem(external_id)):
             failures.append(CheckFailure("external_id", reason))
-        _, problems = parsed(spec_inputs(news))
         secrets = display.secrets(news)
         # The engine prints the value of a path that leads to one.
         prefix = "setup." if secrets else ""
-        failures += [CheckFailure(prefix + p.path, masked(p.reason, secrets)) for p in problems]
-        failures += option_failures(news)
+        failures += [
+            CheckFailure(prefix + p.path, masked(p.reason, secrets))
+            for p in problems(spec_inputs(news), Unknown)
+        ]
+        failures += [CheckFailure(*problem) for problem in option_problems(news, Unknown)]
         self._checked.add(news["declared_by"])
         if olds:
             self._deployment.manage([olds.get("external_id", "")], self._project(olds))
@@ -103,7 +106,7 @@ class AutoMonitorSetupProvider(HostedProvider):
         external_id = inputs["external_id"]
         if self._deployment.manages(external_id, self._project(inputs), ask=ask):
             return None
-        spec, _ = parsed(spec_inputs(inputs))
+        spec = parsed(spec_inputs(inputs))
         return exists_error(inputs.get("if_exists"), external_id, spec, there)
 
     def _announce(self, news: Mapping[str, Any], entry: Entry) -> None:
@@ -234,7 +237,7 @@ class AutoMonitorSetupProvider(HostedProvider):
                 raise GoneError(id)  # no state: a program's `get`
             return ReadResult("", {})
         declared = {key: value for key, value in props.items() if key not in _OUTPUTS}
-        spec, _ = parsed(spec_inputs(props))
+        spec = parsed(spec_inputs(props))
         same = spec is not None and spec.meaning == setup.meaning
         normalized = props.get("normalized")
         if not same and (normalized is None or baseline(setup) != normalized):
