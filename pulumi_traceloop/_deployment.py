@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ._ownership import Claim, Claims, Ownership
 from ._project import Project
-from ._text import printable
+from ._text import name, say
 
 if TYPE_CHECKING:
     from ._settings import Connection
@@ -101,7 +101,7 @@ class Deployment:
             others = self._claims.add(external_id, Claim(declarer, project))
             announced = self._leaving.pop(external_id, declarer)
         if announced != declarer:
-            print(f"  > {printable(external_id)} is not deleted: {declarer} declares it")  # noqa: T201
+            say(f"  > {name(external_id)} is not deleted: {declarer} declares it")
         return next((c.declarer for c in others if c.project.is_same(project)), None)
 
     def declarer(self, external_id: str, project: Project) -> str | None:

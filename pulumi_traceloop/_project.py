@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ._settings import DEFAULT_BASE_URL
-from ._text import names, printable
+from ._text import names, printable, say
 from .errors import (
     MalformedResponseError,
     ProjectMismatchError,
@@ -84,7 +84,8 @@ class Project:
         self._deleted: set[str] = set()
         self._env_project_id: str | None = None
         self._made_in: str | None = None
-        self._blind = False
+        #: Why a plan is not compared with what Traceloop has, if it is not.
+        self.blind = ""
 
     @property
     def client(self) -> TraceloopClient:
@@ -104,6 +105,16 @@ class Project:
             return self._client
 
     # Which project this is.
+
+    @property
+    def namespace(self) -> str:
+        """Where the stack's configuration has it."""
+        return self._connection.namespace
+
+    @property
+    def env_project_id(self) -> str | None:
+        """Which one it is, as far as a response or the state has said."""
+        return self._env_project_id or self._made_in
 
     def is_same(self, other: Project) -> bool | None:
         """Whether *other* is the same Traceloop project; ``None`` if no response has told yet."""
@@ -301,16 +312,15 @@ class Project:
 
         What it finds is kept for the writes of the same deployment.
         """
-        if self._blind:
+        if self.blind:
             return None
         try:
             return self.read(external_ids)
         except TraceloopError as error:
             with self._lock:
-                said, self._blind = self._blind, True
+                said, self.blind = self.blind, getattr(error, "summary", str(error))
             if not said:
-                reason = getattr(error, "summary", str(error))
-                print(f"The plan is not compared with what Traceloop has: {reason}")  # noqa: T201
+                say(f"The plan is not compared with what Traceloop has: {printable(self.blind)}")
             return None
 
     # Which project the state was made in.

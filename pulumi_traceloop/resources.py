@@ -12,6 +12,7 @@ from pulumi.runtime.settings import _get_rpc_manager
 
 from ._masking import shown
 from ._naming import declarer, external_id_problem
+from ._text import use_utf8
 from ._validation import Problem, oddities, oddity, option_problems, problems
 from ._validation import warning as odd_texts_warning
 from ._warnings import warnings
@@ -40,6 +41,10 @@ __all__ = ["AutoMonitorSetup", "AutoMonitorSetupBatch", "AutoMonitorSetupMembers
 
 #: The package of the dynamic provider in Python.
 _DYNAMIC = "pulumi-python"
+
+if pulumi.runtime.settings.SETTINGS.monitor is not None:
+    # An engine runs this program, and reads what it prints as UTF-8.
+    use_utf8()
 
 
 class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
@@ -199,6 +204,7 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
             **dict.fromkeys(("selector", "evaluators", "evaluator_configs", "triggers")),
             **setup,
             "shown": stand_in_of(setup),
+            "preview": pulumi.runtime.is_dry_run() or None,
             "declared_by": declarer("AutoMonitorSetup", resource_name, opts),
             **how,
             **dict.fromkeys(("setup_id", "env_project_id", "unsettled", "failed", "normalized")),
@@ -286,6 +292,7 @@ class AutoMonitorSetupBatch(Resource, module="traceloop", name="AutoMonitorSetup
             "setups": setups,
             "packed_setups": packed_setups,
             "shown": shown or None,
+            "preview": pulumi.runtime.is_dry_run() or None,
             "declared_by": declared_by,
             **options,
             **dict.fromkeys(

@@ -28,6 +28,8 @@ from pulumi_traceloop.cli.status import STATUSES, age
 from pulumi_traceloop.emulator import Emulator, Fault, ManualClock
 from pulumi_traceloop.files import load_setups
 from tests.conftest import API_KEY, REPOSITORY, World
+from tests.engine import find_cli, make_stack
+from tests.engine.cli import CliStack
 from tests.test_emulator_spans import export, span
 
 LIST = "GET /v2/auto-monitor-setups"
@@ -222,6 +224,7 @@ class TestStatus:
         assert result.stdout == (
             "SETUP  STATUS                    AGE  EVALUATORS\n"
             "a      waiting_for_spans for 1m  2h   faithfulness: pending\n"
+            "1 monitor setup: 1 waiting_for_spans\n"
         )
         assert result.exit_code == 0
         document = json.loads(run("status", "--json").stdout)
@@ -260,9 +263,10 @@ class TestStatus:
         result = run("status")
         assert result.stdout == (
             "SETUP  STATUS     AGE  EVALUATORS\n"
-            "a      completed  1m   faithfulness (trace): completed\n"
             "b      partial    3h   faithfulness: completed\n"
             "                       perplexity: failed, no model is configured\n"
+            "a      completed  1m   faithfulness (trace)\n"
+            "2 monitor setups: 1 completed, 1 partial\n"
         )
         assert result.exit_code == 1
 
@@ -276,10 +280,25 @@ class TestStatus:
         result = run("status", "a", "gone", "x-*")
         assert result.exit_code == 1
         assert [line.split()[:2] for line in result.stdout.splitlines()[1:]] == [
-            ["a", "completed"],
             ["gone", "missing"],
             ["x-*", "missing"],
+            ["a", "completed"],
+            ["3", "monitor"],
         ]
+
+    def test_a_healthy_setup_has_one_line(self, run: Run, emulator: Emulator) -> None:
+        emulator.put("a", selector=[RULE], evaluators=["faithfulness", "perplexity"])
+        lines = run("status").stdout.splitlines()
+        assert [line.split()[0] for line in lines] == ["SETUP", "a", "1"]
+        assert lines[1].endswith("faithfulness, perplexity")
+
+    def test_names_that_look_alike_are_told_apart(self, run: Run, emulator: Emulator) -> None:
+        for external_id in ("a b", "a  b", "a\u00a0b", "a\u200bb"):
+            emulator.put(external_id, selector=[RULE], evaluators=["faithfulness"])
+        shown = {
+            line.partition(" completed")[0].rstrip() for line in run("status").stdout.splitlines()
+        }
+        assert {'"a b"', '"a \\u0020b"', '"a\\u00a0b"', '"a\\u200bb"'} <= shown
 
     def test_a_list_that_lacks_a_setup_is_not_believed(self, run: Run, emulator: Emulator) -> None:
         emulator.put("a", selector=[RULE], evaluators=["faithfulness"])
@@ -355,6 +374,90 @@ class TestStatus:
     )
     def test_age(self, text: str | None, expected: str) -> None:
         assert age(text, datetime(2026, 1, 3, tzinfo=timezone.utc)) == expected
+
+
+class TestStatusOfAStack:
+    """Needs the Pulumi CLI: the state and the configuration are read with it."""
+
+    @pytest.fixture
+    def world(self, tmp_path: Path, emulator: Emulator) -> World:
+        if find_cli() is None:
+            pytest.skip("no Pulumi CLI on PATH")
+        world = World(make_stack("cli", tmp_path, env={"PYTHONPATH": str(REPOSITORY)}), emulator)
+        emulator.put("theirs", selector=[RULE], evaluators=["faithfulness"])
+        emulator.force_status("theirs", "failed")
+        world.up('group("g", {"a": setup(), "b*": setup()})\none("m", external_id="x y")')
+        return world
+
+    @pytest.fixture
+    def status(self, world: World, monkeypatch: pytest.MonkeyPatch) -> Run:
+        """Runs the command in the stack's folder; no key but that of the stack's configuration."""
+        assert isinstance(world.stack, CliStack)
+        monkeypatch.chdir(world.stack.project_dir)
+
+        def invoke(*arguments: str, stack: str = "dev") -> Result:
+            assert isinstance(world.stack, CliStack)
+            env = {**world.stack._env, "TRACELOOP_API_KEY": None, "TRACELOOP_BASE_URL": None}
+            result = CliRunner().invoke(cli, ["status", "--stack", stack, *arguments], env=env)
+            assert API_KEY not in result.output
+            assert result.exception is None or isinstance(result.exception, SystemExit)
+            return result
+
+        return invoke
+
+    def names(self, result: Result) -> list[str]:
+        return [line.partition("  ")[0] for line in result.stdout.splitlines()[1:-1]]
+
+    def test_only_its_own_setups_are_judged(
+        self, status: Run, world: World, emulator: Emulator
+    ) -> None:
+        result = status()
+        assert result.exit_code == 0
+        assert self.names(result) == ["a", "b*", '"x y"']
+        assert result.stdout.endswith("3 monitor setups: 3 completed\n")
+        emulator.force_status("b*", "failed")
+        emulator.delete("x y")
+        result = status()
+        assert result.exit_code == 1
+        assert self.names(result) == ["b*", '"x y"', "a"]
+        assert status("a").exit_code == 0
+        assert status("b*").exit_code == 1
+        assert status("--wait").exit_code == 1
+
+    def test_what_is_in_no_resource_of_the_stack(
+        self, status: Run, world: World, emulator: Emulator
+    ) -> None:
+        assert self.names(status("--unmanaged")) == ["theirs"]
+        # What is still to be deleted is the stack's.
+        emulator.inject(Fault(method="DELETE", status=500, times=None))
+        world.up('group("g", {"a": setup()})\none("m", external_id="x y")', fails=True)
+        assert self.names(status()) == ["a", '"x y"']
+        assert self.names(status("--unmanaged")) == ["theirs"]
+
+    def test_each_namespace_has_its_own_key(
+        self, status: Run, world: World, emulator: Emulator
+    ) -> None:
+        emulator.add_project("staging-key", env_project_id="staging")
+        world.stack.set_config("staging:apiKey", "staging-key", secret=True)
+        world.stack.set_config("staging:baseUrl", emulator.url)
+        world.up(
+            'group("g", {"a": setup()})\none("m", external_id="a", config_namespace="staging")'
+        )
+        result = status()
+        assert self.names(result) == ['"a (staging)"', '"a (traceloop)"']
+        assert result.exit_code == 0
+        world.stack.remove_config("staging:apiKey")
+        assert "staging:apiKey is not set" in status().output
+        assert status().exit_code == 2
+
+    def test_a_stack_that_is_not_there(self, status: Run) -> None:
+        result = status(stack="nowhere")
+        assert result.exit_code == 2
+        assert result.output.startswith("error: `pulumi config ")
+        assert result.output.count("\n") == 1
+
+    def test_unmanaged_needs_a_stack(self, run: Run) -> None:
+        assert run("status", "--unmanaged").exit_code == 2
 
 
 class TestWait:

@@ -216,8 +216,8 @@ pulumi.export("ids", g.setup_ids)
         assert "setups[" not in up.output
 
         preview = world.preview()
-        assert "g: 2 to try again, 248 unchanged" in preview.output
-        assert 'tried again, failed before: unknown evaluator slug "no-such-slug"' in preview.output
+        assert "g: 2 to send again, 248 unchanged" in preview.output
+        assert '"m-007": unknown evaluator slug "no-such-slug"' in preview.output
         assert "update" in preview.ops()["g"]
 
         world.traceloop.add_evaluator("other-slug")

@@ -17,7 +17,7 @@ import trustme
 
 import pulumi_traceloop
 from pulumi_traceloop._client import TraceloopClient
-from pulumi_traceloop._plan import Entry, change, description, layout
+from pulumi_traceloop._plan import Change, ResourcePlan, lines
 from pulumi_traceloop._settings import Settings
 from pulumi_traceloop.emulator import Emulator
 from pulumi_traceloop.emulator.__main__ import _parser
@@ -368,13 +368,15 @@ class TestTerminalEscapes:
         rule = {"key": ESCAPES, "source": "span_attributes", "value": ESCAPES}
         old = json.dumps({"selector": [rule], "evaluators": [ESCAPES]})
         new = json.dumps({"selector": [{**rule, "value": "x" + ESCAPES}], "evaluators": ["x"]})
-        entries = [
-            Entry("+", ESCAPES, lambda: description(old)),
-            Entry("!", "m", lambda: change(old, new)),
+        changes = [
+            Change("create", ESCAPES, after=old),
+            Change("replace", "m", old, new, note=ESCAPES),
+            Change("retry", "r", old, new, note=ESCAPES),
+            Change("move", "x", note=ESCAPES),
         ]
-        lines = layout(entries)
-        assert len(lines) == 2
-        assert all(line.isprintable() for line in lines)
+        printed = lines(ResourcePlan(ESCAPES, changes))
+        assert len(printed) == 7
+        assert all(line.isprintable() for line in printed)
 
 
 class TestSource:

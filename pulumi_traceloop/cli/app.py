@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,6 +29,9 @@ from ..errors import (
 )
 from ..spans.sources import SAMPLE, SpanFileError
 from .preview import PreviewError
+
+if TYPE_CHECKING:
+    from .preview import Plan
 
 __all__ = ["Runtime", "cli"]
 
@@ -97,7 +102,7 @@ def _one_line() -> Iterator[None]:
 
 def _write(text: str) -> None:
     """Write to standard output, in UTF-8 whatever the terminal's encoding."""
-    click.echo(text.encode(), nl=False)
+    click.echo(text.encode(errors="backslashreplace"), nl=False)
 
 
 def _note(text: str) -> None:
@@ -143,22 +148,24 @@ _json = click.option("--json", "as_json", is_flag=True, help="Write JSON, for ma
 )
 @_json
 def plan(files: Sequence[Any], stacks: Sequence[str], *, as_json: bool) -> None:
-    """Write a pull-request comment about a preview.
+    """Write a pull-request comment about previews that were made before.
 
-    Reads what `pulumi preview --json` wrote, from each FILE or from standard input, and writes
-    Markdown: which monitor setups will be created, changed, deleted or adopted. Secrets stay
-    masked, and the comment stays below GitHub's limit. With `--show-sames` given to `pulumi
-    preview`, the setups that stay as they are are counted too.
+    \b
+    Make each with
+      TRACELOOP_PLAN=json pulumi preview --json --show-sames --show-replacement-steps > FILE
+    or use `pulumi-traceloop preview`, which does both.
+
+    Writes Markdown: which monitor setups will be created, changed, deleted or adopted. Secrets stay
+    masked, and the comment stays below GitHub's limit.
 
     Needs no API key. Ends with 1 if a preview failed; the comment is written all the same. Ends
-    with 2, without a comment, if a FILE is something else.
+    with 2, without a comment, if a FILE is something else, or does not say what will happen.
     """
-    from .markdown import comment
-    from .preview import read
+    from .preview import COMMAND, read
 
     if not files:
         if sys.stdin.isatty():
-            raise click.UsageError("give a FILE, or pipe `pulumi preview --json` into it")
+            raise click.UsageError(f"give a FILE, made with: {COMMAND}")
         files = [sys.stdin.buffer]
     if stacks and len(stacks) != len(files):
         raise click.UsageError(f"{len(stacks)} --stack for {len(files)} files")
@@ -169,13 +176,49 @@ def plan(files: Sequence[Any], stacks: Sequence[str], *, as_json: bool) -> None:
         (f"{found.project}/{found.stack}" if several else found.stack) or _source(file)
         for found, file in zip(plans, files, strict=True)
     ]
+    _write_plans(plans, names, as_json=as_json)
+
+
+def _write_plans(plans: Sequence[Plan], names: Sequence[str], *, as_json: bool) -> None:
     if as_json:
         from .document import document
 
         _write(document(plans, names))
     else:
-        _write(comment(plans, names))
+        from .ci import links
+        from .markdown import comment
+
+        _write(comment(plans, names, links(os.environ)))
     if any(found.failed for found in plans):
+        raise click.exceptions.Exit(ATTENTION)
+
+
+@cli.command(context_settings={"ignore_unknown_options": True}, epilog=_EXIT_CODES)
+@click.argument("arguments", nargs=-1, metavar="[PULUMI OPTION]...", type=click.UNPROCESSED)
+def preview(arguments: Sequence[str]) -> None:
+    """Run `pulumi preview`, and write the pull-request comment about it.
+
+    Every option, such as `--stack dev`, goes to `pulumi preview`. The comment is that of
+    `pulumi-traceloop plan`. Ends with 1 if the preview failed, and with 2 if it did not even say
+    so.
+    """
+    from .._plan import ASKED
+    from .preview import read
+    from .stack import pulumi
+
+    flags = ["--json", "--show-sames", "--show-replacement-steps", "--non-interactive"]
+    with _one_line():
+        done = subprocess.run(  # noqa: S603 - what is run is the user's own CLI
+            [pulumi(), "preview", *flags, *arguments],
+            env=os.environ | dict([ASKED]),
+            stdout=subprocess.PIPE,
+            check=False,
+        )
+        if done.returncode and not done.stdout.strip():
+            raise _Unusable(f"`pulumi preview` ended with {done.returncode}")
+        found = read(done.stdout, "the output of `pulumi preview`")
+    _write_plans([found], [found.stack or "preview"], as_json=False)
+    if done.returncode:
         raise click.exceptions.Exit(ATTENTION)
 
 
@@ -217,6 +260,16 @@ def _source(file: Any) -> str:
     metavar="SECONDS",
     help="How long --wait waits.",
 )
+@click.option(
+    "--stack",
+    metavar="NAME",
+    help="Only the setups of this Pulumi stack, with the key and the URL of its configuration.",
+)
+@click.option(
+    "--unmanaged",
+    is_flag=True,
+    help="With --stack: those of its project that are in no resource of the stack.",
+)
 @_base_url
 @_json
 @click.pass_obj
@@ -227,14 +280,20 @@ def status(
     wait_for: str | None,
     stale: int | None,
     timeout: float,
+    stack: str | None,
     base_url: str | None,
     *,
     wait: bool,
+    unmanaged: bool,
     as_json: bool,
 ) -> None:
     """Show the project's setups: their status, evaluators, errors and age.
 
-    EXTERNAL_ID may be a pattern such as 'checkout-*'. Without any, all setups are shown.
+    EXTERNAL_ID may be a pattern such as 'checkout-*'. Without any, all setups are shown. Those that
+    need attention come first.
+
+    --stack runs `pulumi stack export` and `pulumi config` in the current folder. What
+    --unmanaged finds may be another stack's, somebody's own, or left by an update that was killed.
 
     A setup that is waiting_for_spans has no monitor yet: too few spans came that match. `match`
     says why.
@@ -245,17 +304,32 @@ def status(
     wait = wait or wait_for is not None
     if wait and statuses:
         raise click.UsageError("--wait and --status do not go together")
+    if unmanaged and (wait or external_ids or not stack):
+        raise click.UsageError("--unmanaged goes with --stack, without --wait or an EXTERNAL_ID")
     with _one_line():
         from . import status as statuses_of
-        from .project import open_project
 
-        project = open_project(base_url, longest=max(timeout, 1.0) if wait else None)
+        longest = max(timeout, 1.0) if wait else None
+        look: statuses_of.Look
+        if stack:
+            from .project import open_connection
+            from .stack import read
+
+            parts = [(p, open_connection(p.connection, longest=longest)) for p in read(stack)]
+            if unmanaged:
+                look = partial(statuses_of.unmanaged, parts, statuses)
+            else:
+                look = partial(statuses_of.look_at_stack, parts, external_ids, statuses)
+        else:
+            from .project import open_project
+
+            project = open_project(base_url, longest=longest)
+            look = partial(statuses_of.look, project, external_ids, statuses)
         if wait:
             terminal = sys.stderr.isatty()
             with statuses_of.progress_display(_note, terminal=terminal) as progress:
                 report = statuses_of.wait(
-                    project,
-                    external_ids,
+                    look,
                     timeout,
                     progress,
                     accepted=wait_for == "accepted",
@@ -263,7 +337,7 @@ def status(
                     sleep=runtime.sleep,
                 )
         else:
-            report = statuses_of.look(project, external_ids, statuses)
+            report = look()
     too_long = report.stale(runtime.now(), stale) if stale is not None else []
     if as_json:
         _write(statuses_of.as_json(report, too_long) + "\n")

@@ -13,15 +13,28 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rich.console import Console
 from rich.text import Text
 
+from .._text import name
 from ..errors import RateLimitedError, RequestError, ServerError, TransportError, printable
-from .project import selected
+from .project import matching, selected
 from .tables import new_table, rendered
 
 if TYPE_CHECKING:
     from .._models import Setup
     from .._project import Project
+    from .stack import Part
 
-__all__ = ["STATUSES", "Progress", "Report", "as_json", "look", "table", "wait"]
+__all__ = [
+    "STATUSES",
+    "Look",
+    "Progress",
+    "Report",
+    "as_json",
+    "look",
+    "look_at_stack",
+    "table",
+    "unmanaged",
+    "wait",
+]
 
 #: The documented ones, in the order of a setup's life.
 STATUSES = ("pending", "in_progress", "waiting_for_spans", "completed", "partial", "failed")
@@ -37,6 +50,7 @@ _STYLES = {
     "completed": "green",
     "partial": "red",
     "failed": "bold red",
+    "missing": "bold red",
 }
 
 #: The waits between two looks, in seconds: the first, how they grow, the longest.
@@ -85,12 +99,59 @@ class Report:
         return ", ".join(parts) or "no setups"
 
 
+#: Returns what Traceloop has now.
+Look = Callable[[], Report]
+
+
 def look(project: Project, patterns: Sequence[str], statuses: Sequence[str] = ()) -> Report:
     """List the setups that *patterns* name and that have one of *statuses*, if some are given."""
     setups, missing = selected(project, patterns, fresh=True)
-    if statuses:
-        setups = {i: setup for i, setup in setups.items() if setup.status in statuses}
-    return Report(setups, missing)
+    return _only(Report(setups, missing), statuses)
+
+
+def look_at_stack(
+    parts: Sequence[tuple[Part, Project]], patterns: Sequence[str], statuses: Sequence[str] = ()
+) -> Report:
+    """Do the same for the setups of a stack, in all its Traceloop projects."""
+    setups: dict[str, Setup] = {}
+    missing: list[str] = []
+    unused = set(patterns)
+    for part, project in parts:
+        wanted, none = matching(part.declared, patterns)
+        unused &= set(none)
+        found = project.present(wanted, part.env_project_id, fresh=True)
+        project.expect(part.env_project_id, wanted)
+        where = f" ({part.connection.namespace})" if len(parts) > 1 else ""
+        setups |= {f"{i}{where}": setup for i, setup in sorted(found.items())}
+        missing += [f"{i}{where}" for i in sorted(wanted) if i not in found]
+    return _only(Report(setups, [*missing, *sorted(unused)]), statuses)
+
+
+def unmanaged(parts: Sequence[tuple[Part, Project]], statuses: Sequence[str] = ()) -> Report:
+    """Return the setups of a stack's Traceloop projects that are in no resource of the stack."""
+    mentioned: dict[str | None, set[str]] = {}
+    everything: dict[str | None, Mapping[str, Setup]] = {}
+    for part, project in parts:
+        # Two namespaces may lead to one project.
+        there = project.setups(fresh=True)
+        ids = {setup.env_project_id for setup in there.values()} or {part.env_project_id}
+        for env_project_id in ids:
+            mentioned.setdefault(env_project_id, set()).update(part.mentioned)
+            everything[env_project_id] = there
+    found = {
+        external_id: setup
+        for env_project_id, there in everything.items()
+        for external_id, setup in sorted(there.items())
+        if external_id not in mentioned[env_project_id]
+    }
+    return _only(Report(found), statuses)
+
+
+def _only(report: Report, statuses: Sequence[str]) -> Report:
+    if not statuses:
+        return report
+    kept = {i: setup for i, setup in report.setups.items() if setup.status in statuses}
+    return Report(kept, report.missing)
 
 
 class Progress(Protocol):
@@ -104,8 +165,7 @@ class Progress(Protocol):
 
 
 def wait(
-    project: Project,
-    patterns: Sequence[str],
+    look: Look,
     timeout: float,
     progress: Progress,
     *,
@@ -116,8 +176,7 @@ def wait(
     """Poll until no setup is under way or waiting for spans any more, or the time is up.
 
     Args:
-        project: whose setups.
-        patterns: which setups.
+        look: what to wait for.
         timeout: the longest wait, in seconds.
         progress: what is told each time.
         accepted: whether to end before the spans: a setup that waits for them is good enough.
@@ -129,7 +188,7 @@ def wait(
 
     """
     end = clock() + timeout
-    report = look(project, patterns)
+    report = look()
     interval = _FIRST
     while True:
         progress(report)
@@ -141,7 +200,7 @@ def wait(
         sleep(min(interval, left))
         interval = min(interval * _GROWTH, _LONGEST)
         try:
-            report = look(project, patterns)
+            report = look()
         except (TransportError, ServerError, RateLimitedError) as error:
             progress.trouble(error)
 
@@ -162,7 +221,7 @@ class Lines:
         for external_id in report.failed:
             if external_id not in self._failed:
                 setup = report.setups[external_id]
-                self._say(f"  {printable(external_id)}: {printable(setup.status, 40)}")
+                self._say(f"  {name(external_id)}: {printable(setup.status, 40)}")
         self._failed = set(report.failed)
 
     def trouble(self, error: RequestError) -> None:
@@ -212,23 +271,33 @@ def table(report: Report, now: datetime, *, width: int | None, colour: bool) -> 
 
     """
     shown = new_table(("SETUP", "STATUS", "AGE", "EVALUATORS"), width)
-    for external_id, setup in report.setups.items():
+    rows: list[tuple[str, Setup | None]] = [*report.setups.items()]
+    rows += [(external_id, None) for external_id in report.missing]
+    # What needs attention comes first.
+    for external_id, setup in sorted(rows, key=lambda row: (_order(row[1]), row[0])):
         shown.add_row(
-            Text(printable(external_id)),
+            Text(name(external_id)),
             _status(setup, now),
-            age(setup.created_at, now),
-            Text("\n").join(_evaluators(setup)),
+            age(setup.created_at, now) if setup else "",
+            Text("\n").join(_evaluators(setup) if setup else []),
         )
-    for external_id in report.missing:
-        shown.add_row(Text(printable(external_id)), Text("missing", style="bold red"), "", "")
-    return rendered(shown, width=width, colour=colour)
+    count = len(report.setups) + len(report.missing)
+    total = f"{count:,} monitor setup{'' if count == 1 else 's'}"
+    return f"{rendered(shown, width=width, colour=colour)}{total}: {report.counts()}\n"
 
 
-def _status(setup: Setup, now: datetime) -> Text:
-    text = printable(setup.status, 40)
-    if setup.status == _WAITING and (since := age(setup.updated_at, now)):
+def _order(setup: Setup | None) -> int:
+    order = ("failed", "partial", "missing", *_UNDER_WAY, _WAITING)
+    status = setup.status if setup else "missing"
+    return order.index(status) if status in order else len(order)
+
+
+def _status(setup: Setup | None, now: datetime) -> Text:
+    status = setup.status if setup else "missing"
+    text = printable(status, 40)
+    if setup and status == _WAITING and (since := age(setup.updated_at, now)):
         text = f"{text} for {since}"
-    return Text(text, style=_STYLES.get(setup.status, ""))
+    return Text(text, style=_STYLES.get(status, ""))
 
 
 def _waiting_since(setup: Setup) -> datetime | None:
@@ -237,6 +306,11 @@ def _waiting_since(setup: Setup) -> datetime | None:
 
 
 def _evaluators(setup: Setup) -> Iterable[Text]:
+    if all(e.status == setup.status and not e.error_message for e in setup.evaluators):
+        # One line, since there is nothing to say about any of them alone.
+        scopes = ((e, f" ({printable(e.scope, 40)})" if e.scope else "") for e in setup.evaluators)
+        yield Text(", ".join(f"{printable(e.evaluator_type)}{scope}" for e, scope in scopes))
+        return
     for evaluator in setup.evaluators:
         scope = f" ({printable(evaluator.scope, 40)})" if evaluator.scope else ""
         text = Text(f"{printable(evaluator.evaluator_type)}{scope}: ")

@@ -142,7 +142,8 @@ class LocalStack:
 
     def _command(self, kind: str, result_file: str, **options: Any) -> Command:
         root = str(Path(__file__).parents[2])
-        env = child_environment(self._env)
+        # The engine's own output is read here, whatever encoding its children's pipes have.
+        env = child_environment(self._env) | {"PYTHONIOENCODING": "utf-8"}
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [root, env.get("PYTHONPATH")]))
         request = {
             "kind": kind,
@@ -171,7 +172,7 @@ class LocalStack:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
         )
         assert process.stdin is not None
         # The pipe stays open: its end, when this process ends, is the engine's end too.
