@@ -206,7 +206,7 @@ class TestPreviews:
         [
             ("preview-create.json", 12, {"hidden", "secret", "unknown"}),
             ("preview-change.json", 11, {"hidden", "secret"}),
-            ("preview-again.json", 9, {"hidden", "late-secret"}),
+            ("preview-again.json", 10, {"hidden", "late-secret"}),
             ("preview-delete.json", 0, set()),
         ],
     )
