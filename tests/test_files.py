@@ -84,7 +84,7 @@ class TestGoodFiles:
                     "value": "shopping-assistant",
                 },
                 {
-                    "key": "deployment.environment",
+                    "key": "deployment.environment.name",
                     "source": "resource_attributes",
                     "value": "production",
                 },
