@@ -313,7 +313,9 @@ class TestAdoption:
         ):
             for operation in (world.preview, world.up):
                 output = operation(program, fails=True).output
-                assert f'setup "{external_id}", which this stack does not manage' in output
+                assert f'setup "{external_id}"' in output
+                assert 'which this stack does not manage, and if_exists is "fail"' in output
+                assert ("(gen_ai.provider.name = ..." in output) is (external_id == "other")
                 assert world.traceloop.writes == {}
         # What it made itself is no obstacle.
         world.up('group("g", {"new": setup()}, if_exists="fail")')

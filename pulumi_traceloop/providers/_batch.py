@@ -147,13 +147,15 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
     ) -> dict[str, TraceloopError]:
         """Return which setups ``if_exists`` keeps as Traceloop has them, and why."""
         refused: dict[str, TraceloopError] = {}
-        for external_id, setup in there.items():
-            if self._deployment.manages(external_id, self._project(inputs), ask=ask):
+        if inputs.get("if_exists") not in ("adopt", "fail"):
+            return refused
+        project, shown = self._project(inputs), display.shown_of(inputs, setups)
+        for i, setup in there.items():
+            if self._deployment.manages(i, project, ask=ask):
                 continue
-            declared = setups[external_id]
-            spec = None if isinstance(declared, Unknown) else parsed(declared)
-            if error := exists_error(inputs.get("if_exists"), external_id, spec, setup):
-                refused[external_id] = error
+            change = display.new_change(self._deployment, project, setup, i, setups[i], shown(i))
+            if error := exists_error(inputs["if_exists"], change):
+                refused[i] = error
         return refused
 
     def _new_changes(

@@ -105,11 +105,12 @@ class AutoMonitorSetupProvider(HostedProvider):
         self, inputs: Mapping[str, Any], there: Setup, *, ask: bool = True
     ) -> TraceloopError | None:
         """Return why ``if_exists`` keeps what Traceloop has."""
-        external_id = inputs["external_id"]
-        if self._deployment.manages(external_id, self._project(inputs), ask=ask):
+        external_id, project = inputs["external_id"], self._project(inputs)
+        if self._deployment.manages(external_id, project, ask=ask):
             return None
-        spec = parsed(spec_inputs(inputs))
-        return exists_error(inputs.get("if_exists"), external_id, spec, there)
+        shown = display.shown(inputs)
+        change = display.new_change(self._deployment, project, there, external_id, inputs, shown)
+        return exists_error(inputs.get("if_exists"), change)
 
     def _announce(self, news: Mapping[str, Any], *changes: Change) -> None:
         """Print the plan, once: for a replacement the engine checks twice."""
