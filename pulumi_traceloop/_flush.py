@@ -12,15 +12,14 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ._client import BULK_LIMIT, BulkOutcome
-from ._project import in_parallel
+from ._project import Reading, in_parallel
 from ._text import printable
 from .errors import (
     AuthenticationError,
     DeletionError,
-    ExistsError,
     RejectedError,
     RequestError,
     SetupsMissingError,
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from ._models import Setup, SetupSpec
     from ._project import Project
 
-__all__ = ["Outcome", "delete_all", "flush", "upsert", "wait"]
+__all__ = ["Outcome", "Refusal", "delete_all", "flush", "upsert", "wait"]
 
 #: How often a setup is sent at most while the outcome is unknown.
 ATTEMPTS = 4
@@ -59,6 +58,17 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
     #: Those of *failed* that may have been written all the same.
     unknown: set[str] = field(default_factory=set)
+    #: What ended the flush early, if anything did.
+    error: TraceloopError | None = None
+
+
+#: What refuses setups before the first write: it is given the setups to write and what Traceloop
+#: has of them, and returns why not, by external_id.
+Refusal = Callable[[Mapping[str, "SetupSpec"], Mapping[str, "Setup"]], Mapping[str, TraceloopError]]
+
+
+def _nothing(*_: object) -> Mapping[str, TraceloopError]:
+    return {}
 
 
 def flush(
@@ -68,18 +78,18 @@ def flush(
     in_place: Set[str] = frozenset(),
     forced: Set[str] = frozenset(),
     env_project_id: str | None = None,
-    keep_others: bool = False,
+    refuse: Refusal = _nothing,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Outcome:
-    """Put many setups in place: one list request, then bulk requests for what differs.
+    """Put many setups in place: read them, then bulk requests for what differs.
 
     Args:
         project: where to.
         specs: the setups by external_id.
-        in_place: those that the state says are there; where the list lacks one, it is asked for.
+        in_place: those that the state says are there.
         forced: those to send even if they are equal to what is there.
         env_project_id: the project that the state was made in, if it says.
-        keep_others: leave a different setup alone that is there and not this stack's.
+        refuse: which setups must not be written, given what Traceloop has of them.
         sleep: how to wait, in seconds, before another attempt.
 
     Returns:
@@ -90,18 +100,14 @@ def flush(
     if not specs:
         return Outcome()
 
-    def read(pending: Collection[str], attempt: int) -> Mapping[str, Setup]:
-        there = project.find(pending, env_project_id=env_project_id, fresh=attempt > 0)
+    def read(pending: Collection[str], attempt: int) -> Reading:
+        reading = project.read(pending, env_project_id, fresh=attempt > 0)
         if attempt == 0:
             project.expect(env_project_id)
-            missing = len(in_place) > 1 and not project.find(
-                in_place, env_project_id=env_project_id
-            )
-            if missing and not project.present(in_place, env_project_id):
+            missing = any(i in in_place and i not in reading.setups for i in pending)
+            if missing and len(in_place) > 1 and not project.read(in_place, env_project_id).setups:
                 raise SetupsMissingError("this group", len(in_place))
-        # A list that lacks a setup is not believed at once, least of all after a failed write.
-        known = [i for i in pending if attempt > 0 or i in in_place]
-        return there | project.present(known, env_project_id)
+        return reading
 
     def send(pending: Mapping[str, SetupSpec]) -> BulkOutcome:
         items = list(pending.items())
@@ -111,13 +117,7 @@ def flush(
         )
         return _merged(answers)
 
-    kept = in_place if keep_others else None
-    try:
-        return _reconcile(project, specs, forced, kept, env_project_id, read, send, sleep)
-    except RequestError as error:
-        return Outcome(failed=dict.fromkeys(specs, f"nothing was sent: {error.summary}"))
-    except TraceloopError as error:
-        return Outcome(failed=dict.fromkeys(specs, str(error)))
+    return _reconcile(project, specs, forced, env_project_id, refuse, read, send, sleep)
 
 
 def upsert(
@@ -126,23 +126,43 @@ def upsert(
     spec: SetupSpec,
     *,
     force: bool = False,
+    accepted: Callable[[Setup], bool] = lambda _: False,
     env_project_id: str | None = None,
-    keep_others: bool = False,
+    refuse: Refusal = _nothing,
     sleep: Callable[[float], None] = time.sleep,
-) -> Setup:
+) -> Outcome:
     """Put one setup in place: one GET, then a PUT if it differs.
 
+    Args:
+        project: where to.
+        external_id: the setup's key.
+        spec: the setup.
+        force: send it even if it is equal to what is there.
+        accepted: whether what is there counts as equal, though it is not.
+        env_project_id: the project that the state was made in, if it says.
+        refuse: as of `flush`.
+        sleep: how to wait, in seconds, before another attempt.
+
+    Returns:
+        What became of it, unless nothing was written for certain.
+
     Raises:
-        TraceloopError: it is not in place, or not known to be.
+        TraceloopError: it is not in place, and nothing was written.
 
     """
-    last: list[RequestError] = []
+    last: list[TraceloopError] = []
 
-    def read(_: Collection[str], attempt: int) -> Mapping[str, Setup]:
-        setup = project.get(external_id) if attempt else project.take(external_id)
+    def read(_: Collection[str], attempt: int) -> Reading:
+        reading = project.read([external_id], env_project_id, fresh=attempt > 0)
         if attempt == 0:
             project.expect(env_project_id, [external_id])
-        return {external_id: setup} if setup else {}
+            last.extend(reading.unreadable.values())
+        return reading
+
+    def refuse_and_keep(*given: Any) -> Mapping[str, TraceloopError]:
+        refused = refuse(*given)
+        last.extend(refused.values())
+        return refused
 
     def send(_: Mapping[str, SetupSpec]) -> BulkOutcome:
         try:
@@ -152,64 +172,101 @@ def upsert(
             return _failure(error, [external_id])
 
     forced = {external_id} if force else set[str]()
-    kept: Set[str] | None = set() if keep_others else None
     specs = {external_id: spec}
-    outcome = _reconcile(project, specs, forced, kept, env_project_id, read, send, sleep)
-    if outcome.failed:
-        raise last[-1] if last else ExistsError(external_id)
-    return outcome.stored[external_id]
+    outcome = _reconcile(
+        project, specs, forced, env_project_id, refuse_and_keep, read, send, sleep, accepted
+    )
+    if outcome.failed and not outcome.unknown:
+        raise outcome.error or last[-1]
+    return outcome
 
 
 def _reconcile(
     project: Project,
     specs: Mapping[str, SetupSpec],
     forced: Set[str],
-    kept: Set[str] | None,
     env_project_id: str | None,
-    read: Callable[[Collection[str], int], Mapping[str, Setup]],
+    refuse: Refusal,
+    read: Callable[[Collection[str], int], Reading],
     send: Callable[[Mapping[str, SetupSpec]], BulkOutcome],
     sleep: Callable[[float], None],
+    accepted: Callable[[Setup], bool] = lambda _: False,
 ) -> Outcome:
     outcome = Outcome()
     pending = dict(specs)
     why: dict[str, str] = {}
+    before: Mapping[str, Setup] = {}
     resend: Set[str] = set()
     for attempt in range(ATTEMPTS):
         if attempt:
             sleep(random.uniform(0.5, 1.0) * 2**attempt)  # noqa: S311 - jitter is no secret
         try:
-            there = read(pending, attempt)
-        except RequestError as error:
+            there, unreadable = read(pending, attempt)
+            refused = refuse(specs, there) if attempt == 0 else {}
+        except TraceloopError as error:
             if attempt == 0:
-                raise
+                reason = str(error)
+                if isinstance(error, RequestError):
+                    reason = f"nothing was sent: {error.summary}"
+                return Outcome(failed=dict.fromkeys(specs, reason), error=error)
             why = {i: f"{text}; reading it back failed: {error}" for i, text in why.items()}
             break
-        equal = {i for i, s in pending.items() if i in there and there[i].meaning == s.meaning}
+        if attempt == 0:
+            before = there
+            outcome.failed.update((i, str(error)) for i, error in refused.items())
+            outcome.failed.update(
+                (i, f"nothing was sent: {unread.summary}") for i, unread in unreadable.items()
+            )
+        else:
+            for external_id, unread in unreadable.items():
+                why[external_id] += f"; reading it back failed: {unread.summary}"
+                outcome.failed[external_id] = _unknown(why[external_id])
+                outcome.unknown.add(external_id)
+        pending = {i: spec for i, spec in pending.items() if i not in outcome.failed}
+        equal = {
+            i
+            for i, spec in pending.items()
+            if (setup := there.get(i))
+            and (
+                setup.meaning == spec.meaning
+                or accepted(setup)
+                or (attempt > 0 and _landed(setup, before.get(i)))
+            )
+        }
         if attempt == 0:
             # What was equal from the start can't tell by its content whether the write happened.
             resend = forced & equal
         for external_id in equal - resend:
             outcome.stored[external_id] = there[external_id]
             del pending[external_id]
-        if attempt == 0 and kept is not None:
-            for external_id in (pending.keys() & there.keys()) - kept:
-                if not project.manages(external_id):
-                    outcome.failed[external_id] = str(ExistsError(external_id))
-                    del pending[external_id]
         if not pending:
             break
         sent = send(pending)
         project.note(*sent.stored.values())
-        project.expect(env_project_id, written=sent.stored)
+        try:
+            project.expect(env_project_id, written=sent.stored)
+        except TraceloopError as error:
+            outcome.failed.update(dict.fromkeys(pending, str(error)))
+            outcome.error = error
+            return outcome
         outcome.stored.update(sent.stored)
         outcome.failed.update(sent.refused)
         why = sent.outcome_unknown
         pending = {external_id: pending[external_id] for external_id in why}
         if not pending:
             break
-    outcome.failed.update((i, f"{why[i]}; it may have been written all the same") for i in pending)
+    outcome.failed.update((i, _unknown(why[i])) for i in pending)
     outcome.unknown.update(pending)
     return outcome
+
+
+def _unknown(why: str) -> str:
+    return f"{why}; it may have been written all the same"
+
+
+def _landed(setup: Setup, before: Setup | None) -> bool:
+    """Whether a write of unknown outcome shows in what is there now, spelled by the service."""
+    return before is None or before.meaning != setup.meaning
 
 
 def _send_batch(client: TraceloopClient, batch: Mapping[str, SetupSpec]) -> BulkOutcome:
@@ -299,42 +356,42 @@ def wait(
     end = clock() + timeout
     pending, unsettled = set(external_ids), dict[str, str]()
     pause, told = FIRST_LOOK, len(pending)
+    there: dict[str, Setup] = {}
     while pending:
         try:
-            there = _look(project, pending)
-        except RequestError as error:
-            return unsettled | dict.fromkeys(pending, f"its status is not known: {error.summary}")
+            there |= project.present(pending, fresh=True)
+        except TraceloopError as error:
+            reason = error.summary if isinstance(error, RequestError) else str(error)
+            return unsettled | dict.fromkeys(pending, f"its status is not known: {reason}")
         for external_id in list(pending):
             setup = there.get(external_id)
-            if setup is None or setup.status not in _UNSETTLED:
+            # One that was just written may take some seconds to show.
+            if setup is not None and setup.status not in _UNSETTLED:
                 pending.discard(external_id)
-                if reason := _trouble(setup):
-                    unsettled[external_id] = reason
+                if trouble := _trouble(setup):
+                    unsettled[external_id] = trouble
         if len(pending) != told and len(external_ids) > 1:
             done = f"{len(external_ids) - len(pending):,} of {len(external_ids):,}"
             so_far = f"done, {len(unsettled):,} failed" if unsettled else "set up"
             print(f"{name}: {done} are {so_far}", flush=True)  # noqa: T201
             told = len(pending)
-        if pending and clock() + pause > end:
-            late = f"is still not set up after {timeout:g} s"
-            return unsettled | {i: f"{late}: {printable(there[i].status)}" for i in pending}
+        left = end - clock()
+        if pending and left <= 0:
+            return unsettled | {i: _late(there.get(i), timeout) for i in pending}
         if pending:
-            sleep(pause)
+            sleep(min(pause, left))
             pause = min(2 * pause, LONGEST_LOOK)
     return unsettled
 
 
-def _look(project: Project, external_ids: Collection[str]) -> Mapping[str, Setup]:
-    if len(external_ids) == 1:
-        return {i: setup for i in external_ids if (setup := project.get(i))}
-    project.find((), fresh=True)
-    return project.present(external_ids)
-
-
-def _trouble(setup: Setup | None) -> str | None:
-    """Return why a setup did not come up, in the words of its evaluators."""
+def _late(setup: Setup | None, timeout: float) -> str:
     if setup is None:
-        return "is gone again"
+        return f"Traceloop has no such setup after {timeout:g} s: it was deleted while waiting"
+    return f"is still not set up after {timeout:g} s: {printable(setup.status)}"
+
+
+def _trouble(setup: Setup) -> str | None:
+    """Return why a setup did not come up, in the words of its evaluators."""
     if setup.status not in ("failed", "partial"):
         return None
     said = "; ".join(

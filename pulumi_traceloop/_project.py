@@ -1,39 +1,38 @@
-"""What the provider process knows during one deployment.
+"""What one Traceloop project has, and how to reach it.
 
-The engine runs one process of the Python dynamic host for all dynamic resources of a stack, and
-another one for a preview (seen on the Pulumi CLI 3.260). So what this module holds lives for one
-deployment: which external_ids the program declares, and what Traceloop has.
+A response about one setup by its id, or to a write, is the API key's own and exact. The list is
+neither: the OpenAPI file says that it is the organization's, so it may hold other projects' setups
+under the same external_ids; its paging is not documented, so it may be cut off. So the list only
+saves requests: what it has is believed where it is this project's, and what it lacks is asked for.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from ._settings import DEFAULT_BASE_URL
 from ._text import names, printable
-from .errors import ConfigurationError, ProjectMismatchError, TraceloopError
+from .errors import (
+    MalformedResponseError,
+    ProjectMismatchError,
+    TraceloopError,
+)
 
 if TYPE_CHECKING:
     from ._client import TraceloopClient
     from ._models import Setup
+    from ._settings import Connection
 
-__all__ = ["Connection", "Project", "connection", "in_parallel", "project"]
+__all__ = ["Project", "Reading", "in_parallel"]
 
 #: How many requests are under way at once, unless somebody wants fewer.
 WORKERS = 24
 
-#: How long a look at Traceloop may take that only makes a plan better, in seconds.
-LOOK_DEADLINE = 5.0
-
-#: So many single setups are looked up one by one before all are listed.
-SINGLE_LOOKS = 8
-
-#: How many setups that the list lacks are asked for by their id before the list is believed.
-CONFIRMATIONS = 24
-
-DEFAULT_NAMESPACE = "traceloop"
+#: How many setups are asked for by their ids before all are listed: one round of requests.
+READ_BY_ID = 24
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -47,89 +46,45 @@ def in_parallel(work: Callable[[T], R], items: Collection[T], workers: int = WOR
         return list(pool.map(work, items))
 
 
-class Connection(NamedTuple):
-    """How to reach the API."""
+class Reading(NamedTuple):
+    """What Traceloop has of the setups that were asked for."""
 
-    #: Where the stack's configuration has it.
-    namespace: str
-    api_key: str | None
-    #: ``None`` for the public service.
-    base_url: str | None
-    #: How long a request may take with all its retries, in seconds.
-    deadline: float
-    #: Whether an ``http://`` base URL may be on another machine.
-    allow_http: bool = False
-
-
-def connection(
-    setting: Callable[[str], Any], environment: Mapping[str, str], namespace: str | None = None
-) -> Connection:
-    """Return the connection that the stack's configuration and the environment ask for.
-
-    Args:
-        setting: returns the value of a key such as ``traceloop:apiKey``, or ``None``.
-        environment: what stands in for a setting that is not there.
-        namespace: the configuration's namespace, ``traceloop`` if ``None``. The environment stands
-            in for that one only: another namespace is there for another project.
-
-    Raises:
-        ConfigurationError: the deadline is no number of seconds.
-
-    """
-    own = namespace or DEFAULT_NAMESPACE
-
-    def value(key: str, variable: str) -> Any:
-        given = setting(f"{own}:{key}")
-        return given if given or own != DEFAULT_NAMESPACE else environment.get(variable)
-
-    deadline = value("deadline", "TRACELOOP_DEADLINE") or "60"
-    try:
-        seconds = float(deadline)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        variable = " (or TRACELOOP_DEADLINE)" if own == DEFAULT_NAMESPACE else ""
-        raise ConfigurationError(
-            f"{own}:deadline{variable} must be a number of seconds, such as 60,"
-            f' not "{printable(str(deadline))}"'
-        )
-    allowed = str(value("allowHttp", "TRACELOOP_ALLOW_HTTP") or "false").lower()
-    if allowed not in ("true", "false"):
-        raise ConfigurationError(
-            f'{own}:allowHttp must be true or false, not "{printable(allowed)}"'
-        )
-    return Connection(
-        own,
-        value("apiKey", "TRACELOOP_API_KEY"),
-        value("baseUrl", "TRACELOOP_BASE_URL"),
-        seconds,
-        allowed == "true",
-    )
+    #: By external_id; what is in neither of the two is not there.
+    setups: dict[str, Setup]
+    #: By external_id: the service's response about the setup cannot be read.
+    unreadable: dict[str, MalformedResponseError]
 
 
 class Project:
     """One Traceloop project and environment: what one API key at one base URL gives access to.
 
-    Safe to use from several threads: the host serves up to four calls at once.
+    Safe to use from several threads: the host serves up to four calls at once. No lock is held
+    while a request is under way.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(
+        self, connection: Connection, *, key_is_stored: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Open the project, without a request.
+
+        Args:
+            connection: how to reach it.
+            key_is_stored: whether the key may be that of the last update, for what errors advise.
+
+        """
         self._connection = connection
+        self._key_is_stored = key_is_stored
         self._lock = threading.RLock()
         self._client: TraceloopClient | None = None
-        self._quick_client: TraceloopClient | None = None
-        self._declarers: dict[str, str] = {}
-        self._leaving: dict[str, str] = {}
-        self._managed: set[str] = set()
+        #: What is known for certain; ``None`` where there is no such setup.
+        self._known: dict[str, Setup | None] = {}
+        self._unreadable: dict[str, MalformedResponseError] = {}
+        self._asked = 0
+        self._listing: Future[list[Setup]] | None = None
         self._deleted: set[str] = set()
-        self._granted: dict[str, tuple[Collection[str], str | None]] = {}
-        self._known_to_memberships: dict[str, dict[str, bool]] = {}
-        self._blind = False
-        self._looks = 0
-        self._looked_at: dict[str, Setup | None] = {}
         self._env_project_id: str | None = None
         self._made_in: str | None = None
-        self._listed: dict[str, list[Setup]] | None = None
+        self._blind = False
 
     @property
     def client(self) -> TraceloopClient:
@@ -141,246 +96,176 @@ class Project:
         """
         with self._lock:
             if self._client is None:
-                self._client = self._connect(self._connection.deadline)
+                from ._client import TraceloopClient
+
+                self._client = TraceloopClient.connect(
+                    self._connection, pool_size=2 * WORKERS, key_is_stored=self._key_is_stored
+                )
             return self._client
 
-    def _connect(self, deadline: float) -> TraceloopClient:
-        from ._client import DEFAULT_BASE_URL, TraceloopClient
+    # Which project this is.
 
-        namespace, api_key, base_url, _, allow_http = self._connection
-        if not api_key:
-            variable = (
-                " or set the environment variable TRACELOOP_API_KEY"
-                if namespace == DEFAULT_NAMESPACE
-                else ""
-            )
-            raise ConfigurationError(
-                "no Traceloop API key: run"
-                f" `pulumi config set --secret {namespace}:apiKey <key>`{variable}"
-            )
-        return TraceloopClient(
-            api_key,
-            base_url or DEFAULT_BASE_URL,
-            allow_http=allow_http,
-            namespace=namespace,
-            deadline=deadline,
-            pool_size=2 * WORKERS,
-        )
-
-    # What the program declares. The engine checks every declared resource before it deletes
-    # anything, so a delete can tell a setup that moved from one that left.
-
-    def declare(self, external_id: str, declarer: str) -> str | None:
-        """Note that *declarer* declares *external_id*; return who else does, if anybody."""
+    def is_same(self, other: Project) -> bool | None:
+        """Whether *other* is the same Traceloop project; ``None`` if no response has told yet."""
+        if other is self or other._address == self._address:
+            return True
         with self._lock:
-            first = self._declarers.setdefault(external_id, declarer)
-            announced = self._leaving.pop(external_id, declarer)
-        if announced != declarer:
-            print(f"  > {printable(external_id)} is not deleted: {declarer} declares it")  # noqa: T201
-        return None if first == declarer else first
+            own = self._env_project_id
+        theirs = other._env_project_id
+        return None if own is None or theirs is None else own == theirs
 
-    def declarer(self, external_id: str) -> str | None:
-        """Return who declares *external_id* in this deployment, if anybody."""
-        with self._lock:
-            return self._declarers.get(external_id)
+    @property
+    def _address(self) -> tuple[str, str | None]:
+        return (self._connection.base_url or DEFAULT_BASE_URL).rstrip("/"), self._connection.api_key
 
-    def leave(self, external_id: str, declarer: str) -> None:
-        """Note that a plan has announced that *declarer*'s setup will be deleted.
+    # What Traceloop has.
 
-        Should another resource turn out to declare it, the announcement is taken back.
-        """
-        with self._lock:
-            self._leaving[external_id] = declarer
-
-    def manage(self, external_ids: Iterable[str]) -> None:
-        """Note what the state says that this stack manages."""
-        with self._lock:
-            self._managed.update(external_ids)
-
-    def disown(self, external_ids: Iterable[str]) -> None:
-        """Note that setups which the state mentions never came into this stack's hands."""
-        with self._lock:
-            self._managed.difference_update(external_ids)
-
-    def manages(self, external_id: str) -> bool:
-        """Whether a resource of this stack is known to manage the setup."""
-        with self._lock:
-            return external_id in self._managed
-
-    def grant(
-        self, declarer: str, external_ids: Collection[str], env_project_id: str | None = None
-    ) -> None:
-        """Note which setups of a group are taken to be in place, as the state says, unasked."""
-        with self._lock:
-            self._granted[declarer] = external_ids, env_project_id
-
-    def granted(self, declarer: str) -> tuple[Collection[str], str | None]:
-        """Return what was granted to the group, and the project that it is in."""
-        with self._lock:
-            return self._granted.get(declarer, ((), None))
-
-    def leave_to_batch(
-        self, declarer: str, owned: Iterable[str], gone_before: Iterable[str]
-    ) -> None:
-        """Note what a membership knew that goes together with its group.
-
-        Args:
-            declarer: the group.
-            owned: what it still had to see to.
-            gone_before: what it knew to have left; another membership may still have to see to it.
-
-        """
-        with self._lock:
-            known = self._known_to_memberships.setdefault(declarer, {})
-            known |= {i: False for i in gone_before if i not in known}
-            known |= dict.fromkeys(owned, True)
-
-    def known_to_memberships(self, declarer: str) -> Mapping[str, bool]:
-        """Return what the group's memberships knew, and whether they still had to see to it."""
-        with self._lock:
-            return dict(self._known_to_memberships.get(declarer, {}))
-
-    # What a plan looks up. It is never worth an error, and a service that is down costs it little.
-
-    def look(self, external_ids: Collection[str]) -> dict[str, Setup]:
-        """Return what Traceloop has of *external_ids*, as far as that can be told.
-
-        Where it cannot be asked, that is said once and nothing is found.
-        """
-        with self._lock:
-            if self._blind or not external_ids:
-                return {}
-            try:
-                return self.find(external_ids, client=self._looker())
-            except TraceloopError as error:
-                self._cannot_look(error)
-                return {}
-
-    def look_at(self, external_id: str) -> Setup | None:
-        """Return one setup if Traceloop has it, as far as that can be told.
-
-        The answer is kept for `take`, so that a create does not ask again.
-        """
-        with self._lock:
-            self._looks += 1
-            if self._listed is not None or self._blind or self._looks > SINGLE_LOOKS:
-                return self.look([external_id]).get(external_id)
-        try:
-            setup = self._looker().get_setup(external_id)
-        except TraceloopError as error:
-            self._cannot_look(error)
-            return None
-        with self._lock:
-            self._looked_at[external_id] = setup
-        return setup
-
-    def take(self, external_id: str) -> Setup | None:
-        """Return one setup: what `look_at` has just found, or what is asked for now."""
-        with self._lock:
-            if external_id in self._looked_at:
-                setup = self._looked_at.pop(external_id)
-                if setup is not None:
-                    self.note(setup)
-                return setup
-        return self.get(external_id)
-
-    def _looker(self) -> TraceloopClient:
-        with self._lock:
-            if self._quick_client is None:
-                deadline = min(LOOK_DEADLINE, self._connection.deadline)
-                self._quick_client = self._connect(deadline)
-            return self._quick_client
-
-    def _cannot_look(self, error: TraceloopError) -> None:
-        with self._lock:
-            said, self._blind = self._blind, True
-        if not said:
-            reason = getattr(error, "summary", str(error))
-            print(f"The plan is not compared with what Traceloop has: {reason}")  # noqa: T201
-
-    # What Traceloop has. The OpenAPI file says that the list is the organization's: it may hold
-    # setups of other projects, where the same external_id is another monitor. Whose a setup is, is
-    # certain only from an answer about it by id, or to a write: those are the key's own.
-
-    def setups(self, *, fresh: bool = False) -> dict[str, Setup]:
-        """Return this project's setups by external_id, as `find` does."""
-        return self.find(None, fresh=fresh)
-
-    def find(
+    def read(
         self,
-        external_ids: Collection[str] | None,
-        *,
+        external_ids: Collection[str],
         env_project_id: str | None = None,
+        *,
         fresh: bool = False,
-        client: TraceloopClient | None = None,
-    ) -> dict[str, Setup]:
-        """Return what the list has of *external_ids*, or of all, and is this project's own.
+    ) -> Reading:
+        """Return what Traceloop has of *external_ids*.
+
+        A few are asked for by their ids, side by side. Of many, the list is read once in a
+        deployment, and only what it lacks is asked for.
 
         Args:
-            external_ids: which setups; ``None`` for all.
-            env_project_id: the project that the state was made in. What the list has of that one
-                is believed; of others, one setup is asked for by its id.
-            fresh: list again what was listed already in this deployment.
-            client: who asks.
+            external_ids: which setups.
+            env_project_id: the project that the state was made in, if it says.
+            fresh: ask again for what is known already.
+
+        Raises:
+            TraceloopError: the service cannot be asked.
 
         """
-        client = client or self.client
         with self._lock:
-            if self._listed is None or fresh:
-                everything: dict[str, list[Setup]] = {}
-                for setup in client.list_setups():
-                    everything.setdefault(setup.external_id, []).append(setup)
-                self._listed = everything
-            listed = self._listed
-            wanted = listed if external_ids is None else [i for i in external_ids if i in listed]
-            found = {i: listed[i] for i in wanted}
-        self._identify((s for each in found.values() for s in each), env_project_id, client)
-        own = (self._env_project_id or env_project_id, None)
-        mine = {i: [s for s in each if s.env_project_id in own] for i, each in found.items()}
-        return {i: each[0] for i, each in mine.items() if each}
+            if fresh:
+                for external_id in external_ids:
+                    self._known.pop(external_id, None)
+                    self._unreadable.pop(external_id, None)
+            ask = self._not_known(external_ids)
+            self._asked += len(ask)
+            by_list = bool(ask) and (
+                self._asked > READ_BY_ID or (self._listing is not None and not fresh)
+            )
+        if by_list:
+            self._use_list(ask, env_project_id, fresh=fresh)
+            with self._lock:
+                ask = self._not_known(ask)
+        in_parallel(self._get_readable, ask)
+        with self._lock:
+            known = {i: setup for i in external_ids if (setup := self._known.get(i)) is not None}
+            unreadable = {i: self._unreadable[i] for i in external_ids if i in self._unreadable}
+        return Reading(known, unreadable)
 
-    def _identify(
+    def _not_known(self, external_ids: Collection[str]) -> list[str]:
+        return [
+            i
+            for i in dict.fromkeys(external_ids)
+            if i not in self._known and i not in self._unreadable
+        ]
+
+    def present(
         self,
-        listed: Iterable[Setup],
-        env_project_id: str | None,
-        client: TraceloopClient | None = None,
-    ) -> None:
-        """Learn whose the key is, if that is not known and *listed* has a setup of another project.
+        external_ids: Collection[str],
+        env_project_id: str | None = None,
+        *,
+        fresh: bool = False,
+    ) -> dict[str, Setup]:
+        """Return what Traceloop has of *external_ids*, as `read` does.
 
-        One setup of each such project is asked for by its id.
+        Raises:
+            TraceloopError: the service cannot be asked, or a response cannot be read.
+
         """
-        samples = {s.env_project_id: s for s in listed if s.env_project_id}
-        with self._lock:
-            for project_id, sample in samples.items():
-                if project_id != env_project_id and self._env_project_id is None:
-                    self.get(sample.external_id, client)
+        setups, unreadable = self.read(external_ids, env_project_id, fresh=fresh)
+        for error in unreadable.values():
+            raise error
+        return setups
 
-    def get(self, external_id: str, client: TraceloopClient | None = None) -> Setup | None:
-        """Ask for one setup by its id."""
-        setup = (client or self.client).get_setup(external_id)
+    def get(self, external_id: str) -> Setup | None:
+        """Ask for one setup by its id, whatever is known already."""
+        setup = self.client.get_setup(external_id)
         if setup is None:
-            self.forget(external_id)
+            self._forget(external_id)
         else:
             self.note(setup)
         return setup
 
-    def present(
-        self, external_ids: Collection[str], env_project_id: str | None = None
-    ) -> dict[str, Setup]:
-        """Return what Traceloop has of *external_ids*.
+    def _get_readable(self, external_id: str) -> None:
+        try:
+            self.get(external_id)
+        except MalformedResponseError as error:
+            with self._lock:
+                self._unreadable[external_id] = error
 
-        The list has no documented paging, so a setup that it lacks is asked for by its id before it
-        counts as gone. If the first `CONFIRMATIONS` are all gone, so are the others.
+    def setups(self, *, fresh: bool = False) -> dict[str, Setup]:
+        """Return this project's setups by external_id, as far as the list has them.
+
+        Those that do not say which project they are in are asked for by their ids.
         """
-        if not external_ids:
-            return {}
-        found = self.find(external_ids, env_project_id=env_project_id)
-        lacking = [i for i in external_ids if i not in found]
-        head, rest = lacking[:CONFIRMATIONS], lacking[CONFIRMATIONS:]
-        answers = [s for s in in_parallel(self.get, head) if s]
-        if answers:
-            answers += [s for s in in_parallel(self.get, rest) if s]
-        return found | {s.external_id: s for s in answers}
+        listed = self._list(fresh=fresh)
+        in_parallel(self._get_readable, [s.external_id for s in listed if not s.env_project_id])
+        own = self._own(listed, None)
+        with self._lock:
+            if fresh:
+                self._known |= own
+            known = {i: setup for i, setup in self._known.items() if setup is not None}
+            return {i: s for i, s in own.items() if i not in self._known} | known
+
+    def _use_list(
+        self, external_ids: Collection[str], expected: str | None, *, fresh: bool
+    ) -> None:
+        """Learn from the list what it has of *external_ids*."""
+        listed = self._list(fresh=fresh)
+        wanted = set(external_ids)
+        found = self._own([s for s in listed if s.external_id in wanted], expected)
+        with self._lock:
+            for external_id, setup in found.items():
+                self._known.setdefault(external_id, setup)
+            # A list that is cut off has something in it. One that has nothing is believed, unless
+            # something is known to be there.
+            if not listed and expected is None and not any(self._known.values()):
+                self._known |= {i: None for i in external_ids if i not in self._known}
+
+    def _list(self, *, fresh: bool) -> list[Setup]:
+        """Return the list, read once for all who ask at the same time or later."""
+        with self._lock:
+            listing, mine = self._listing, False
+            if listing is None or (fresh and listing.done()):
+                listing = self._listing = Future()
+                mine = True
+        if mine:
+            try:
+                listing.set_result(self.client.list_setups().setups)
+            except BaseException as error:
+                with self._lock:
+                    self._listing = None
+                listing.set_exception(error)
+                raise
+        return listing.result()
+
+    def _own(self, listed: Iterable[Setup], expected: str | None) -> dict[str, Setup]:
+        """Return which of *listed* are this project's, which is asked for by an id if need be.
+
+        A setup that does not say which project it is in is never taken for this one's.
+        """
+        by_project: dict[str, dict[str, Setup]] = {}
+        for setup in listed:
+            if setup.env_project_id:
+                by_project.setdefault(setup.env_project_id, {})[setup.external_id] = setup
+        for project_id in sorted(by_project, key=lambda each: each != expected):
+            if self._env_project_id is None:
+                self.get(next(iter(by_project[project_id])))
+        return by_project.get(self._env_project_id or "", {})
+
+    def knows(self, external_id: str) -> bool:
+        """Whether it is known for certain if Traceloop has the setup."""
+        with self._lock:
+            return external_id in self._known
 
     def note(self, *setups: Setup) -> None:
         """Keep what the service answered about some of the key's own setups."""
@@ -388,33 +273,47 @@ class Project:
             for setup in setups:
                 self._env_project_id = setup.env_project_id or self._env_project_id
                 self._deleted.discard(setup.external_id)
-                if self._listed is not None:
-                    self._listed[setup.external_id] = [setup]
+                self._unreadable.pop(setup.external_id, None)
+                self._known[setup.external_id] = setup
 
     def delete(self, external_id: str) -> None:
         """Delete a setup; one that is gone already is fine."""
         self.client.delete_setup(external_id)
         with self._lock:
             self._deleted.add(external_id)
-            self.forget(external_id)
+            self._forget(external_id)
 
-    def has_deleted(self, external_id: str) -> bool:
-        """Whether the setup was deleted in this deployment."""
+    @property
+    def deleted(self) -> frozenset[str]:
+        """What was deleted in this deployment."""
         with self._lock:
-            return external_id in self._deleted
+            return frozenset(self._deleted)
 
-    def lacks(self, external_id: str) -> bool:
-        """Whether all setups were listed in this deployment, and this one was not among them."""
+    def _forget(self, external_id: str) -> None:
         with self._lock:
-            return self._listed is not None and external_id not in self._listed
+            self._unreadable.pop(external_id, None)
+            self._known[external_id] = None
 
-    def forget(self, external_id: str) -> None:
-        """Keep that a setup is gone."""
-        with self._lock:
-            if self._listed is not None:
-                self._listed.pop(external_id, None)
+    # What a plan looks up: it is never worth an error.
 
-    # Whose the state is.
+    def look(self, external_ids: Collection[str]) -> Reading | None:
+        """Return what Traceloop has of *external_ids*; ``None``, said once, if it cannot be asked.
+
+        What it finds is kept for the writes of the same deployment.
+        """
+        if self._blind:
+            return None
+        try:
+            return self.read(external_ids)
+        except TraceloopError as error:
+            with self._lock:
+                said, self._blind = self._blind, True
+            if not said:
+                reason = getattr(error, "summary", str(error))
+                print(f"The plan is not compared with what Traceloop has: {reason}")  # noqa: T201
+            return None
+
+    # Which project the state was made in.
 
     def made_in(self, env_project_id: str | None) -> None:
         """Note which project the state of a resource was made in, if it says."""
@@ -444,11 +343,8 @@ class Project:
         if env_project_id is None:
             return
         sample = next(iter(external_ids), None)
-        with self._lock:
-            if self._env_project_id is None and sample is not None and self.get(sample) is None:
-                self.find(None, env_project_id=env_project_id)
-            listed = [s for each in (self._listed or {}).values() for s in each]
-            self._identify(listed, env_project_id)
+        if self._env_project_id is None and sample is not None and self.get(sample) is None:
+            self._own(self._list(fresh=False), env_project_id)
         known = self._env_project_id
         if known is not None and known != env_project_id:
             harm = (
@@ -464,13 +360,3 @@ class Project:
                 " use another stack for this one; what was once made in the wrong project leaves"
                 " the state with `pulumi state delete <urn>`"
             )
-
-
-_projects: dict[Connection, Project] = {}
-_projects_lock = threading.Lock()
-
-
-def project(connection: Connection) -> Project:
-    """Return the `Project` of this connection, the same one for the life of the process."""
-    with _projects_lock:
-        return _projects.setdefault(connection, Project(connection))

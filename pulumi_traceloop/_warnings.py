@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import is_dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -66,7 +66,8 @@ def ignored() -> list[str]:
         given = json.loads(text)
     except ValueError:
         given = text.split(",")
-    return [str(key).strip() for key in (given if isinstance(given, list) else [given])]
+    keys = [str(key).strip() for key in (given if isinstance(given, list) else [given])]
+    return [key for key in keys if key]
 
 
 def _rules(setup: Any) -> Iterator[tuple[str, str, Sequence[str]]]:
@@ -88,7 +89,7 @@ def _rules(setup: Any) -> Iterator[tuple[str, str, Sequence[str]]]:
 
 
 def _part(value: Any, name: str) -> Any:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return value.get(name)
     return getattr(value, name, None) if is_dataclass(value) else None
 

@@ -6,19 +6,23 @@
     ├── ConfigurationError         no API key, an unusable base URL
     ├── ProjectMismatchError       the key belongs to another project than the state
     ├── SetupsMissingError         all setups of a group vanished at once
-    ├── ExistsError                another setup is there already, and is to be kept
+    ├── ExistsError                a setup is there already, and is to be kept
+    ├── DeclaredTwiceError         two resources declare one setup
+    ├── GoneError                  a setup that is only read is not there
     ├── DeletionError              some setups of a group could not be deleted
     └── RequestError               a request to the API that did not go well
         ├── TransportError         no whole answer: timed out, dropped
         │   └── ConnectionFailedError  there was no connection at all: nothing was sent
         ├── MalformedResponseError an answer that is not what the API documents
         ├── AuthenticationError    401, 403
-        ├── NotFoundError          404
+        ├── NotFoundError          404, 410
+        ├── ConflictError          409: another write at the same time
         ├── RateLimitedError       429, after all retries
         ├── RejectedError          any other 3xx or 4xx
         └── ServerError            408 and 5xx
 
-One more, for a file of setups that cannot be used, is `files.FileError`.
+Three more are `args.InputError`, for wrong inputs, `files.FileError`, for a file of setups that
+cannot be used, and `spans.sources.SpanFileError`, for a file without spans.
 
 An error never carries the API key, and what it quotes from a server is cut short and printable.
 """
@@ -26,16 +30,18 @@ An error never carries the API key, and what it quotes from a server is cut shor
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 from ._text import by_cause, printable
 
 __all__ = [
     "AuthenticationError",
     "ConfigurationError",
+    "ConflictError",
     "ConnectionFailedError",
+    "DeclaredTwiceError",
     "DeletionError",
     "ExistsError",
+    "GoneError",
     "MalformedResponseError",
     "NotFoundError",
     "ProjectMismatchError",
@@ -82,7 +88,50 @@ class SetupsMissingError(TraceloopError):
 
 
 class ExistsError(TraceloopError):
-    """Traceloop has another setup under the external_id, and ``if_exists="fail"`` keeps it.
+    """Traceloop has a setup under the external_id already, and ``if_exists`` keeps it.
+
+    Attributes:
+        external_id: the setup's key.
+
+    """
+
+    def __init__(self, external_id: str, if_exists: str, *, equal: bool = False) -> None:
+        self.external_id = external_id
+        other, adopt = (
+            ("", ' or take it over with if_exists="adopt"')
+            if equal
+            else (
+                "another ",
+                ', declare the setup as it is there, or overwrite it with if_exists="replace"',
+            )
+        )
+        super().__init__(
+            f'Traceloop already has {other or "the "}setup "{printable(external_id)}", which this'
+            f' stack does not manage, and if_exists is "{if_exists}": choose another external_id'
+            f"{adopt}. One that moves here from elsewhere in the program: move it first, and change"
+            " it in the next update"
+        )
+
+
+class DeclaredTwiceError(TraceloopError):
+    """Two resources of a program declare one setup.
+
+    Attributes:
+        external_id: the setup's key.
+
+    """
+
+    def __init__(self, external_id: str, first: str, second: str) -> None:
+        self.external_id = external_id
+        super().__init__(
+            f'the external_id "{printable(external_id)}" is declared twice: by {first} and by'
+            f" {second}. Traceloop has one monitor setup for it, so the two would overwrite each"
+            " other: remove one of them or give it another external_id"
+        )
+
+
+class GoneError(TraceloopError):
+    """A setup that a program only reads, with ``AutoMonitorSetup.get``, is not there.
 
     Attributes:
         external_id: the setup's key.
@@ -92,10 +141,8 @@ class ExistsError(TraceloopError):
     def __init__(self, external_id: str) -> None:
         self.external_id = external_id
         super().__init__(
-            f'Traceloop already has another setup "{printable(external_id)}", which this stack does'
-            ' not manage, and if_exists is "fail": choose another external_id, declare the setup as'
-            ' it is there, or allow the change with if_exists="replace". One that moves here from'
-            " elsewhere in the program: move it first, and change it in the next update"
+            f'Traceloop has no monitor setup "{printable(external_id)}" in the project of the API'
+            " key: check the external_id and the key, or declare the setup with AutoMonitorSetup"
         )
 
 
@@ -122,14 +169,18 @@ class RequestError(TraceloopError):
         method: the HTTP method.
         path: the path below the base URL, still encoded.
         external_id: the setup that the request was about; ``None`` for lists and batches.
-        status: the HTTP status; ``None`` where no answer came.
-        server_message: the ``error`` text of the answer or the reason of the failure, printable and
-            cut short.
+        status: the HTTP status; ``None`` where no response came.
+        server_message: the ``error`` text of the response or the reason of the failure, printable
+            and cut short.
+        summary: that and the status, without the setup's name: for lists that have it already, and
+            the same for all requests that fail in the same way.
+        request_id: what Traceloop's support finds the request by, if the response has it.
+        outcome_unknown: whether a write that failed like this may have been applied.
 
     """
 
-    #: Whether a write that failed like this may have happened all the same.
-    outcome_unknown: ClassVar[bool] = False
+    #: The default of the class.
+    outcome_unknown: bool = False
 
     def __init__(
         self,
@@ -139,17 +190,24 @@ class RequestError(TraceloopError):
         *,
         status: int | None = None,
         external_id: str | None = None,
+        effort: str = "",
+        request_id: str | None = None,
+        outcome_unknown: bool | None = None,
     ) -> None:
         self.method = method
         self.path = path
         self.server_message = printable(server_message)
         self.status = status
         self.external_id = external_id
+        self.request_id = request_id
+        if outcome_unknown is not None:
+            self.outcome_unknown = outcome_unknown
         subject = f'setup "{printable(external_id)}": ' if external_id is not None else ""
-        answer = f" (HTTP {status})" if status is not None else ""
-        #: The reason without the setup's name, for lists that name it already.
-        self.summary = f"{self.server_message}{answer}"
-        super().__init__(f"{subject}{self.summary} [{method} {path}]")
+        http = f"HTTP {status}" if status is not None else ""
+        self.summary = self.server_message + (f" ({http})" if http else "")
+        notes = ", ".join(filter(None, [http, effort, request_id and f"request {request_id}"]))
+        notes = f" ({notes})" if notes else ""
+        super().__init__(f"{subject}{self.server_message}{notes} [{method} {path}]")
 
 
 class TransportError(RequestError):
@@ -175,7 +233,16 @@ class AuthenticationError(RequestError):
 
 
 class NotFoundError(RequestError):
-    """The service knows no such setup (404)."""
+    """The service knows no such setup, or another server than the API responded (404, 410)."""
+
+
+class ConflictError(RequestError):
+    """The service could not do it because of another write at the same time (409).
+
+    What the setup is now, only a read can say.
+    """
+
+    outcome_unknown = True
 
 
 class RateLimitedError(RequestError):

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Literal, overload
 
 import pulumi
 from pulumi.dynamic import Resource
+from pulumi.runtime.settings import _get_rpc_manager
 
 from ._masking import shown
-from ._naming import declarer
+from ._naming import declarer, external_id_problem
+from ._validation import Problem, oddities, oddity, option_problems, problems
+from ._validation import warning as odd_texts_warning
 from ._warnings import warnings
-from .args import EvaluatorConfig, SelectorRule, canonical, plain, resolved
+from .args import (
+    AutoMonitorSetupArgs,
+    AutoMonitorSetupArgsDict,
+    EvaluatorConfigsInput,
+    EvaluatorsInput,
+    InputError,
+    SelectorInput,
+    TriggersInput,
+    canonical,
+    plain,
+    resolved,
+)
 from .providers import (
     AutoMonitorSetupBatchProvider,
     AutoMonitorSetupMembershipProvider,
     AutoMonitorSetupProvider,
 )
 
-IfExists = Literal["replace", "fail"]
+#: What to do about a setup that Traceloop has already and this stack does not manage.
+IfExists = Literal["replace", "adopt", "fail"]
 
 __all__ = ["AutoMonitorSetup", "AutoMonitorSetupBatch", "AutoMonitorSetupMembership"]
+
+#: The package of the dynamic provider in Python.
+_DYNAMIC = "pulumi-python"
 
 
 class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
@@ -54,26 +73,82 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
     env_project_id: pulumi.Output[str]
     #: Why the setup did not come up, where ``wait_for_setup`` looked.
     unsettled: pulumi.Output[str | None]
+    #: Why it is not known whether the setup is in place; the next update reads it again.
+    failed: pulumi.Output[str | None]
+    #: The digest of what the service stored in a spelling of its own.
+    normalized: pulumi.Output[str | None]
 
+    @overload
+    def __init__(
+        self,
+        resource_name: str,
+        args: AutoMonitorSetupArgs | AutoMonitorSetupArgsDict,
+        opts: pulumi.ResourceOptions | None = None,
+        *,
+        external_id: pulumi.Input[str] | None = None,
+        if_exists: IfExists | None = None,
+        wait_for_setup: bool = False,
+        wait_timeout: float | None = None,
+        config_namespace: str | None = None,
+    ) -> None: ...
+
+    @overload
     def __init__(
         self,
         resource_name: str,
         *,
         external_id: pulumi.Input[str] | None = None,
-        selector: pulumi.Input[Sequence[pulumi.Input[SelectorRule]]] | None = None,
-        evaluators: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None,
-        evaluator_configs: pulumi.Input[Sequence[pulumi.Input[EvaluatorConfig]]] | None = None,
-        triggers: pulumi.Input[Sequence[Any]] | None = None,
+        selector: SelectorInput,
+        evaluators: EvaluatorsInput,
+        evaluator_configs: None = None,
+        triggers: TriggersInput | None = None,
         if_exists: IfExists | None = None,
         wait_for_setup: bool = False,
         wait_timeout: float | None = None,
         config_namespace: str | None = None,
         opts: pulumi.ResourceOptions | None = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        resource_name: str,
+        *,
+        external_id: pulumi.Input[str] | None = None,
+        selector: SelectorInput,
+        evaluators: None = None,
+        evaluator_configs: EvaluatorConfigsInput,
+        triggers: TriggersInput | None = None,
+        if_exists: IfExists | None = None,
+        wait_for_setup: bool = False,
+        wait_timeout: float | None = None,
+        config_namespace: str | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        resource_name: str,
+        args: AutoMonitorSetupArgs | AutoMonitorSetupArgsDict | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+        *,
+        external_id: pulumi.Input[str] | None = None,
+        selector: SelectorInput | None = None,
+        evaluators: EvaluatorsInput | None = None,
+        evaluator_configs: EvaluatorConfigsInput | None = None,
+        triggers: TriggersInput | None = None,
+        if_exists: IfExists | None = None,
+        wait_for_setup: bool = False,
+        wait_timeout: float | None = None,
+        config_namespace: str | None = None,
     ) -> None:
         """Declare a setup.
 
         Args:
             resource_name: the resource's name in Pulumi.
+            args: the contents of the setup, in place of the four keywords from *selector* to
+                *triggers*.
+            opts: the resource's options.
             external_id: the setup's key in Traceloop, unique in the project; the resource's name if
                 left out. Another one makes another setup: the resource is replaced. It is the
                 resource's id, so it is shown and stored even where it comes from a secret.
@@ -82,15 +157,18 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
             evaluator_configs: the evaluators with options; in place of *evaluators*.
             triggers: any values; when they change, the setup is sent again even if it is equal to
                 what Traceloop has.
-            if_exists: what to do about a different setup that Traceloop has under the external_id
-                and that this stack does not manage: ``replace`` it (the default), or ``fail``
-                before anything is written.
+            if_exists: what to do about a setup that Traceloop has under the external_id and that
+                this stack does not manage. ``replace``, the default: take over one that is equal,
+                overwrite one that differs. ``adopt``: take over one that is equal, fail over one
+                that differs. ``fail``: take over none. What is taken over goes with the stack.
             wait_for_setup: end the update only when Traceloop has set the setup up, and fail if it
                 could not.
             wait_timeout: for how long to wait, in seconds; 600 if left out.
             config_namespace: the configuration's namespace with the ``apiKey`` and ``baseUrl`` to
                 use, for a second Traceloop project in one stack; ``traceloop`` if left out.
-            opts: the resource's options.
+
+        Raises:
+            InputError: an input that is known by now is wrong.
 
         """
         setup = plain(
@@ -101,30 +179,60 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
                 "triggers": triggers,
             }
         )
+        found: list[Problem] = []
+        if args is not None:
+            if setup:
+                reason = f"has the contents of the setup, so leave out {', '.join(setup)}"
+                found.append(Problem("args", reason))
+            setup = plain(args)
+        key = resource_name if external_id is None else external_id
+        how = options(if_exists, wait_for_setup, wait_timeout, config_namespace)
+        if opts is None or (opts.id is None and opts.urn is None):  # else it is only read
+            awaited = isinstance(key, (pulumi.Output, Awaitable))
+            if not awaited and (why := external_id_problem(key)):
+                found.append(Problem("external_id", why))
+            found += problems(setup, pulumi.Output) + option_problems(how)
+        if found:
+            raise InputError(f'AutoMonitorSetup "{resource_name}"', found)
         props: dict[str, Any] = {
-            "external_id": resource_name if external_id is None else external_id,
+            "external_id": key,
             **dict.fromkeys(("selector", "evaluators", "evaluator_configs", "triggers")),
             **setup,
             "shown": stand_in_of(setup),
             "declared_by": declarer("AutoMonitorSetup", resource_name, opts),
-            **options(if_exists, wait_for_setup, wait_timeout, config_namespace),
-            **dict.fromkeys(("setup_id", "env_project_id", "unsettled")),
+            **how,
+            **dict.fromkeys(("setup_id", "env_project_id", "unsettled", "failed", "normalized")),
         }
+        refuse_provider("AutoMonitorSetup", resource_name, opts)
         super().__init__(AutoMonitorSetupProvider(), resource_name, props, opts)
-        key = external_id if isinstance(external_id, str) else resource_name
-        for text in warnings([(key, setup)], config_namespace=config_namespace):
-            pulumi.log.warn(text, resource=self)
-        if wait_for_setup:
-            self.unsettled.apply(self._report)
+        name = key if isinstance(key, str) else resource_name
+        odd = [Problem("external_id", why)] if (why := oddity(key)) else []
+        for text in (
+            *warnings([(name, setup)], config_namespace=config_namespace),
+            odd_texts_warning([*odd, *oddities(setup)]),
+        ):
+            if text:
+                pulumi.log.warn(text, resource=self)
+        report_in_program(pulumi.Output.all(self.failed, self.unsettled), self._report)
 
-    def _report(self, unsettled: str | None) -> None:
-        if unsettled and not pulumi.runtime.is_dry_run():
-            pulumi.log.error(f"the monitor setup is written, but {unsettled}", resource=self)
-            raise pulumi.RunError(f'AutoMonitorSetup "{self.pulumi_resource_name}" did not come up')
+    def _report(self, results: Sequence[str | None]) -> None:
+        failed, unsettled = results
+        if pulumi.runtime.is_dry_run() or not (failed or unsettled):
+            return
+        name = f'AutoMonitorSetup "{self.pulumi_resource_name}"'
+        if failed:
+            pulumi.log.error(f"{failed}; the next `pulumi up` reads it again", resource=self)
+            raise pulumi.RunError(f"{name}: it is not known whether the setup is in place")
+        pulumi.log.error(f"the monitor setup is written, but {unsettled}", resource=self)
+        raise pulumi.RunError(f"{name} did not come up")
 
     @staticmethod
     def get(
-        resource_name: str, id: pulumi.Input[str], opts: pulumi.ResourceOptions | None = None
+        resource_name: str,
+        id: pulumi.Input[str],
+        opts: pulumi.ResourceOptions | None = None,
+        *,
+        config_namespace: str | None = None,
     ) -> AutoMonitorSetup:
         """Read an existing setup without managing it.
 
@@ -132,10 +240,16 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
             resource_name: the resource's name in Pulumi.
             id: the setup's external_id.
             opts: the resource's options.
+            config_namespace: the configuration's namespace with the ``apiKey`` and ``baseUrl`` to
+                use; ``traceloop`` if left out.
 
         """
         opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(id=id))
-        return AutoMonitorSetup(resource_name, external_id=id, opts=opts)
+        declare: Any = AutoMonitorSetup  # a setup that is only read declares no rules
+        found: AutoMonitorSetup = declare(
+            resource_name, external_id=id, config_namespace=config_namespace, opts=opts
+        )
+        return found
 
 
 class AutoMonitorSetupBatch(Resource, module="traceloop", name="AutoMonitorSetupBatch"):
@@ -153,6 +267,10 @@ class AutoMonitorSetupBatch(Resource, module="traceloop", name="AutoMonitorSetup
     setup_ids: pulumi.Output[str | None]
     #: The Traceloop project and environment that the setups are in.
     env_project_id: pulumi.Output[str | None]
+    #: The external_ids of the setups, as JSON: of those too that a transform has added.
+    external_ids: pulumi.Output[str]
+    #: ``{external_id: digest}`` of what the service stored in a spelling of its own.
+    normalized: pulumi.Output[dict[str, str] | None]
 
     def __init__(
         self,
@@ -160,7 +278,7 @@ class AutoMonitorSetupBatch(Resource, module="traceloop", name="AutoMonitorSetup
         setups: Mapping[str, pulumi.Input[str]],
         packed_setups: dict[str, str] | None,
         shown: dict[str, pulumi.Input[str]],
-        declared_by: str,
+        declared_by: pulumi.Input[str],
         options: dict[str, Any],
         opts: pulumi.ResourceOptions,
     ) -> None:
@@ -171,7 +289,16 @@ class AutoMonitorSetupBatch(Resource, module="traceloop", name="AutoMonitorSetup
             "declared_by": declared_by,
             **options,
             **dict.fromkeys(
-                ("failed", "unsettled", "owned", "left", "setup_ids", "env_project_id")
+                (
+                    "failed",
+                    "unsettled",
+                    "owned",
+                    "left",
+                    "setup_ids",
+                    "env_project_id",
+                    "external_ids",
+                    "normalized",
+                )
             ),
         }
         super().__init__(AutoMonitorSetupBatchProvider(), resource_name, props, opts)
@@ -183,14 +310,14 @@ class AutoMonitorSetupMembership(Resource, module="traceloop", name="AutoMonitor
     def __init__(
         self,
         resource_name: str,
-        external_ids: str,
         batch: AutoMonitorSetupBatch,
-        declared_by: str,
+        declared_by: pulumi.Input[str],
         config_namespace: str | None,
         opts: pulumi.ResourceOptions,
     ) -> None:
         props = {
-            "external_ids": external_ids,
+            "external_ids": batch.external_ids,
+            "group_id": batch.id,
             "owned": batch.owned,
             "left": batch.left,
             "env_project_id": batch.env_project_id,
@@ -198,6 +325,44 @@ class AutoMonitorSetupMembership(Resource, module="traceloop", name="AutoMonitor
             "config_namespace": config_namespace,
         }
         super().__init__(AutoMonitorSetupMembershipProvider(), resource_name, props, opts)
+
+
+def report_in_program(results: pulumi.Output[Any], report: Callable[[Any], None]) -> None:
+    """Let *report* end the program, wherever the resource stands.
+
+    An exception in an Output that nobody reads is lost in a component that is served to another
+    program: that awaits only requests (`wait_for_rpcs` of SDK 3.272). So this is counted as one.
+    """
+
+    async def reported() -> None:
+        await results.apply(report).future()
+
+    asyncio.ensure_future(_get_rpc_manager().do_rpc("report of a monitor setup", reported)())  # noqa: RUF006 - the manager keeps it
+
+
+def refuse_provider(kind: str, name: str, opts: pulumi.ResourceOptions | None) -> None:
+    """Refuse a provider of the resource's own.
+
+    It would run in a process of its own, which does not know what the rest of the program declares:
+    a setup that moves to or from the resource would be deleted.
+
+    Raises:
+        pulumi.RunError: the options, or a parent's, have one.
+
+    """
+    if opts is None:
+        return
+    given = [opts.provider] if opts.provider else []
+    several = opts.providers or []
+    given += several.values() if isinstance(several, Mapping) else several
+    inherited = opts.parent and opts.parent.get_provider(f"{_DYNAMIC}:dynamic:Resource")
+    if inherited or any(provider.package == _DYNAMIC for provider in given):
+        raise pulumi.RunError(
+            f'{kind} "{name}": a provider of its own runs in a process of its own, which does not'
+            " know what the rest of the program declares, and would delete a monitor setup that"
+            " moves: leave out the options `provider` and `providers`, and choose the project with"
+            " config_namespace"
+        )
 
 
 def stand_in_of(setup: Any) -> pulumi.Input[str] | None:

@@ -140,6 +140,35 @@ class TestFiles:
         assert PLANTED not in result.output
         assert result.exit_code == 0
 
+    @pytest.mark.parametrize("form", [[], ["--json"], ["--markdown"]])
+    def test_what_end_users_wrote_is_in_no_form(self, run: Run, form: list[str]) -> None:
+        keys = [
+            "gen_ai.input.messages",
+            "gen_ai.prompt.0.content",
+            "traceloop.entity.output",
+            "traceloop.association.properties.user_id",
+            "acme.notes",
+        ]
+        attributes = [{"key": key, "value": {"stringValue": PLANTED}} for key in keys]
+        attributes[-1]["value"] = {"stringValue": PLANTED * 100}
+        span = {"name": PLANTED, "attributes": attributes, "events": [{"name": PLANTED}]}
+        document = {"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}
+        Path("spans.json").write_text(json.dumps(document))
+        rules = [
+            {"key": key, "source": source, "operator": operator, "value": "no such value"}
+            for key in [*keys, "acme.note"]
+            for source in ("span_attributes", "resource_attributes")
+            for operator in ("equals", "contains", "not_equals")
+        ]
+        setups = {
+            f"m-{n}": {"selector": [rule], "evaluators": ["x"]} for n, rule in enumerate(rules)
+        }
+        Path("m.json").write_text(json.dumps({"setups": setups}))
+        result = run("m.json", "--spans", "spans.json", *form)
+        assert "acme.notes" in result.output
+        assert PLANTED not in result.output
+        assert "no such value" not in result.output
+
     @pytest.mark.parametrize(
         "arguments",
         [
@@ -172,6 +201,21 @@ def selector(key: str, value: object = "openai") -> dict[str, Any]:
 
 
 class TestPreviews:
+    @pytest.mark.parametrize(
+        ("name", "count", "hidden"),
+        [
+            ("preview-create.json", 12, {"hidden", "secret", "unknown"}),
+            ("preview-change.json", 11, {"hidden", "secret"}),
+            ("preview-again.json", 9, {"hidden", "late-secret"}),
+            ("preview-delete.json", 0, set()),
+        ],
+    )
+    def test_what_the_cli_wrote(self, name: str, count: int, hidden: set[str]) -> None:
+        found = from_file(Path(__file__).parent / "data" / name)
+        assert len(found) == count
+        assert {i for i, selector in found.items() if selector.partly_hidden} == hidden
+        assert all(selector.rules for i, selector in found.items() if i not in hidden)
+
     @pytest.fixture
     def preview(self, tmp_path: Path) -> Callable[..., str]:
         def write(*steps: dict[str, Any]) -> str:
@@ -225,8 +269,13 @@ class TestTraceloop:
             served.pages = {"": page(3, "more"), "more": page(2)}
             rule = {"key": "gen_ai.system", "source": "span_attributes", "value": "openai"}
             served.setups = [
-                {"id": "1", "external_id": "m", "init_rules": [{**rule, "operator": "equals"}]},
-                {"id": "2", "external_id": "n", "init_rules": [{**rule, "operator": "not_exists"}]},
+                {
+                    "id": external_id,
+                    "external_id": external_id,
+                    "env_project_id": "ours",
+                    "init_rules": [{**rule, "operator": operator}],
+                }
+                for external_id, operator in (("m", "equals"), ("n", "not_exists"))
             ]
             yield served
 
@@ -264,7 +313,10 @@ class TestTraceloop:
         warehouse.pages = {"": page(0)}
         result = online("m")
         assert "m      0 of 0" in result.stdout
-        assert result.stderr == "1 of 1 monitors match none of 0 spans\n"
+        assert result.stderr == (
+            "warning: Traceloop recorded no span in this time, in the environment of the API key\n"
+            "1 of 1 monitors match none of 0 spans\n"
+        )
         assert result.exit_code == 1
 
     @pytest.mark.parametrize("form", ["--json", "--markdown"])

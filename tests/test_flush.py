@@ -10,7 +10,8 @@ import pytest
 from pulumi_traceloop._client import BULK_LIMIT, TraceloopClient
 from pulumi_traceloop._flush import ATTEMPTS, Outcome, delete_all, flush, upsert, wait
 from pulumi_traceloop._models import SetupSpec
-from pulumi_traceloop._project import WORKERS, Project, connection
+from pulumi_traceloop._project import READ_BY_ID, WORKERS, Project
+from pulumi_traceloop._settings import connection
 from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.emulator.routes import (
     BULK_ROUTE,
@@ -24,7 +25,6 @@ from pulumi_traceloop.errors import (
     DeletionError,
     ProjectMismatchError,
     RejectedError,
-    ServerError,
 )
 from tests.conftest import API_KEY
 
@@ -116,7 +116,7 @@ class TestAdoption:
         flush(project, {"a": spec()})
         flush(project, {"a": spec()})
         assert traceloop.writes == {"a": 1}
-        assert traceloop.requests[LIST_ROUTE] == 1
+        assert traceloop.requests == {GET_ROUTE: 1, BULK_ROUTE: 1}
 
     def test_one_in_place_that_the_list_lacks_is_asked_for(
         self, project: Project, traceloop: Emulator
@@ -127,12 +127,34 @@ class TestAdoption:
         assert set(outcome.stored) == {"a"}
         assert traceloop.writes == {}
 
-    def test_one_not_known_to_be_in_place_is_not_asked_for(
+    def test_a_new_one_that_the_list_lacks_is_asked_for(
+        self, project: Project, traceloop: Emulator
+    ) -> None:
+        """The list may be cut off: what is equal must not be sent again."""
+        many = specs(READ_BY_ID + 10)
+        for external_id in many:
+            traceloop.put(external_id, **content())
+        traceloop.inject(Fault(route=LIST_ROUTE, hide=list(many)[5:], times=None))
+        outcome = flush(project, many)
+        assert set(outcome.stored) == set(many)
+        assert traceloop.writes == {}
+
+    def test_in_an_empty_project_none_is_asked_for(
         self, project: Project, traceloop: Emulator
     ) -> None:
         """Else 1,000 new setups would cost as many requests."""
-        flush(project, {"a": spec()})
-        assert traceloop.requests[GET_ROUTE] == 0
+        flush(project, specs(READ_BY_ID + 10))
+        assert traceloop.requests == {LIST_ROUTE: 1, BULK_ROUTE: 1}
+
+    def test_one_that_cannot_be_read_stops_no_other(
+        self, project: Project, traceloop: Emulator
+    ) -> None:
+        traceloop.put("a", **content("old"))
+        traceloop.inject(Fault(external_id="a", method="GET", body='{"id": 1}', times=None))
+        outcome = flush(project, {"a": spec(), "b": spec()})
+        assert set(outcome.stored) == {"b"}
+        assert outcome.failed["a"].startswith("nothing was sent: ")
+        assert traceloop.writes == {"b": 1}
 
 
 class TestForced:
@@ -202,7 +224,7 @@ class TestUnknownOutcome:
         self, project: Project, traceloop: Emulator, time: Time
     ) -> None:
         traceloop.inject(Fault(route=BULK_ROUTE, status=503, message="busy"))
-        traceloop.inject(Fault(route=LIST_ROUTE, status=403, skip=1, message="blocked"))
+        traceloop.inject(Fault(route=GET_ROUTE, status=403, skip=1, message="blocked"))
         outcome = flush(project, {"a": spec()}, sleep=time.sleep)
         assert outcome.unknown == {"a"}
         assert outcome.failed["a"].startswith("busy (HTTP 503); reading it back failed: ")
@@ -292,9 +314,12 @@ class TestNothingIsRaised:
         assert set(outcome.failed) == {"a", "b"}
         assert "pulumi config set --secret traceloop:apiKey" in outcome.failed["a"]
 
-    def test_when_the_list_cannot_be_read(self, project: Project, traceloop: Emulator) -> None:
-        traceloop.inject(Fault(route=LIST_ROUTE, status=403, message="blocked"))
-        outcome = flush(project, {"a": spec()})
+    @pytest.mark.parametrize("count", [1, READ_BY_ID + 1])
+    def test_when_nothing_can_be_read(
+        self, project: Project, traceloop: Emulator, count: int
+    ) -> None:
+        traceloop.inject(Fault(method="GET", status=403, message="blocked", times=None))
+        outcome = flush(project, {**specs(count - 1), "a": spec()})
         assert outcome.failed["a"].startswith("nothing was sent: ")
         assert "blocked" in outcome.failed["a"]
         assert outcome.unknown == set()
@@ -397,13 +422,13 @@ class TestOrganizationWideList:
 
 class TestUpsert:
     def test_of_a_new_one_is_a_get_and_a_put(self, project: Project, traceloop: Emulator) -> None:
-        setup = upsert(project, "a", spec())
+        setup = upsert(project, "a", spec()).stored["a"]
         assert setup.id == traceloop.setups["a"]["id"]
         assert traceloop.requests == {GET_ROUTE: 1, UPSERT_ROUTE: 1}
 
     def test_of_an_equal_one_writes_nothing(self, project: Project, traceloop: Emulator) -> None:
         there = traceloop.put("a", **content())
-        assert upsert(project, "a", spec()).id == there["id"]
+        assert upsert(project, "a", spec()).stored["a"].id == there["id"]
         assert traceloop.requests == {GET_ROUTE: 1}
 
     def test_of_an_equal_one_can_be_forced(self, project: Project, traceloop: Emulator) -> None:
@@ -416,16 +441,18 @@ class TestUpsert:
         self, project: Project, traceloop: Emulator, time: Time, drop: Any
     ) -> None:
         traceloop.inject(Fault(route=UPSERT_ROUTE, drop=drop))
-        assert upsert(project, "a", spec(), sleep=time.sleep).external_id == "a"
+        assert set(upsert(project, "a", spec(), sleep=time.sleep).stored) == {"a"}
         assert traceloop.writes == {"a": 1}
 
-    def test_raises_what_the_last_attempt_met(
+    def test_returns_an_outcome_that_stays_unknown(
         self, project: Project, traceloop: Emulator, time: Time
     ) -> None:
+        """It may have been written: the state must not forget it."""
         traceloop.inject(Fault(route=UPSERT_ROUTE, status=500, times=ATTEMPTS - 1))
         traceloop.inject(Fault(route=UPSERT_ROUTE, status=503, message="busy", times=None))
-        with pytest.raises(ServerError, match="busy"):
-            upsert(project, "a", spec(), sleep=time.sleep)
+        outcome = upsert(project, "a", spec(), sleep=time.sleep)
+        assert outcome.unknown == {"a"}
+        assert "busy" in outcome.failed["a"]
         assert traceloop.requests[UPSERT_ROUTE] == ATTEMPTS
         assert len(time.waits) == ATTEMPTS - 1
 

@@ -236,26 +236,41 @@ class TestAdoption:
         assert "The plan is not compared with what Traceloop has" in output
         world.traceloop.start()
 
-    def test_if_exists_fail_stops_before_anything_is_written(self, world: World) -> None:
+    def test_if_exists_adopt_stops_before_anything_is_written(self, world: World) -> None:
         programs = (
-            'group("g", {"other": setup(), "new": setup()}, if_exists="fail")',
-            'one("other", if_exists="fail")',
+            'group("g", {"other": setup(), "new": setup()}, if_exists="adopt")',
+            'one("other", if_exists="adopt")',
         )
         for program in programs:
             for operation in (world.preview, world.up):
                 output = operation(program, fails=True).output
                 assert 'another setup "other"' in output
                 assert world.traceloop.writes == {}
-        world.up('group("g", {"same": setup(), "new": setup()}, if_exists="fail")')
+        world.up('group("g", {"same": setup(), "new": setup()}, if_exists="adopt")')
+        assert world.traceloop.writes == {"new": 1}
+
+    @pytest.mark.parametrize("external_id", ["other", "same"])
+    def test_if_exists_fail_takes_over_nothing(self, world: World, external_id: str) -> None:
+        for program in (
+            f'group("g", {{"{external_id}": setup(), "new": setup()}}, if_exists="fail")',
+            f'one("{external_id}", if_exists="fail")',
+        ):
+            for operation in (world.preview, world.up):
+                output = operation(program, fails=True).output
+                assert f'setup "{external_id}", which this stack does not manage' in output
+                assert world.traceloop.writes == {}
+        # What it made itself is no obstacle.
+        world.up('group("g", {"new": setup()}, if_exists="fail")')
+        world.up('group("g", {"new": setup("changed")}, if_exists="fail")')
         assert world.traceloop.writes == {"new": 1}
 
     @pytest.mark.parametrize("trouble", ["no key", "service down"])
-    def test_if_exists_fail_holds_after_an_update_that_sent_nothing(
+    def test_if_exists_adopt_holds_after_an_update_that_sent_nothing(
         self, world: World, trouble: str
     ) -> None:
         """What failed then is in the state, but never came into this stack's hands."""
         program = (
-            'group("g", {"other": setup(), "same": setup(), "new": setup()}, if_exists="fail")'
+            'group("g", {"other": setup(), "same": setup(), "new": setup()}, if_exists="adopt")'
         )
         world.stack.set_config("traceloop:deadline", "0.5")
         if trouble == "no key":
@@ -272,20 +287,20 @@ class TestAdoption:
             assert 'another setup "other"' in operation(fails=True).output
             assert world.traceloop.writes == {}
 
-        told = lines(world.preview(program.replace('"fail"', '"replace"')).output)
+        told = lines(world.preview(program.replace('"adopt"', '"replace"')).output)
         assert "g: 1 to replace, 1 to try again, 1 to adopt" in told
         assert "= same already there, unchanged" in told
         assert any(line.startswith("! other replaces a setup that this") for line in told)
         world.up()
         assert world.traceloop.writes == {"other": 1, "new": 1}
 
-    def test_if_exists_fail_holds_when_the_preview_could_not_look(self, world: World) -> None:
+    def test_if_exists_adopt_holds_when_the_preview_could_not_look(self, world: World) -> None:
         """One that the plan could not see is kept by the write itself; the others are written."""
         world.traceloop.inject(Fault(route=LIST, hide=["other"]))
         up = world.up('group("g", {"other": setup(), "new": setup()})', fails=False)
         assert up.exit_code == 0
-        world.traceloop.inject(Fault(route=LIST, status=400, times=1))
-        up = world.up('one("x")\ngroup("h", {"same": setup("1")}, if_exists="fail")', fails=True)
+        world.traceloop.inject(Fault(method="GET", status=400, times=1))
+        up = world.up('one("x")\ngroup("h", {"same": setup("1")}, if_exists="adopt")', fails=True)
         assert 'another setup "same"' in up.output
         assert "same" not in world.traceloop.writes
 

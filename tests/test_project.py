@@ -6,27 +6,33 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
 from pulumi_traceloop._client import TraceloopClient
 from pulumi_traceloop._models import Setup
 from pulumi_traceloop._project import (
-    CONFIRMATIONS,
+    READ_BY_ID,
     WORKERS,
-    Connection,
     Project,
-    connection,
     in_parallel,
-    project,
 )
+from pulumi_traceloop._settings import Connection, connection
 from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.emulator.routes import GET_ROUTE, LIST_ROUTE
-from pulumi_traceloop.errors import ConfigurationError, ProjectMismatchError, ServerError
+from pulumi_traceloop.errors import (
+    ConfigurationError,
+    MalformedResponseError,
+    ProjectMismatchError,
+    ServerError,
+)
 from tests.conftest import API_KEY
 
 NO_SETTINGS: dict[str, str] = {}
+
+#: More setups than are asked for one by one.
+MANY = [f"m-{n:03}" for n in range(READ_BY_ID + 10)]
 
 
 def at(api_key: str | None = None, base_url: str | None = None, deadline: float = 60) -> Connection:
@@ -36,10 +42,6 @@ def at(api_key: str | None = None, base_url: str | None = None, deadline: float 
         "traceloop:deadline": str(deadline),
     }
     return connection(settings.get, {})
-
-
-def told(given: Connection) -> tuple[str | None, str | None, float]:
-    return given.api_key, given.base_url, given.deadline
 
 
 RULE = {"key": "k", "source": "span_attributes", "value": "x"}
@@ -68,60 +70,9 @@ def shows(traceloop: Emulator, *api_keys: str) -> None:
     traceloop.inject(Fault(route=LIST_ROUTE, body=json.dumps(listed), times=None))
 
 
-class TestConnection:
-    SETTINGS: ClassVar[dict[str, str]] = {
-        "traceloop:apiKey": "key",
-        "traceloop:baseUrl": "https://config.example",
-        "traceloop:deadline": "7.5",
-    }
-    ENVIRONMENT: ClassVar[dict[str, str]] = {
-        "TRACELOOP_API_KEY": "env-key",
-        "TRACELOOP_BASE_URL": "https://env.example",
-        "TRACELOOP_DEADLINE": "8",
-    }
-
-    def test_comes_from_the_configuration(self) -> None:
-        given = connection(self.SETTINGS.get, {})
-        assert told(given) == ("key", "https://config.example", 7.5)
-
-    def test_comes_from_the_environment(self) -> None:
-        given = connection(NO_SETTINGS.get, self.ENVIRONMENT)
-        assert told(given) == ("env-key", "https://env.example", 8.0)
-
-    @pytest.mark.parametrize("name", list(SETTINGS))
-    def test_takes_each_setting_from_the_configuration_first(self, name: str) -> None:
-        given = told(connection({name: self.SETTINGS[name]}.get, self.ENVIRONMENT))
-        without = told(connection(NO_SETTINGS.get, self.ENVIRONMENT))
-        changed = [a != b for a, b in zip(given, without, strict=True)]
-        assert changed == [each == name for each in self.SETTINGS]
-
-    def test_has_defaults_for_all_but_the_key(self) -> None:
-        assert told(connection(NO_SETTINGS.get, {})) == (None, None, 60.0)
-
-    def test_empty_settings_count_as_not_there(self) -> None:
-        given = connection(dict.fromkeys(self.SETTINGS, "").get, {})
-        assert told(given) == (None, None, 60.0)
-
-    @pytest.mark.parametrize("deadline", ["soon", "0", "-1", "nan", "inf", "1e999", "60 s"])
-    def test_refuses_a_deadline_that_is_no_time(self, deadline: str) -> None:
-        with pytest.raises(ConfigurationError, match=f'not "{deadline}"'):
-            connection({"traceloop:deadline": deadline}.get, {})
-
-    def test_refuses_a_bad_deadline_of_the_environment(self) -> None:
-        with pytest.raises(ConfigurationError, match='not "soon"'):
-            connection(NO_SETTINGS.get, {"TRACELOOP_DEADLINE": "soon"})
-
-
 class TestProject:
-    def test_is_one_for_each_connection(self) -> None:
-        one = at("key-1", "https://one.example")
-        assert project(one) is project(at("key-1", "https://one.example"))
-        assert project(one) is not project(one._replace(api_key="key-2"))
-        assert project(one) is not project(one._replace(base_url="https://two.example"))
-
     def test_needs_a_key_only_when_it_asks(self) -> None:
         keyless = Project(at())
-        assert keyless.declare("a", "one") is None
         with pytest.raises(ConfigurationError, match="pulumi config set --secret traceloop:apiKey"):
             keyless.setups()
 
@@ -131,30 +82,28 @@ class TestProject:
             clients = set(pool.map(lambda _: id(shared.client), range(64)))
         assert clients == {id(shared.client)}
 
+    @pytest.mark.parametrize(
+        ("other", "same"),
+        [
+            (at("key", "https://traceloop.example/"), True),
+            (at("key", "https://traceloop.example")._replace(namespace="other"), True),
+            (at("other-key", "https://traceloop.example"), None),
+            (at("key", "https://other.example"), None),
+        ],
+    )
+    def test_an_address_tells_that_two_are_one_but_not_that_they_are_two(
+        self, other: Connection, same: bool | None
+    ) -> None:
+        one = Project(at("key", "https://traceloop.example"))
+        assert one.is_same(Project(other)) is same
 
-class TestDeclarations:
-    def test_the_first_declarer_is_told_of_nobody(self, here: Project) -> None:
-        assert here.declare("a", "one") is None
-        assert here.declarer("a") == "one"
-
-    def test_the_same_declarer_may_come_again(self, here: Project) -> None:
-        here.declare("a", "one")
-        assert here.declare("a", "one") is None
-
-    def test_another_declarer_is_told_of_the_first(self, here: Project) -> None:
-        here.declare("a", "one")
-        assert here.declare("a", "other") == "one"
-        assert here.declarer("a") == "one"
-
-    def test_nobody_declares_the_rest(self, here: Project) -> None:
-        here.declare("a", "one")
-        assert here.declarer("b") is None
-
-    def test_of_many_at_once_one_is_first(self, here: Project) -> None:
-        with ThreadPoolExecutor(8) as pool:
-            told = list(pool.map(lambda n: here.declare("a", f"declarer {n}"), range(64)))
-        assert told.count(None) == 1
-        assert set(told) == {None, here.declarer("a")}
+    @pytest.mark.parametrize(("env", "same"), [("env", True), ("other-env", False)])
+    def test_responses_tell_whether_two_are_one(self, env: str, same: bool) -> None:
+        one, other = Project(at("key")), Project(at("other-key"))
+        one.note(Setup(id="1", external_id="a", env_project_id="env"))
+        assert one.is_same(other) is None
+        other.note(Setup(id="2", external_id="b", env_project_id=env))
+        assert one.is_same(other) is same
 
 
 class TestSetups:
@@ -168,8 +117,9 @@ class TestSetups:
 
         with ThreadPoolExecutor(4) as pool:
             assert list(pool.map(read, range(4))) == [{"a", "b"}] * 4
-        # And one of them is asked for by its id, which tells whose the list is.
-        assert traceloop.requests == {LIST_ROUTE: 1, GET_ROUTE: 1}
+        # And one of them is asked for by its id, by each thread, which tells whose the list is.
+        assert traceloop.requests[LIST_ROUTE] == 1
+        assert 1 <= traceloop.requests[GET_ROUTE] <= 4
 
     def test_are_listed_again_when_fresh_ones_are_asked_for(
         self, here: Project, traceloop: Emulator
@@ -203,9 +153,14 @@ class TestSetups:
         shows(traceloop, "key-0", "key-1")
         assert here.setups() == {}
 
-    def test_that_name_no_environment_are_kept(self, here: Project, traceloop: Emulator) -> None:
+    def test_that_name_no_environment_are_asked_for(
+        self, here: Project, traceloop: Emulator
+    ) -> None:
+        traceloop.add_project("their-key", env_project_id="their-env")
         put(traceloop, "a")
-        listed = [setup | {"env_project_id": None} for setup in traceloop.setups.values()]
+        put(traceloop, "theirs", api_key="their-key")
+        both = [*traceloop.setups.values(), *traceloop.setups_of("their-key").values()]
+        listed = [setup | {"env_project_id": None} for setup in both]
         traceloop.inject(Fault(route=LIST_ROUTE, body=json.dumps(listed)))
         assert set(here.setups()) == {"a"}
 
@@ -223,18 +178,18 @@ class TestCache:
         here.note(Setup(id="1", external_id="a"))
         assert here.setups()["a"].id == "1"
 
-    def test_forget_takes_what_was_deleted(self, here: Project, traceloop: Emulator) -> None:
+    def test_delete_takes_what_was_deleted(self, here: Project, traceloop: Emulator) -> None:
         put(traceloop, "a", "b")
         here.setups()
-        here.forget("a")
+        here.delete("a")
         assert set(here.setups()) == {"b"}
+        assert here.deleted == {"a"}
 
     def test_a_note_alone_is_no_list(self, here: Project, traceloop: Emulator) -> None:
         """One setup that is known does not mean that there are no others."""
         put(traceloop, "a", "b")
         here.note(Setup(id="1", external_id="c"))
-        here.forget("a")
-        assert set(here.setups()) == {"a", "b"}
+        assert set(here.setups()) == {"a", "b", "c"}
 
     def test_get_keeps_it_true(self, here: Project, traceloop: Emulator) -> None:
         put(traceloop, "gone")
@@ -252,34 +207,99 @@ class TestPresent:
         assert here.present([]) == {}
         assert traceloop.requests == {}
 
-    def test_of_what_is_listed_asks_for_the_list_only(
+    def test_a_few_are_asked_for_by_their_ids(self, here: Project, traceloop: Emulator) -> None:
+        """The list is everybody's, and may be long."""
+        put(traceloop, "a", "b", "c")
+        assert set(here.present(["a", "b", "gone"])) == {"a", "b"}
+        assert traceloop.requests == {GET_ROUTE: 3}
+
+    def test_of_many_the_list_is_read_and_one_tells_whose_it_is(
         self, here: Project, traceloop: Emulator
     ) -> None:
-        env = put(traceloop, "a", "b", "c")
-        assert set(here.present(["a", "b"], env)) == {"a", "b"}
+        env = put(traceloop, *MANY)
+        assert set(here.present(MANY, env)) == set(MANY)
+        assert traceloop.requests == {LIST_ROUTE: 1, GET_ROUTE: 1}
+
+    def test_one_after_another_many_are_many(self, here: Project, traceloop: Emulator) -> None:
+        put(traceloop, *MANY)
+        for external_id in MANY:
+            assert set(here.present([external_id])) == {external_id}
+        assert traceloop.requests == {LIST_ROUTE: 1, GET_ROUTE: READ_BY_ID}
+
+    @pytest.mark.parametrize("hidden", [1, len(MANY) - 1, len(MANY)])
+    def test_all_that_the_list_lacks_are_asked_for(
+        self, here: Project, traceloop: Emulator, hidden: int
+    ) -> None:
+        env = put(traceloop, *MANY)
+        traceloop.inject(Fault(route=LIST_ROUTE, hide=MANY[:hidden]))
+        assert set(here.present([*MANY, "gone"], env)) == set(MANY)
+        # One that the list has is asked for too, for whose it is.
+        assert traceloop.requests == {LIST_ROUTE: 1, GET_ROUTE: hidden + 1 + (hidden < len(MANY))}
+
+    def test_what_is_known_is_not_asked_for_again(self, here: Project, traceloop: Emulator) -> None:
+        put(traceloop, "a")
+        for _ in range(2):
+            assert set(here.present(["a", "gone"])) == {"a"}
+        assert traceloop.requests == {GET_ROUTE: 2}
+        here.present(["a", "gone"], fresh=True)
+        assert traceloop.requests == {GET_ROUTE: 4}
+
+    def test_an_empty_list_is_believed_where_nothing_was_ever(
+        self, here: Project, traceloop: Emulator
+    ) -> None:
+        assert here.present(MANY) == {}
         assert traceloop.requests == {LIST_ROUTE: 1}
 
-    def test_asks_by_id_for_what_the_list_lacks(self, here: Project, traceloop: Emulator) -> None:
-        env = put(traceloop, "hidden", "listed")
-        traceloop.inject(Fault(route=LIST_ROUTE, hide=["hidden"]))
-        assert set(here.present(["hidden", "listed", "gone"], env)) == {"hidden", "listed"}
-        assert traceloop.requests == {LIST_ROUTE: 1, GET_ROUTE: 2}
-
-    def test_believes_the_list_after_so_many_that_are_gone(
+    def test_an_empty_list_is_not_believed_where_the_state_has_setups(
         self, here: Project, traceloop: Emulator
     ) -> None:
-        env = put(traceloop, "listed")
-        gone = [f"gone-{n:03}" for n in range(CONFIRMATIONS + 10)]
-        assert set(here.present([*gone, "listed"], env)) == {"listed"}
-        assert traceloop.requests[GET_ROUTE] == CONFIRMATIONS
+        assert here.present(MANY, "env") == {}
+        assert traceloop.requests == {LIST_ROUTE: 1, GET_ROUTE: len(MANY)}
 
-    def test_asks_for_all_when_one_is_found(self, here: Project, traceloop: Emulator) -> None:
-        wanted = [f"m-{n:03}" for n in range(CONFIRMATIONS + 10)]
-        found = {wanted[CONFIRMATIONS - 1], wanted[-1]}
-        put(traceloop, *found)
-        traceloop.inject(Fault(route=LIST_ROUTE, hide=found))
-        assert set(here.present(wanted)) == found
-        assert traceloop.requests[GET_ROUTE] == len(wanted)
+    def test_a_list_that_names_no_environment_is_never_believed(
+        self, here: Project, traceloop: Emulator
+    ) -> None:
+        traceloop.add_project("their-key", env_project_id="their-env")
+        put(traceloop, *MANY, api_key="their-key")
+        theirs = traceloop.setups_of("their-key").values()
+        listed = [setup | {"env_project_id": None} for setup in theirs]
+        traceloop.inject(Fault(route=LIST_ROUTE, body=json.dumps(listed)))
+        assert here.present(MANY) == {}
+
+    def test_another_projects_setups_are_not_taken_for_the_states(
+        self, here: Project, traceloop: Emulator
+    ) -> None:
+        """Where the key belongs to another project than the state, though the list shows both."""
+        traceloop.add_project("their-key", env_project_id="state-env")
+        put(traceloop, *MANY, api_key="their-key")
+        shows(traceloop, "their-key")
+        assert here.present(MANY, "state-env") == {}
+
+    def test_one_that_cannot_be_read_is_reported_beside_the_others(
+        self, here: Project, traceloop: Emulator
+    ) -> None:
+        put(traceloop, "a", "b")
+        traceloop.inject(Fault(external_id="a", method="GET", body='{"id": 1}', times=None))
+        setups, unreadable = here.read(["a", "b"])
+        assert (set(setups), set(unreadable)) == ({"b"}, {"a"})
+        with pytest.raises(MalformedResponseError, match='setup "a"'):
+            here.present(["a", "b"])
+
+    def test_no_lock_is_held_while_a_request_is_under_way(
+        self, here: Project, traceloop: Emulator
+    ) -> None:
+        """As many requests as there are setups meet in the service."""
+        meeting = threading.Barrier(4, timeout=20)
+
+        class Meeting(Project):
+            def get(self, external_id: str) -> Setup | None:
+                meeting.wait()
+                return super().get(external_id)
+
+        project = Meeting(at(API_KEY, traceloop.url))
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda n: project.present([f"m-{n}"]), range(4)))
+        assert found == [{}] * 4
 
     def test_raises_where_one_cannot_be_confirmed(self, traceloop: Emulator) -> None:
         """A setup that nobody can ask about is not gone."""
@@ -356,32 +376,6 @@ class TestExpect:
         for part in ("traceloop:apiKey", "traceloop:baseUrl", "nothing was changed"):
             assert part in str(failure.value)
         assert API_KEY not in str(failure.value)
-
-
-class TestFind:
-    def test_another_environments_setups_are_not_found(
-        self, here: Project, traceloop: Emulator
-    ) -> None:
-        """Not even where the list shows no others."""
-        traceloop.add_project("their-key", env_project_id="their-env")
-        put(traceloop, "a", "b", api_key="their-key")
-        shows(traceloop, "their-key")
-        assert here.find(["a", "b"]) == {}
-        assert here.find(["a"], env_project_id="state-env") == {}
-
-    def test_what_the_state_knows_is_found_without_another_request(
-        self, here: Project, traceloop: Emulator
-    ) -> None:
-        env = put(traceloop, "a", "b")
-        assert set(here.find(["a", "c"], env_project_id=env)) == {"a"}
-        assert traceloop.requests == {LIST_ROUTE: 1}
-
-    def test_nothing_that_is_listed_means_nothing_to_identify(
-        self, here: Project, traceloop: Emulator
-    ) -> None:
-        put(traceloop, "somebody-elses")
-        assert here.find(["new"]) == {}
-        assert traceloop.requests == {LIST_ROUTE: 1}
 
 
 class TestInParallel:

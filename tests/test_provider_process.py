@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pulumi.dynamic.dynamic import serialize_provider
 from pulumi.runtime.proto import provider_pb2
 
 from pulumi_traceloop import _codec, providers
+from pulumi_traceloop._project import READ_BY_ID
 from pulumi_traceloop.args import canonical
 from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.emulator.routes import (
@@ -201,7 +203,7 @@ BAD_SETUPS = {
     "unknown operator": (
         setup(selector=[{**RULE, "operator": "like"}]),
         "selector[0].operator",
-        f'must be one of {OPERATORS}, not "like"',
+        f'must be one of {OPERATORS}, not "like"; did you mean "contains"?',
     ),
     "in without values": (
         setup(selector=[{"key": "a", "source": "span_attributes", "operator": "in"}]),
@@ -226,7 +228,10 @@ BAD_SETUPS = {
     "unknown source": (
         setup(selector=[{**RULE, "source": "span"}]),
         "selector[0].source",
-        "must be one of 'span_attributes' or 'resource_attributes', not \"span\"",
+        (
+            "must be one of 'span_attributes' or 'resource_attributes', not \"span\"; did you mean"
+            ' "span_attributes"?'
+        ),
     ),
     "both kinds of evaluators": (
         setup(evaluator_configs=[{"slug": "perplexity"}]),
@@ -257,7 +262,7 @@ BAD_SETUPS = {
     "a rule's typing error": (
         setup(selector=[{**RULE, "operater": "equals"}]),
         "selector[0].operater",
-        "is not a known property; check its spelling",
+        'is not a known property; did you mean "operator"?',
     ),
 }
 
@@ -296,6 +301,7 @@ class TestCheckOfASetup:
             "selector[1].value",
             "selector[2].key",
             "selector[2].source",
+            "selector[2].value",
         ]
 
     def test_a_second_declarer_is_refused_with_both_names(self, offline: Host) -> None:
@@ -365,7 +371,7 @@ class TestCheckOfUnknowns:
 class TestCheckOfABatch:
     def test_good_inputs_come_back_as_they_are(self, offline: Host) -> None:
         inputs = batch(a=setup(), b=UNKNOWN)
-        assert offline.check(BATCH, inputs) == (inputs, [])
+        assert offline.check(BATCH, inputs) == ({**inputs, "external_ids": '["a","b"]'}, [])
 
     @pytest.mark.parametrize("case", BAD_SETUPS)
     def test_a_problem_is_told_with_its_setup_and_path(self, offline: Host, case: str) -> None:
@@ -384,6 +390,7 @@ class TestCheckOfABatch:
         _, failures = offline.check(BATCH, news)
         assert {path for path, _ in failures} == {
             'setups["a"].selector',
+            'setups["a"].evaluators',
             'setups["b"].selector',
             'setups["."]',
             'setups["."].evaluators[0]',
@@ -403,13 +410,19 @@ class TestCheckOfABatch:
 
 
 class TestCheckOfAMembership:
-    def test_what_is_unknown_in_a_preview_is_expected_to_go_well(self, offline: Host) -> None:
+    def test_what_is_unknown_in_a_preview_stays_so(self, offline: Host) -> None:
+        """A saved plan must hold in the update."""
         news = membership(["a", "b"], UNKNOWN, UNKNOWN)
         olds = membership(["a"], ["a"], "env")
         assert offline.check(MEMBERSHIP, news, olds) == (
-            membership(["a", "b"], ["a", "b"], "env"),
+            membership(["a", "b"], UNKNOWN, "env"),
             [],
         )
+
+    def test_where_all_is_in_place_nothing_changes(self, offline: Host) -> None:
+        olds = membership(["a", "b"], ["a", "b"], "env")
+        news = membership(["a", "b"], UNKNOWN, UNKNOWN)
+        assert offline.check(MEMBERSHIP, news, olds) == (olds, [])
 
     def test_what_is_known_stays(self, offline: Host) -> None:
         news = membership(["a", "b"], ["a"], "new")
@@ -546,17 +559,19 @@ class TestLifeOfASetup:
         assert traceloop.writes == {"m": 1}
 
     def test_update_with_equal_content_writes_nothing(
-        self, host: Host, traceloop: Emulator
+        self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
         record = host.create(ONE, one(**AB))
         traceloop.reset_counts()
-        host.update(record, one(**SAME["rules in another order"]))
+        other_host.update(record, one(**SAME["rules in another order"]))
         assert traceloop.requests == {GET_ROUTE: 1}
 
-    def test_update_with_other_triggers_writes(self, host: Host, traceloop: Emulator) -> None:
+    def test_update_with_other_triggers_writes(
+        self, host: Host, other_host: Host, traceloop: Emulator
+    ) -> None:
         record = host.create(ONE, one(**setup(triggers=[1])))
         traceloop.reset_counts()
-        host.update(record, one(**setup(triggers=[2])))
+        other_host.update(record, one(**setup(triggers=[2])))
         assert traceloop.requests == {GET_ROUTE: 1, UPSERT_ROUTE: 1}
 
     def test_read_of_an_equal_setup_keeps_the_users_spelling(
@@ -569,27 +584,47 @@ class TestLifeOfASetup:
         assert outs == _without_provider(record.outputs)
         assert inputs == news
 
-    def test_read_shows_drift_in_inputs_and_outputs(self, host: Host, traceloop: Emulator) -> None:
+    def test_read_shows_drift_in_inputs_and_outputs(
+        self, host: Host, other_host: Host, traceloop: Emulator
+    ) -> None:
         record = host.create(ONE, one(**setup(triggers=["t"])))
         traceloop.put("m", **setup("by hand"))
-        _, outs, inputs = host.read(record)
+        _, outs, inputs = other_host.read(record)
         assert inputs == one(**setup("by hand", triggers=["t"]))
         assert outs == {**_without_provider(record.outputs), **inputs}
 
     def test_read_shows_scopes_where_slugs_were_declared(
-        self, host: Host, traceloop: Emulator
+        self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
         record = host.create(ONE, one())
         configs = [{"slug": "perplexity", "scope": "trace"}, {"slug": "word-count"}]
         traceloop.put("m", evaluator_configs=configs)
-        _, _, inputs = host.read(record)
+        _, _, inputs = other_host.read(record)
         assert "evaluators" not in inputs
         assert sorted(inputs["evaluator_configs"], key=lambda c: str(c["slug"])) == configs
 
-    def test_read_of_what_is_gone_has_no_id(self, host: Host, traceloop: Emulator) -> None:
+    @pytest.mark.parametrize("external_id", [" blanks ", "x" * 2500])
+    def test_what_an_earlier_version_took_is_read_compared_and_deleted(
+        self, host: Host, other_host: Host, traceloop: Emulator, external_id: str
+    ) -> None:
+        """A program may no longer declare it, so that a state may still hold it."""
+        inputs = one(external_id, **setup())
+        record = host.create(ONE, inputs)
+        assert host.check(ONE, inputs)[1] != []
+        assert host.diff(ONE, record.outputs, inputs).changes == DIFF_NONE
+        empty = one(external_id, **setup(""))
+        assert host.diff(ONE, empty, empty).changes == DIFF_NONE
+        assert host.diff(ONE, empty, inputs).changes == DIFF_SOME
+        assert host.read(record)[2]["selector"] == inputs["selector"]
+        other_host.delete(record)
+        assert traceloop.setups == {}
+
+    def test_read_of_what_is_gone_has_no_id(
+        self, host: Host, other_host: Host, traceloop: Emulator
+    ) -> None:
         record = host.create(ONE, one())
         traceloop.delete("m")
-        assert host.read(record) == ("", {}, {})
+        assert other_host.read(record) == ("", {}, {})
 
     def test_read_takes_no_other_environments_setup_for_its_own(
         self, host: Host, other_host: Host, traceloop: Emulator
@@ -605,10 +640,11 @@ class TestLifeOfASetup:
     def test_many_reads_share_one_list(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
-        records = [host.create(ONE, one(f"m-{n}")) for n in range(5)]
+        """A few are asked for one by one: the list may be long."""
+        records = [host.create(ONE, one(f"m-{n}")) for n in range(READ_BY_ID + 5)]
         traceloop.reset_counts()
         assert [other_host.read(record)[0] for record in records] == [r.id for r in records]
-        assert traceloop.requests == {LIST_ROUTE: 1}
+        assert traceloop.requests == {LIST_ROUTE: 1, GET_ROUTE: READ_BY_ID}
 
     def test_delete_deletes(self, host: Host, other_host: Host, traceloop: Emulator) -> None:
         other_host.delete(host.create(ONE, one()))
@@ -635,7 +671,7 @@ class TestLifeOfAGroup:
         news = batch(a=setup(), b=setup("x", "no-such"), c=setup("y"))
         record = host.create(BATCH, news)
         stored = traceloop.setups
-        assert record.id == 'group "g"'
+        assert re.fullmatch(r'group "g" [0-9a-f]{12}', record.id)
         assert _without_provider(record.outputs) == {
             **news,
             "failed": {"b": 'unknown evaluator slug "no-such"'},
@@ -671,7 +707,7 @@ class TestLifeOfAGroup:
         traceloop.inject(Fault(route=LIST_ROUTE, hide=["a"], times=None))
         traceloop.reset_counts()
         other_host.update(record, batch(a=setup("by hand")))
-        assert traceloop.requests == {LIST_ROUTE: 1, GET_ROUTE: 1}
+        assert traceloop.requests == {GET_ROUTE: 1}
 
     def test_update_with_equal_content_asks_nothing(self, host: Host, traceloop: Emulator) -> None:
         record = host.create(BATCH, batch(a=AB))
@@ -776,8 +812,8 @@ class TestLifeOfAGroup:
         record = host.create(BATCH, batch(a=setup(), b=setup()))
         there = traceloop.setups
         there["a"]["init_rules"][0]["operator"] = "starts_with"
-        listed = list(there.values())
-        traceloop.inject(Fault(route=LIST_ROUTE, body=json.dumps(listed), times=None))
+        drifted = json.dumps(there["a"])
+        traceloop.inject(Fault(external_id="a", method="GET", body=drifted, times=None))
         _, record.outputs, record.inputs = other_host.read(record)
         record = _record(BATCH, record.outputs, record.id)
         if next_call == "read":
@@ -930,9 +966,10 @@ class TestErrors:
 
     def test_a_batch_tells_in_its_outputs(self, host: Host, traceloop: Emulator) -> None:
         """An exception would lose what did work."""
-        traceloop.inject(Fault(route=LIST_ROUTE, status=403, message=f"key {API_KEY} is blocked"))
+        traceloop.inject(Fault(route=GET_ROUTE, status=403, message=f"key {API_KEY} is blocked"))
         outputs = host.create(BATCH, batch(a=setup())).outputs
-        assert outputs["failed"]["a"].startswith("nothing was sent: the API key was not accepted")
+        assert "nothing was sent: http://127.0.0.1:" in outputs["failed"]["a"]
+        assert "does not accept the API key" in outputs["failed"]["a"]
         assert API_KEY not in str(outputs)
         assert outputs["owned"] == "[]"
 

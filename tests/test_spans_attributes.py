@@ -106,18 +106,25 @@ def test_what_nobody_can_doubt(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"),
+    ("value", "now"),
     [
-        ("Anthropic", '"Anthropic" is "anthropic" now'),
-        ("Azure", '"Azure" is "az.ai.openai" now'),
-        ("AWS", '"AWS" is "aws.bedrock" now'),
-        ("OpenAI", 'its values are in lower case: "openai"'),
+        ("Anthropic", "anthropic"),
+        ("Azure", "az.ai.openai"),
+        ("AWS", "aws.bedrock"),
+        ("OpenAI", "openai"),
+        ("aNTHROPIC", "anthropic"),
     ],
 )
-def test_an_old_value(value: str, text: str) -> None:
-    assert told("gen_ai.provider.name", SPAN, [value]) == [text]
-    (of_old_key,) = told("gen_ai.system", SPAN, [value])
-    assert of_old_key.endswith(f'"gen_ai.provider.name"; {text}')
+def test_an_old_value(value: str, now: str) -> None:
+    change = f'"{now}" instead of "{value}"'
+    assert told("gen_ai.provider.name", SPAN, [value]) == [f"has {change} in today's SDKs"]
+    assert told("gen_ai.system", SPAN, [value]) == [
+        f'is deprecated; today\'s SDKs write "gen_ai.provider.name", and {change}'
+    ]
+
+
+def test_the_values_of_both_generations_are_no_mistake() -> None:
+    assert told("gen_ai.provider.name", SPAN, ["anthropic", "Anthropic"]) == []
 
 
 def test_values_of_ones_own_are_neither_doubted_nor_quoted() -> None:
@@ -146,6 +153,13 @@ def test_one_warning_for_all() -> None:
     )
     assert warning(rules, ["gen_ai.*", "service.name"]) is None
     assert warning(rules[3:]) is None
+
+
+def test_an_old_value_of_a_key_of_today_is_warned_of() -> None:
+    assert warning([("gen_ai.provider.name", SPAN, ["Anthropic"], "a")]) == (
+        "attributes that the spans of today's SDKs may not have:\n"
+        '  "gen_ai.provider.name" (in "a") has "anthropic" instead of "Anthropic" in today\'s SDKs'
+    )
 
 
 def test_a_long_warning_is_cut() -> None:

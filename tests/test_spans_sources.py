@@ -171,6 +171,13 @@ class TestFiles:
         (span,) = read_file(written(tmp_path / "x", odd)).spans
         assert span == Span({}, {"service.name": "shop"}, service="shop")
 
+    @pytest.mark.parametrize("time", [0, -1, 1e300, "nan", "1" * 400, 2**80, None, [], True])
+    def test_odd_times_are_none(self, tmp_path: Path, time: Any) -> None:
+        lines = otlp(startTimeUnixNano=time), {"spans": {"data": [{"timestamp": time}]}}
+        sample = read_file(written(tmp_path / "x", *lines))
+        for span in sample.spans:
+            assert span.time is None or span.time < 1
+
     def test_no_more_than_the_limit(self, tmp_path: Path) -> None:
         path = written(tmp_path / "x", *[otlp()] * 5)
         sample = read_file(path, limit=3)

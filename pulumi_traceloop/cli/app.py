@@ -25,7 +25,7 @@ from ..errors import (
     TraceloopError,
     printable,
 )
-from ..spans.sources import SpanFileError
+from ..spans.sources import SAMPLE, SpanFileError
 from .preview import PreviewError
 
 __all__ = ["Runtime", "cli"]
@@ -367,7 +367,7 @@ def export(
 @click.option(
     "--limit",
     type=click.IntRange(1, 100_000),
-    default=2_000,
+    default=SAMPLE,
     show_default=True,
     metavar="N",
     help="How many of Traceloop's spans to try: the newest ones.",
@@ -432,6 +432,10 @@ def match(
             seconds = since if since is not None else _SECONDS["d"]
             now = runtime.now().timestamp()
             sample = read_service(project.client, seconds=seconds, limit=limit, now=lambda: now)
+            if not sample.spans:
+                sample.problems.append(
+                    "Traceloop recorded no span in this time, in the environment of the API key"
+                )
         else:
             sample = read_files(span_files)
         report = matches.match(

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from .._naming import external_id_problem
-from .._project import Project, connection
-from ..errors import ConfigurationError
+from .._naming import path_problem
+from .._project import Project
+from .._settings import connection
 
 if TYPE_CHECKING:
     from .._models import Setup
@@ -31,12 +31,10 @@ def open_project(base_url: str | None, *, longest: float | None = None) -> Proje
 
     """
     found = connection({"traceloop:baseUrl": base_url}.get, os.environ)
-    if not found.api_key:
-        raise ConfigurationError("no API key: set the environment variable TRACELOOP_API_KEY")
     if longest is not None:
         found = found._replace(deadline=min(found.deadline, longest))
     # The configuration of a stack is not read, so no message may advise it.
-    return Project(found._replace(namespace=""))
+    return Project(found._replace(namespace="", sources=()))
 
 
 def selected(
@@ -64,6 +62,6 @@ def selected(
             missing.append(pattern)
         found |= {i: setups[i] for i in matching}
     # A list that lacks a setup is not believed: its paging is not documented.
-    asked = [i for i in missing if not _WILDCARDS & set(i) and not external_id_problem(i)]
+    asked = [i for i in missing if not _WILDCARDS & set(i) and not path_problem(i)]
     found |= project.present(asked)
     return dict(sorted(found.items())), [i for i in missing if i not in found]

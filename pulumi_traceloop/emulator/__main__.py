@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import shlex
 import signal
 import sys
@@ -21,7 +22,7 @@ _PROG = "python -m pulumi_traceloop.emulator"
 
 
 def main(argv: Sequence[str] | None = None, prog: str = _PROG) -> int:
-    """Run until Ctrl-C or SIGTERM; return the exit status.
+    """Run until Ctrl-C or SIGTERM; return the exit status, 2 if it cannot start.
 
     Args:
         argv: the arguments, those of the process if ``None``.
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None, prog: str = _PROG) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    emulator = None
     try:
         emulator = Emulator(
             host=options.host,
@@ -54,8 +56,13 @@ def main(argv: Sequence[str] | None = None, prog: str = _PROG) -> int:
             emulator.add_project(api_key, env_project_id=env_project_id)
         emulator.start()
     except (OSError, ValueError) as error:
-        print(f"cannot start: {error}", file=sys.stderr)
-        return 1
+        reason = str(error)
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            reason = f"port {options.port} is in use; --port 0 takes a free one"
+        print(f"cannot start: {reason}", file=sys.stderr)
+        if emulator is not None:
+            emulator.close()
+        return 2
     try:
         url, key = emulator.url, shlex.quote(options.api_key)
         print(

@@ -6,15 +6,16 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from aiohttp import web
 
 from . import otlp, validation
 from .backend import Backend, Project, RequestRecord
 from .control import add_control_routes
-from .faults import Fault, error_text, gateway_page
+from .faults import Fault, error_text, gateway_page, kong_text, server_line
 from .routes import (
     BULK_ROUTE,
     CREATE_ROUTE,
@@ -74,7 +75,7 @@ class Answer:
     status: int
     text: str = ""
     content_type: str = "application/json"
-    retry_after: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 Work = Callable[[Call], Answer]
@@ -318,7 +319,9 @@ def _service_answer(
         return Answer(401, _error("unauthorized"))  # text undocumented
     wait = backend.over_limit(authorization)
     if wait is not None:
-        return Answer(429, _error("rate limit exceeded"), retry_after=str(wait))  # undocumented
+        return Answer(
+            429, _error("rate limit exceeded"), headers={"Retry-After": str(wait)}
+        )  # undocumented
     try:
         return work(Call(request, record, body, project, external_id, faults))
     except InvalidRequestError as error:
@@ -333,9 +336,17 @@ def _fault_answer(fault: Fault) -> Answer:
         answer = Answer(status)
     elif fault.body_kind == "html":
         answer = Answer(status, gateway_page(status), content_type="text/html")
+    elif fault.body_kind == "text":
+        answer = Answer(status, server_line(status), content_type="text/plain")
+    elif fault.body_kind == "kong":
+        text = json.dumps({"message": fault.message or kong_text(status)})
+        answer = Answer(status, text, headers={"X-Kong-Request-Id": uuid4().hex})
+    elif fault.body_kind == "empty":
+        answer = Answer(status)
     else:
         answer = Answer(status, _error(fault.message or error_text(status)))
-    answer.retry_after = fault.retry_after_header()
+    if (retry_after := fault.retry_after_header()) is not None:
+        answer.headers["Retry-After"] = retry_after
     return answer
 
 
@@ -377,10 +388,8 @@ def _response(answer: Answer) -> web.Response:
 
 def _headers(answer: Answer) -> dict[str, str]:
     binary = answer.content_type == otlp.PROTOBUF
-    headers = {"Content-Type": answer.content_type + ("" if binary else "; charset=utf-8")}
-    if answer.retry_after is not None:
-        headers["Retry-After"] = answer.retry_after
-    return headers
+    content_type = answer.content_type + ("" if binary else "; charset=utf-8")
+    return {"Content-Type": content_type, **answer.headers}
 
 
 def _bytes(text: str) -> bytes:

@@ -112,6 +112,9 @@ class Backend:
         self.latency = latency
         self.rate_limit = rate_limit
         self.clock = clock
+        #: What the service makes of a rule that it stores, such as a lower-cased value; ``None`` to
+        #: store rules as they come.
+        self.normalize: Callable[[dict[str, Any]], dict[str, Any]] | None = None
         self._lock = threading.RLock()
         self._store = Store(data or ":memory:", seed=seed)
         self._spans = SpanLog()
@@ -330,6 +333,8 @@ class Backend:
         now = self.clock()
         with self._lock, self._store.transaction():
             evaluators = stored_evaluators(content, self._failing)
+            if self.normalize and content.rules is not None:
+                content = replace(content, rules=[self.normalize(r) for r in content.rules])
             identity = (project.org_id, project.project_id, project.env_project_id)
             new = self._store.insert(
                 project.space, external_id, identity, content.rules or [], evaluators or [], now

@@ -118,12 +118,16 @@ class Store:
     def __init__(self, path: str = ":memory:", *, seed: int = 0) -> None:
         self._seed = seed
         self._lock = threading.RLock()
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        problem = f"{path} is no data file of this emulator"
+        try:
+            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{problem}: {error}") from error
         try:
             self._prepare(path)
         except (sqlite3.DatabaseError, ValueError) as error:
             self._db.close()
-            raise ValueError(f"{path}: no data file of this emulator: {error}") from error
+            raise ValueError(f"{problem}: {error}") from error
 
     def _prepare(self, path: str) -> None:
         """Make the tables in a new file; refuse somebody else's."""

@@ -10,11 +10,11 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from .._naming import is_named
 from .._text import names, printable
 
 __all__ = ["Doubt", "doubts", "renames", "warning"]
@@ -38,7 +38,7 @@ class _Table(NamedTuple):
     renamed: Mapping[str, Sequence[str]]
     #: Deprecated keys without a successor.
     removed: Collection[str]
-    values: Mapping[str, Collection[str]]
+    values: Mapping[str, frozenset[str]]
     renamed_values: Mapping[str, Mapping[str, str]]
     #: The deprecated keys by their successor.
     former: Mapping[str, Sequence[str]]
@@ -80,6 +80,11 @@ def _successors(key: str) -> Sequence[str]:
     return renamed.get(numbered[1], ()) if numbered else ()
 
 
+def _is_deprecated(key: str) -> bool:
+    table = _table()
+    return key in table.renamed or key in table.removed
+
+
 def renames(key: str) -> Sequence[str]:
     """Return what the attribute is called in other versions of the conventions, newer ones first.
 
@@ -107,8 +112,8 @@ def doubts(key: str, source: str, operands: Iterable[str] = ()) -> Iterator[Doub
     Args:
         key: the attribute's key.
         source: ``span_attributes`` or ``resource_attributes``.
-        operands: what it is compared with for equality. They are quoted only where they are
-            documented values.
+        operands: what it is compared with for equality. They are quoted only where they are a
+            documented value, or were one.
 
     """
     table = _table()
@@ -116,11 +121,11 @@ def doubts(key: str, source: str, operands: Iterable[str] = ()) -> Iterator[Doub
     values = list(_value_doubts(key, successors, operands))
     if successors:
         written = " or ".join(f'"{successor}"' for successor in successors)
-        yield Doubt(key, "; ".join([f"is deprecated; today's SDKs write {written}", *values]))
+        yield Doubt(key, ", and ".join([f"is deprecated; today's SDKs write {written}", *values]))
     elif key in table.removed:
         yield Doubt(key, "is deprecated and has no successor")
     elif values:
-        yield Doubt(key, "; ".join(values))
+        yield Doubt(key, f"has {' and '.join(values)} in today's SDKs")
     known = table.sources.get(key)
     if known and known != source and source in _BUILDERS:
         builder, right = _BUILDERS[known], (successors[0] if successors else key)
@@ -138,13 +143,12 @@ def _value_doubts(key: str, successors: Sequence[str], operands: Iterable[str]) 
         return
     former = table.renamed_values.get(new_key, {})
     folded = {value.casefold(): value for value in known}
-    for operand in operands:
-        if operand in known:
-            continue
-        if operand in former:
-            yield f'"{operand}" is "{former[operand]}" now'
-        elif (meant := folded.get(operand.casefold())) is not None:
-            yield f'its values are in lower case: "{meant}"'
+    given = frozenset(operands)
+    for operand in sorted(given - known):
+        meant = former.get(operand) or folded.get(operand.casefold())
+        # Whoever names both means spans of older and of newer SDKs.
+        if meant is not None and meant not in given:
+            yield f'"{meant}" instead of "{operand}"'
 
 
 @lru_cache(maxsize=4096)
@@ -182,10 +186,14 @@ def warning(
         used.setdefault((key, source, tuple(operands)), []).append(external_id)
     found: dict[Doubt, list[str]] = {}
     compared = 0
+    sources, valued = _table().sources, _table().values
     for (key, source, operands), external_ids in used.items():
-        if any(key == pattern or fnmatchcase(key, pattern) for pattern in ignored):
+        # The most frequent case, a known key of any value, comes first: there may be thousands.
+        if sources.get(key) == source and not _is_deprecated(key) and key not in valued:
             continue
-        if key not in _table().sources:
+        if is_named(key, ignored):
+            continue
+        if key not in sources:
             compared += 1
             if compared > _COMPARED:
                 continue

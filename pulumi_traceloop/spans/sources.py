@@ -38,6 +38,8 @@ _PAGE: Final = 200
 _DOCUMENT_LIMIT: Final = 64 * 1024 * 1024
 _SPAN_LIMIT: Final = 200_000
 
+_YEAR_10000: Final = 253_402_300_800
+
 #: How many problems of a file are named.
 _NAMED: Final = 10
 
@@ -210,13 +212,12 @@ def _spans(document: Any) -> Iterator[Span]:
 
 
 def _service_span(span: Mapping[str, Any]) -> Span:
-    timestamp = span.get("timestamp")
     return Span(
         _service_attributes(span.get("span_attributes")),
         _service_attributes(span.get("resource_attributes")),
         name=_name(span.get("span_name")),
         service=_name(span.get("service_name")),
-        time=timestamp / 1000 if isinstance(timestamp, (int, float)) else None,
+        time=_moment(span.get("timestamp"), 1e3),
     )
 
 
@@ -231,8 +232,6 @@ def _name(value: Any) -> str:
 
 
 def _kept(key: str, value: Any) -> str | None:
-    if is_content(key):
-        return None
     text = as_text(value)
     return None if is_content(key, text) else text
 
@@ -251,7 +250,7 @@ def _otlp_spans(resources: list[Any]) -> Iterator[Span]:
                     of_resource,
                     name=_name(span.get("name")),
                     service=service,
-                    time=_seconds(span.get("startTimeUnixNano")),
+                    time=_moment(span.get("startTimeUnixNano"), 1e9),
                 )
 
 
@@ -260,7 +259,7 @@ def _otlp_attributes(attributes: Any) -> dict[str, str | None]:
     for attribute in _mappings(attributes):
         key = attribute.get("key")
         if isinstance(key, str):
-            result[key] = None if is_content(key) else _kept(key, _plain(attribute.get("value")))
+            result[key] = _kept(key, _plain(attribute.get("value")))
     return result
 
 
@@ -288,13 +287,14 @@ def _plain(value: Any) -> Any:
 def _number(kind: Callable[[Any], Any], text: Any) -> Any:
     try:
         return kind(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
-def _seconds(nanoseconds: Any) -> float | None:
-    number = _number(int, nanoseconds) if isinstance(nanoseconds, (int, str)) else None
-    return number / 1e9 if number else None
+def _moment(count: Any, per_second: float) -> float | None:
+    """Return a time in seconds since 1970; ``None`` if it is none that a calendar has."""
+    number = _number(float, count) if isinstance(count, (int, float, str)) else None
+    return number / per_second if number and 0 < number / per_second < _YEAR_10000 else None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

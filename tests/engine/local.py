@@ -15,6 +15,7 @@ import yaml
 from .driver import (
     STACK_TYPE,
     Command,
+    Kind,
     ResourceState,
     Result,
     Step,
@@ -33,6 +34,8 @@ _FAULT = 70  # as in deployment.py, which is not for this process: it imports th
 
 class LocalStack:
     """A stack on the test engine. A secret of the configuration is never written anywhere."""
+
+    kind: Kind = "test-engine"
 
     def __init__(
         self, directory: Path, project_dir: Path, project: str, stack: str, env: dict[str, str]
@@ -92,6 +95,9 @@ class LocalStack:
 
     def refresh(self, *, expect_no_changes: bool = False) -> Result:
         return self._start("refresh", expect_no_changes=expect_no_changes).wait()
+
+    def operate(self, operation: str, *args: str) -> Result:
+        raise NotImplementedError(f"the test engine knows no {operation} {' '.join(args)}")
 
     def destroy(self) -> Result:
         return self._start("destroy").wait()

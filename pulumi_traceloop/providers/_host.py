@@ -1,0 +1,138 @@
+"""What the three providers share: the stack's configuration, and errors as one message."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import json
+import os
+from collections.abc import Callable, Collection, Mapping
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from pulumi.dynamic import ConfigureRequest, ResourceProvider
+
+from .._deployment import Deployment, deployment
+from .._ownership import Ownership
+from .._settings import DEFAULT_NAMESPACE, connection
+from ..errors import DeclaredTwiceError, TraceloopError
+
+if TYPE_CHECKING:
+    from .._models import Setup
+    from .._project import Project
+
+__all__ = [
+    "HostedProvider",
+    "at",
+    "identity",
+    "listed",
+    "mapped",
+    "namespace_changed",
+    "ownership_of",
+    "without_traceback",
+]
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+#: How many new objects there are before Python looks for garbage; its own default is some hundreds.
+GARBAGE_THRESHOLD = 100_000
+
+
+def without_traceback(method: _Method) -> _Method:
+    """Make a `TraceloopError` reach the user as its message.
+
+    The host shows the whole traceback of an exception; this leaves its own two frames.
+    """
+
+    @wraps(method)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(*args, **kwargs)
+        except TraceloopError as error:
+            failure = error
+        raise failure.with_traceback(None) from None
+
+    return cast("_Method", wrapper)
+
+
+class HostedProvider(ResourceProvider):
+    """A provider in the Python dynamic host, with the stack's configuration."""
+
+    # The provider holds no secret: the configuration reaches it in `configure`, in the process.
+    serialize_as_secret_always = False
+
+    # Not set before `configure`: what an instance holds when it is declared goes into the state.
+    _setting: Callable[[str], Any]
+    #: The declarers that were checked in this deployment.
+    _checked: set[str]
+
+    def configure(self, req: ConfigureRequest) -> None:
+        """Keep the stack's configuration, which has the secrets in plain text."""
+        # The process lives for one operation. By default Python looks for garbage so often, while
+        # ten thousand setups are read, that this takes as long as the reading.
+        gc.set_threshold(GARBAGE_THRESHOLD)
+        # It looks once more as it ends, at all of them again, and the engine waits for that.
+        atexit.register(gc.freeze)
+        self._setting = req.config.get
+        self._checked = set()
+
+    @property
+    def _deployment(self) -> Deployment:
+        return deployment()
+
+    def _project(self, props: Mapping[str, Any]) -> Project:
+        """Return the Traceloop project that a resource is in."""
+        given = connection(self._setting, os.environ, props.get("config_namespace"))
+        deployment = self._deployment
+        # A refresh and a destroy have the configuration of the last update, and check nothing.
+        return deployment.project(given, key_is_stored=lambda: deployment.declares_nothing)
+
+    def _declare(
+        self, external_ids: Collection[Any], props: Mapping[str, Any]
+    ) -> dict[str, DeclaredTwiceError]:
+        """Note what the program declares; return why not, where another resource does already."""
+        declarer, project = props["declared_by"], self._project(props)
+        return {
+            external_id: DeclaredTwiceError(external_id, other, declarer)
+            for external_id in external_ids
+            if isinstance(external_id, str)
+            and (other := self._deployment.declare(external_id, declarer, project))
+        }
+
+    @staticmethod
+    def _declared_twice(rivals: Mapping[str, str], declarer: str) -> dict[str, TraceloopError]:
+        return {i: DeclaredTwiceError(i, first, declarer) for i, first in rivals.items()}
+
+
+def namespace_changed(state: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
+    """Whether a resource moves to another namespace; leaving out the default one is no move."""
+    before, after = (p.get("config_namespace") or DEFAULT_NAMESPACE for p in (state, inputs))
+    return bool(before != after)
+
+
+def listed(text: str | None) -> list[str]:
+    """Return the external_ids that a property holds as JSON."""
+    return json.loads(text) if text else []
+
+
+def mapped(text: str | None) -> dict[str, Any]:
+    """Return the mapping that a property holds as JSON."""
+    return json.loads(text) if text else {}
+
+
+def ownership_of(state: Mapping[str, Any]) -> Ownership:
+    """Return what a batch or a membership records about its group's setups."""
+    return Ownership(frozenset(listed(state.get("owned"))), mapped(state.get("left")))
+
+
+def identity(setup: Setup) -> dict[str, Any]:
+    """Return the outputs that identify a setup.
+
+    Only what does not change by itself: a status in the state would be drift at every refresh.
+    """
+    return {"setup_id": setup.id, "env_project_id": setup.env_project_id}
+
+
+def at(external_id: str, path: str = "") -> str:
+    """Return the property path of a group's setup, or of a part of it."""
+    return f'setups["{external_id}"]' + (f".{path}" if path else "")

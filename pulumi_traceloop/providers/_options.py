@@ -1,0 +1,58 @@
+"""Checks of the options that say how setups are put in place."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pulumi.dynamic import CheckFailure
+from pulumi.output import Unknown
+
+from .._text import names
+from .._validation import MAX_DELETES
+from ..errors import ExistsError
+
+if TYPE_CHECKING:
+    from .._models import Setup, SetupSpec
+
+__all__ = ["exists_error", "too_many_deletes"]
+
+
+def exists_error(
+    if_exists: str | None, external_id: str, spec: SetupSpec | None, there: Setup
+) -> ExistsError | None:
+    """Return why a setup must not be written that Traceloop has and this stack does not manage.
+
+    Args:
+        if_exists: the option: ``adopt`` refuses one that differs, ``fail`` every one.
+        external_id: the setup's key.
+        spec: the declared setup; ``None`` if it is not known yet.
+        there: what Traceloop has.
+
+    """
+    equal = spec is not None and spec.meaning == there.meaning
+    if if_exists == "fail" or (if_exists == "adopt" and not equal):
+        return ExistsError(external_id, if_exists, equal=equal)
+    return None
+
+
+def too_many_deletes(
+    inputs: Mapping[str, Any], before: Collection[str], removed: Sequence[str]
+) -> list[CheckFailure]:
+    """Return why an update may not go on, if it removes more setups from a group than allowed."""
+    limit = inputs.get("max_deletes")
+    if limit is None or isinstance(limit, Unknown):
+        return []
+    match = MAX_DELETES.fullmatch(str(limit))
+    if not match:
+        return []  # `option_problems` says so
+    allowed = len(before) * int(match[1]) // 100 if match[2] else int(match[1])
+    if len(removed) <= allowed:
+        return []
+    reason = (
+        f"this update would delete {len(removed)} of the group's {len(before)} monitor setups, and"
+        f" max_deletes allows {allowed}: {names(sorted(removed))}. Nothing of the group was"
+        " written. Raise the limit for this update if they are meant to go; setups that move to a"
+        " resource which the program declares after the group count too"
+    )
+    return [CheckFailure("max_deletes", reason)]
