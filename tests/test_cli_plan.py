@@ -185,7 +185,7 @@ class TestSamples:
         assert found["single"][:3] == [
             "change",
             'gen_ai.system = "openai"',
-            'gen_ai.system = "azure"\nruns perplexity',
+            'gen_ai.system = "azure"\nruns also perplexity',
         ]
         assert found["changed"][:3] == [
             "change",
