@@ -238,7 +238,7 @@ class TestSamples:
         assert found["mended"] == ["send again", "gen_ai.system = ...", 'gen_ai.system = "b"', why]
         assert found["put-back"][0] == "adopt"
         # Nobody knows what is there: the state has what was refused.
-        assert found["gone"] == ["delete", "", "", "the last update did not get to delete it"]
+        assert found["gone"] == ["delete", "", "", "(the last update did not get to delete it)"]
 
     def test_what_was_not_ready_is_checked_again(self) -> None:
         comment = plan_of(sample("again"))
@@ -263,7 +263,7 @@ class TestSamples:
     def test_a_delete_that_is_still_to_be_done_is_in_the_comment(self) -> None:
         found = rows(plan_of(sample("pending")))
         assert {i: cells[0] for i, cells in found.items()} == {"leaves": "delete", "old": "delete"}
-        assert found["old"][3] == "the last update did not get to delete it"
+        assert found["old"][3] == "(the last update did not get to delete it)"
 
     def test_a_failed_preview_is_told_and_ends_with_1(self) -> None:
         result = plan(str(DATA / "preview-broken.json"))

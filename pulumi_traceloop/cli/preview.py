@@ -237,7 +237,7 @@ class _Reader:
         """Yield what the steps delete, as far as no resource declares it."""
         batches = {s.parent: s for s in self._steps if s.kind == "AutoMonitorSetupBatch"}
         for step in (s for s in self._steps if s.op in _DELETES and s.kind):
-            note = "the last update did not get to delete it" if step.pending else ""
+            note = "(the last update did not get to delete it)" if step.pending else ""
             action: Action = "delete"
             if step.retained:
                 action, note = "release", "no longer managed, but stays in Traceloop"
