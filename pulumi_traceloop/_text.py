@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
 import unicodedata
 import zlib
 from collections.abc import Mapping, Sequence
@@ -44,6 +45,9 @@ COLUMN_WIDTH = 40
 _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0")
 _SELECTORS = (range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0))
 _SHORT = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+_PRINTING = threading.Lock()
 
 
 def printable(text: str, limit: int = QUOTE_LIMIT) -> str:
@@ -218,5 +222,5 @@ def say(text: str) -> None:
     It never fails. What was written to Traceloop has to reach the state, whoever has stopped
     listening.
     """
-    with suppress(OSError, ValueError):
-        print(text, flush=True)  # noqa: T201
+    with suppress(OSError, ValueError), _PRINTING:
+        print(f"{text}\n", end="", flush=True)  # noqa: T201

@@ -95,7 +95,8 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
             wait_timeout: for how long to wait, in seconds; 600 if left out.
             max_deletes: how many setups may leave the group in one update, as a number or a
                 percentage such as ``"10%"``; over it, preview and update fail before the group's
-                first write. No limit if left out.
+                first write. No limit if left out. It does not guard against the removal of the
+                whole group: ``protect`` does.
             config_namespace: the configuration's namespace with the ``apiKey`` and ``baseUrl`` to
                 use, for a second Traceloop project in one stack; ``traceloop`` if left out.
 

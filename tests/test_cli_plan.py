@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -184,7 +185,7 @@ class TestSamples:
         assert found["single"][:3] == [
             "change",
             'gen_ai.system = "openai"',
-            'gen_ai.system = "azure"\nruns perplexity',
+            'gen_ai.system = "azure"\nruns also perplexity',
         ]
         assert found["changed"][:3] == [
             "change",
@@ -237,7 +238,7 @@ class TestSamples:
         assert found["mended"] == ["send again", "gen_ai.system = ...", 'gen_ai.system = "b"', why]
         assert found["put-back"][0] == "adopt"
         # Nobody knows what is there: the state has what was refused.
-        assert found["gone"] == ["delete", "", "", "the last update did not get to delete it"]
+        assert found["gone"] == ["delete", "", "", "(the last update did not get to delete it)"]
 
     def test_what_was_not_ready_is_checked_again(self) -> None:
         comment = plan_of(sample("again"))
@@ -262,7 +263,7 @@ class TestSamples:
     def test_a_delete_that_is_still_to_be_done_is_in_the_comment(self) -> None:
         found = rows(plan_of(sample("pending")))
         assert {i: cells[0] for i, cells in found.items()} == {"leaves": "delete", "old": "delete"}
-        assert found["old"][3] == "the last update did not get to delete it"
+        assert found["old"][3] == "(the last update did not get to delete it)"
 
     def test_a_failed_preview_is_told_and_ends_with_1(self) -> None:
         result = plan(str(DATA / "preview-broken.json"))
@@ -736,6 +737,117 @@ def _stack(directory: Path, path: str, traceloop: Emulator) -> CliStack:
 
 def _write(stack: CliStack, program: str) -> None:
     stack.write_program(f"{PREAMBLE}\nNASTY = {NASTY!r}\n{program}")
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CliStack]:
+    """A stack with a delete that is still to be done, and with a program that changes more."""
+    if find_cli() is None:
+        pytest.skip("no Pulumi CLI on PATH")
+    with Emulator(api_key=API_KEY) as traceloop:
+        path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+        stack = _stack(tmp_path_factory.mktemp("stack"), path.rstrip(os.pathsep), traceloop)
+        _write(stack, 'group("g", {i: setup() for i in "abc"})\none("m", external_id="old")')
+        assert stack.up().exit_code == 0
+        traceloop.inject(Fault(method="DELETE", status=500, times=None))
+        _write(stack, 'group("g", {i: setup() for i in "ab"})\none("m", external_id="new")')
+        assert stack.up().exit_code != 0
+        _write(stack, 'group("g", {"a": setup("x"), "d": setup()})\none("m", external_id="new")')
+        yield stack
+
+
+def _preview(stack: CliStack, *flags: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [stack._cli, "preview", *flags, "-s", "dev", "--non-interactive"],
+        cwd=stack.project_dir,
+        env=stack._env | dict([ASKED]) | env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("more", [[], ["--refresh"], ["--replace"]])
+def test_the_flags_of_a_preview_change_nothing(stack: CliStack, more: list[str]) -> None:
+    """Not even where everything is replaced: what is declared is not deleted."""
+    if more == ["--replace"]:
+        more = [part for r in stack.state() if "traceloop" in r.urn for part in (*more, r.urn)]
+    expected = {"a": "change", "b": "delete", "c": "delete", "d": "create", "old": "delete"}
+    if "--replace" in more:
+        # A resource that is replaced puts its setups in place anew, which they are.
+        expected |= {"new": "adopt"}
+    for flags in (FLAGS, ["--json", "--show-replacement-steps"]):
+        found = rows(plan(stdin=_preview(stack, *flags, *more).stdout).stdout)
+        assert {i: cells[0] for i, cells in found.items()} == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "env", "why"),
+    [
+        (FLAGS, {ASKED[0]: ""}, "does not have the plan"),
+        (["--output", "json"], {}, "summary of `--output json`"),
+        (FLAGS, {"PULUMI_ENABLE_STREAMING_JSON_PREVIEW": "true"}, "stream of events"),
+        ([], {}, "not what `pulumi preview --json` writes"),
+    ],
+)
+def test_another_output_is_refused(
+    stack: CliStack, flags: list[str], env: dict[str, str], why: str
+) -> None:
+    result = plan(stdin=_preview(stack, *flags, **env).stdout)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert why in result.stderr
+
+
+def test_a_refresh_is_no_preview(stack: CliStack) -> None:
+    done = subprocess.run(
+        [stack._cli, "refresh", "--preview-only", "--json", "-s", "dev", "--non-interactive"],
+        cwd=stack.project_dir,
+        env=stack._env | dict([ASKED]),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    result = plan(stdin=done.stdout)
+    assert result.exit_code == 2
+    assert "is a refresh" in result.stderr
+
+
+class TestPreviewCommand:
+    def run(self, stack: CliStack, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "pulumi_traceloop.cli", "preview", *arguments],
+            cwd=stack.project_dir,
+            env=stack._env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def test_it_makes_the_preview_and_the_comment(self, stack: CliStack) -> None:
+        done = self.run(stack, "--stack", "dev")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == plan(stdin=_preview(stack, *FLAGS).stdout).stdout
+
+    def test_a_program_that_is_broken(self, stack: CliStack) -> None:
+        program = (stack.project_dir / "__main__.py").read_text()
+        stack.write_program(f"{program}\nraise ValueError('broken')")
+        done = self.run(stack, "--stack", "dev")
+        stack.write_program(program)
+        assert done.returncode == 1
+        assert "**The preview failed**" in done.stdout
+
+    def test_a_preview_that_says_nothing(self, stack: CliStack) -> None:
+        done = self.run(stack, "--stack", "nowhere")
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert "no stack named 'nowhere' found" in done.stderr
+
+
+def test_the_preview_command_needs_the_cli() -> None:
+    result = CliRunner().invoke(cli, ["preview"], env={"PATH": ""})
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: pulumi is not on PATH")
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -103,6 +103,23 @@ class TestPlanLines:
         assert '* other gen_ai.system = ... -> "4"' in told
         assert told.count('"other", "still": unknown evaluator slug "nope"') == 1
 
+    def test_a_delete_that_is_still_to_be_done_is_in_the_plan(self, world: World) -> None:
+        world.up('group("g", {"a": setup(), "b": setup(), "c": setup()})')
+        world.traceloop.inject(Fault(method="DELETE", status=500, times=None))
+        world.up('group("g", {"a": setup(), "c": setup()})', fails=True)
+        pending = "- b (the last update did not get to delete it)"
+        told = lines(world.preview().output)
+        assert "g: 1 to delete, 2 unchanged" in told
+        assert pending in told
+        told = lines(world.preview('group("g", {"a": setup("x")})').output)
+        assert "g: 1 to change, 2 to delete" in told
+        assert pending in told
+        # Not one that another resource has taken over, nor one that is gone.
+        told = lines(world.preview('one("b")\ngroup("g", {"a": setup(), "c": setup()})').output)
+        assert not any(line.startswith("- b") for line in told)
+        world.traceloop.delete("b")
+        assert "- b" not in world.preview('group("g", {"a": setup(), "c": setup()})').output
+
     def test_the_plan_is_cut_off(self, world: World) -> None:
         preview = world.preview('group("g", {f"m-{n:03}": setup() for n in range(100)})')
         told = lines(preview.output)

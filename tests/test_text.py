@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import example, given
@@ -127,6 +128,12 @@ def test_what_cannot_be_printed_costs_nothing(monkeypatch: pytest.MonkeyPatch) -
     say("日本語")
     closed.close()
     say("nobody listens")
+
+
+def test_two_threads_do_not_share_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: say(f"{n:04}"), range(2000)))
+    assert sorted(capsys.readouterr().out.splitlines()) == [f"{n:04}" for n in range(2000)]
 
 
 def test_a_process_writes_utf8_whatever_its_pipe_has() -> None:

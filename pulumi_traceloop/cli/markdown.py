@@ -192,14 +192,10 @@ def _sides(change: Change) -> tuple[list[str], list[str]]:
     if before is None or after is None:
         return _whole(before), _whole(after)
     found = difference(before, after, secret_changes=change.secret_changes)
-    old, new = (
-        [
-            *(code(rule[side]) for rule in found.rules if rule[side]),
-            *_runs([evaluator[side] for evaluator in found.evaluators if evaluator[side]]),
-        ]
-        for side in (0, 1)
-    )
-    return old, [*new, *found.notes]
+    rules = [[code(rule[side]) for rule in found.rules if rule[side]] for side in (0, 1)]
+    old, new = ([e[side] for e in found.evaluators if e[side]] for side in (0, 1))
+    runs = _runs(new, "runs" if old else "runs also")
+    return [*rules[0], *_runs(old)], [*rules[1], *runs, *found.notes]
 
 
 def _whole(given: str | None) -> list[str]:
@@ -211,8 +207,8 @@ def _whole(given: str | None) -> list[str]:
     return [*map(code, rule_texts(spec)), *_runs(evaluator_texts(spec))]
 
 
-def _runs(evaluators: Sequence[str]) -> list[str]:
-    return [f"runs {', '.join(map(code, evaluators))}"] if evaluators else []
+def _runs(evaluators: Sequence[str], verb: str = "runs") -> list[str]:
+    return [f"{verb} {', '.join(map(code, evaluators))}"] if evaluators else []
 
 
 _BACKTICKS = re.compile("`+")

@@ -196,6 +196,7 @@ class _Reader:
 
     def _entries(self, declared: set[tuple[str, str]]) -> list[Entry]:
         """Return a change for each setup; one that leaves a resource for another has one, too."""
+        owned = {(s.text("declared_by"), i) for s in self._steps if s.kind for i in s.owned}
         stays: dict[tuple[str, str], Entry] = {}
         leaves: dict[tuple[str, str], Entry] = {}
         for plan in self._plans:
@@ -204,8 +205,11 @@ class _Reader:
                 entry = Entry(change, plan.owner, key[0])
                 if change.action in _LEAVES:
                     leaves[key] = entry
-                else:
-                    stays[key] = entry
+                    continue
+                if change.action == "replace" and (plan.owner, change.external_id) in owned:
+                    # With --replace the engine keeps from the provider what the resource had.
+                    entry = entry._replace(change=change._replace(action="change"))
+                stays[key] = entry
         for entry in self._deleted():
             key = (entry.project, entry.change.external_id)
             known = leaves.get(key)
@@ -233,18 +237,17 @@ class _Reader:
         """Yield what the steps delete, as far as no resource declares it."""
         batches = {s.parent: s for s in self._steps if s.kind == "AutoMonitorSetupBatch"}
         for step in (s for s in self._steps if s.op in _DELETES and s.kind):
-            note = "the last update did not get to delete it" if step.pending else ""
+            note = "(the last update did not get to delete it)" if step.pending else ""
             action: Action = "delete"
             if step.retained:
                 action, note = "release", "no longer managed, but stays in Traceloop"
-            if step.kind == "AutoMonitorSetup":
-                found = {step.id: step.definition()}
-            else:
-                batch = batches.get(step.parent)
-                found = {i: batch.member(i) if batch else None for i in step.owned}
+            single = step.kind == "AutoMonitorSetup"
+            batch = batches.get(step.parent)
             owner, project = step.text("declared_by"), self._identity(step.namespace)
             project = step.text("env_project_id") or project
-            for external_id, before in found.items():
+            for external_id in step.owned:
+                known = batch.member(external_id) if batch else None
+                before = step.definition() if single else known
                 yield Entry(Change(action, external_id, before, note=note), owner, project)
 
     def _project(self, plan: ResourcePlan) -> str:
@@ -307,7 +310,9 @@ class _Step:
 
     @property
     def owned(self) -> list[str]:
-        """What a group owned; nothing if that is secret."""
+        """What the resource owned; nothing if that is secret."""
+        if self.kind == "AutoMonitorSetup":
+            return [self.id] if self.id else []
         try:
             ids = json.loads(self.text("owned") or "[]")
         except ValueError:

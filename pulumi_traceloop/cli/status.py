@@ -282,6 +282,8 @@ def table(report: Report, now: datetime, *, width: int | None, colour: bool) -> 
             Text("\n").join(_evaluators(setup) if setup else []),
         )
     count = len(report.setups) + len(report.missing)
+    if not count:
+        return "no monitor setups\n"
     total = f"{count:,} monitor setup{'' if count == 1 else 's'}"
     return f"{rendered(shown, width=width, colour=colour)}{total}: {report.counts()}\n"
 

@@ -194,10 +194,28 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         sent = {*changes.added, *changes.again, *changes.changed}
         granted = [i for i in listed(olds.get("owned")) if i in new and i not in sent]
         self._deployment.grant(news["declared_by"], Granted(granted, olds.get("env_project_id")))
+        pending = self._pending_deletes(olds, news, new) if self._preview else []
         if changed or failed or olds.get("unsettled"):
-            self._announce_changes(olds, old, news, new, changes)
+            self._announce_changes(olds, old, news, new, changes, pending)
             return DiffResult(changes=True)
+        if pending:
+            self._present(news, pending, new)
         return DiffResult(changes=False)
+
+    def _pending_deletes(
+        self, olds: Mapping[str, Any], news: Mapping[str, Any], setups: Mapping[str, Any]
+    ) -> list[Change]:
+        """Return what an earlier update removed and did not get to delete: the next one does."""
+        removed, project = mapped(olds.get("left")), self._project(news)
+        expected = self._deployment.expected_declarer
+        asked = [i for i in removed if i not in setups and not expected(i, project)]
+        reading = project.look(asked[:_FORGOTTEN_AT_ONCE]) if asked else None
+        note = "(the last update did not get to delete it)"
+        return [
+            Change("delete", i, note=note)
+            for i, setup in (reading.setups if reading else {}).items()
+            if removed[i] in (None, setup.id)
+        ]
 
     def _announce_changes(
         self,
@@ -206,6 +224,7 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         news: Mapping[str, Any],
         new: Mapping[str, Any],
         changes: _Changes,
+        pending: Sequence[Change],
     ) -> None:
         project = self._project(news)
         before, after = display.shown_of(olds, old), display.shown_of(news, new)
@@ -243,7 +262,7 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
                 told.append(Change("delete", external_id, shown))
                 if self._preview:
                     self._deployment.leave(external_id, news["declared_by"])
-        self._present(news, told, new)
+        self._present(news, [*told, *pending], new)
 
     @without_traceback
     def create(self, props: dict[str, Any]) -> CreateResult:

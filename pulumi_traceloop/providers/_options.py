@@ -52,6 +52,7 @@ def too_many_deletes(
         f"this update would delete {len(removed)} of the group's {len(before)} monitor setups, and"
         f" max_deletes allows {allowed}: {names(sorted(removed))}. Nothing of the group was"
         " written. Raise the limit for this update if they are meant to go; setups that move to a"
-        " resource which the program declares after the group count too"
+        " resource which the program declares after the group count too. max_deletes does not guard"
+        " against the removal of the whole group: the option protect does"
     )
     return [CheckFailure("max_deletes", reason)]
