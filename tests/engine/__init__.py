@@ -7,6 +7,7 @@ deployment.py    the operation: refreshes, deletes, the result
 monitor.py       what the program registers, turned into steps
 provider.py      calls to the SDK's own provider host
 child.py         how program and provider are started
+spawner.py       how the operation's process is started
 state.py, wire.py, display.py
 """
 
