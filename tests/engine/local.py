@@ -20,7 +20,7 @@ from .driver import (
     child_environment,
     kill_tree,
 )
-from .spawner import Engine
+from .spawner import Spawned
 from .state import Record, State, load
 from .wire import plain, secret_names
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _PACKAGE = "tests.engine"
+_MAIN = f"{_PACKAGE}.deployment:main"
 _FAULT = 70  # as in deployment.py, which is not for this process: it imports the SDK
 
 
@@ -158,13 +159,14 @@ class LocalStack:
         handle, result_file = tempfile.mkstemp(suffix=".json")
         os.close(handle)
         command = self._command(kind, result_file, **options)
-        return LocalRunning(self, Engine(command), Path(result_file))
+        engine = Spawned(_MAIN, command.cwd, command.env, command.stdin)
+        return LocalRunning(self, engine, Path(result_file))
 
 
 class LocalRunning:
     """An operation of the test engine that is under way."""
 
-    def __init__(self, stack: LocalStack, process: Engine, result: Path) -> None:
+    def __init__(self, stack: LocalStack, process: Spawned, result: Path) -> None:
         self._stack = stack
         self._process = process
         self._result = result
