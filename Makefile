@@ -7,37 +7,60 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 LOWEST := .venv-lowest
 
-.PHONY: demo test test-lowest soak bench lint types clean
+WORKFLOWS := .github/workflows examples/github-actions
 
-demo: $(READY)
+.PHONY: help demo check test test-cli timed coverage docs test-lowest test-wheel soak bench lint types clean
+
+help: ## list these targets
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: $(READY) ## the example project's life on an emulated Traceloop
 	$(RUN) -m scripts.demo
 
-test: lint types
+check: lint types ## lint, types and the fast tests: within a minute
+	$(RUN) -m pytest -n auto -m "not (engine or timed)"
+
+test: lint types docs ## everything; of the scenarios, a sample runs on the Pulumi CLI that is on PATH
 	$(RUN) -m pytest -n auto
+
+test-cli: $(READY) ## all scenarios on the Pulumi CLI that is on PATH
+	$(RUN) -m pytest -n auto -m cli --cli all
+
+timed: $(READY) ## what asserts how long something takes; nothing else should run beside it
+	$(RUN) -m pytest -m timed
+
+coverage: $(READY) ## the tests under coverage, with the floor that pyproject.toml sets
+	$(RUN) -m pytest -n auto --cli none --cov --cov-report term:skip-covered
+
+docs: $(READY) ## build the site in .cache/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict  # not --quiet: it hides warnings, also from --strict
 
 # What depends most on other packages, on the lowest versions that pyproject.toml allows.
 LOWEST_TESTS := $(patsubst %,tests/test_%.py,cli errors files hostile_answers models \
 	program provider_process) tests/test_engine.py::test_run_error_in_an_apply \
 	$(patsubst %,tests/test_scenarios.py::%,TestOneSetup::test_life_of_a_setup \
 	TestGroup::test_life_of_a_group TestGroup::test_250_setups_of_which_2_are_refused)
-test-lowest: $(LOWEST)/.ready
+test-lowest: $(LOWEST)/.ready ## a part of the tests on the lowest versions that pyproject.toml allows
 	$(LOWEST)/bin/python -m pytest -n auto -k "not ([cli or TestExport)" $(LOWEST_TESTS)
 
 # Random programs and faults, many of them; SEQUENCES=50 for fewer.
 SEQUENCES ?= 500
-soak: $(READY)
+soak: $(READY) ## the model-based test at length
 	TRACELOOP_SOAK=$(SEQUENCES) $(RUN) -m pytest -n auto tests/model
 
 # What a group costs next to one resource for each setup; an hour or two. ARGS="--help" tells more.
-bench: $(READY)
+bench: $(READY) ## measure what a group costs
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	$(RUN) -m benchmarks $(ARGS)
 
-lint: $(READY)
+lint: $(READY) ## code and workflows
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/zizmor --offline --quiet $(WORKFLOWS)
+	@if command -v actionlint > /dev/null; then actionlint $(foreach each,$(WORKFLOWS),$(each)/*.yml); \
+	else echo "actionlint is not on PATH: only CI runs it"; fi
 
-types: $(READY)
+types: $(READY) ## mypy
 	$(VENV)/bin/mypy
 
 $(READY): requirements-dev.txt
@@ -51,5 +74,5 @@ $(LOWEST)/.ready: requirements-lowest.txt
 	$*/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
-clean:
+clean: ## remove environments and caches
 	rm -rf $(VENV) $(LOWEST) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
