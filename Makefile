@@ -9,7 +9,7 @@ LOWEST := .venv-lowest
 
 WORKFLOWS := .github/workflows examples/github-actions
 
-.PHONY: help demo check test test-cli timed coverage docs test-lowest test-wheel soak bench lint types clean
+.PHONY: help demo check test test-cli timed coverage docs dist test-lowest test-wheel soak bench lint types clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -42,6 +42,21 @@ LOWEST_TESTS := $(patsubst %,tests/test_%.py,cli errors files hostile_answers mo
 	TestGroup::test_life_of_a_group TestGroup::test_250_setups_of_which_2_are_refused)
 test-lowest: $(LOWEST)/.ready ## a part of the tests on the lowest versions that pyproject.toml allows
 	$(LOWEST)/bin/python -m pytest -n auto -k "not ([cli or TestExport)" $(LOWEST_TESTS)
+
+dist: $(READY) ## build the wheel and the source distribution
+	rm -rf dist
+	$(RUN) -m hatchling build
+
+# The tests in a folder that has all but the package, which is installed from the wheel.
+WHEEL := .cache/wheel
+test-wheel: ## the tests on the wheel in dist/, without the source
+	rm -rf $(WHEEL)
+	mkdir -p $(WHEEL)/src
+	$(PYTHON) -m venv $(WHEEL)/venv
+	$(WHEEL)/venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(WHEEL)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps dist/*.whl
+	cp -R $(filter-out pulumi_traceloop dist,$(wildcard *)) .github $(WHEEL)/src
+	cd $(WHEEL)/src && ../venv/bin/python -m pytest -n auto --cli none $(ARGS)
 
 # Random programs and faults, many of them; SEQUENCES=50 for fewer.
 SEQUENCES ?= 500
