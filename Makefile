@@ -29,8 +29,8 @@ test-cli: $(READY) ## all scenarios on the Pulumi CLI that is on PATH
 timed: $(READY) ## what asserts how long something takes; nothing else should run beside it
 	$(RUN) -m pytest -m timed
 
-coverage: $(READY) ## the tests under coverage, with the floor that pyproject.toml sets
-	$(RUN) -m pytest -n auto --cli none --cov --cov-report term:skip-covered
+coverage: $(READY) ## the fast tests under coverage, in their own process; pyproject.toml has the floor
+	$(RUN) -m pytest -n auto --cli none -m "not (engine or timed)" --cov --cov-report term
 
 docs: $(READY) ## build the site in .cache/site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict  # not --quiet: it hides warnings, also from --strict

@@ -56,9 +56,9 @@ class Forked:
         self.stdin = os.fdopen(stdin, "w")
         self.stdout = os.fdopen(stdout, errors="replace")
 
-    def kill(self) -> None:
+    def terminate(self) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)
+            os.kill(self._pid, signal.SIGTERM)
 
     def wait(self) -> int:
         _, status = os.waitpid(self._pid, 0)

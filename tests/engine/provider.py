@@ -154,7 +154,7 @@ class Provider:
 
     def close(self) -> None:
         """End the process and wait for the last lines that it printed."""
-        self._process.kill()
+        self._process.terminate()
         if self._reader is not None:
             self._reader.join(10)  # a process that it left behind may hold its stdout
         self._process.wait()

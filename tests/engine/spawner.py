@@ -69,9 +69,9 @@ class Spawned:
     def running(self) -> bool:
         return not select.select([self._status], [], [], 0)[0]
 
-    def kill(self) -> None:
+    def terminate(self) -> None:
         with suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, signal.SIGTERM)
 
     def wait(self) -> int:
         """Wait for the end, once, and return the exit code."""
