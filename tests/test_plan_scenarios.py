@@ -398,6 +398,7 @@ class TestDidYouMean:
         assert '"faithfullness" (in "m"); did you mean "faithfulness"?' in preview.output
 
 
+@pytest.mark.provider_only
 class TestWaiting:
     def test_an_update_ends_when_the_setups_are_up(self, world: World) -> None:
         world.traceloop.settle = 1.5
