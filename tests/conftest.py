@@ -145,7 +145,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Mark what needs an engine, and choose what runs on the CLI."""
     which = config.getoption("--cli") if find_cli() else "none"
     sampled: set[str] = set()
-    kept, dropped = [], []
+    kept: list[pytest.Item] = []
+    dropped: list[pytest.Item] = []
     for item in items:
         assert isinstance(item, pytest.Function)
         if _ENGINE_FIXTURES & {*item.fixturenames}:

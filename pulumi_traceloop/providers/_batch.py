@@ -312,7 +312,13 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         if inputs.get("wait_for_setup"):
             unsettled_before = (state.get("unsettled") or {}).keys() & setups.keys()
             awaited = (outcome.stored.keys() | unsettled_before) - outcome.failed.keys()
-            unsettled = wait(project, awaited, inputs.get("wait_timeout"), name)
+            unsettled = wait(
+                project,
+                awaited,
+                inputs.get("wait_timeout"),
+                name,
+                accepted=inputs.get("wait_for") == "accepted",
+            )
         old_ids = mapped(state.get("setup_ids"))
         gone = self._gone(project, before.removed, setups, state.get("env_project_id"))
         after = flushed(before, setups.keys(), outcome.stored, outcome.unknown, old_ids, gone)

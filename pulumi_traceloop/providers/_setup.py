@@ -212,7 +212,13 @@ class AutoMonitorSetupProvider(HostedProvider):
         setup = outcome.stored[external_id]
         reason = None
         if inputs.get("wait_for_setup"):
-            waited = wait(project, [external_id], inputs.get("wait_timeout"), external_id)
+            waited = wait(
+                project,
+                [external_id],
+                inputs.get("wait_timeout"),
+                external_id,
+                accepted=inputs.get("wait_for") == "accepted",
+            )
             reason = waited.get(external_id)
         return (
             inputs
