@@ -176,9 +176,9 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
             wait_for_setup: end the update only when Traceloop has set the setup up, and fail if it
                 could not.
             wait_timeout: for how long to wait, in seconds; 600 if left out.
-            wait_for: what to wait for. ``spans``, the default: that spans have matched, until which no
-                monitor exists. ``accepted``: that Traceloop has processed the setup, and at
-                most waits for spans.
+            wait_for: what to wait for. ``spans``, the default: that spans have matched, until which
+                no monitor exists. ``accepted``: that Traceloop has processed the setup, and at most
+                waits for spans.
             config_namespace: the configuration's namespace with the ``apiKey`` and ``baseUrl`` to
                 use, for a second Traceloop project in one stack; ``traceloop`` if left out.
 
