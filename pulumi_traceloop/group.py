@@ -96,8 +96,8 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
                 could not.
             wait_timeout: for how long to wait, in seconds; 600 if left out.
             wait_for: what to wait for. ``spans``, the default: that spans have matched, until which
-                no monitor exists. ``accepted``: that Traceloop has processed the setups, and at most
-                waits for spans.
+                no monitor exists. ``accepted``: that Traceloop has processed the setups, and at
+                most waits for spans.
             max_deletes: how many setups may leave the group in one update, as a number or a
                 percentage such as ``"10%"``; over it, preview and update fail before the group's
                 first write. No limit if left out. It does not guard against the removal of the
