@@ -6,6 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 LOWEST := .venv-lowest
+SDK := .venv-sdk
 
 WORKFLOWS := .github/workflows examples/github-actions
 
@@ -14,13 +15,15 @@ WORKFLOWS := .github/workflows examples/github-actions
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
+# Without the SDK the demo sends spans that were captured.
 demo: $(READY) ## the example project's life on an emulated Traceloop
+	-@$(MAKE) --no-print-directory $(SDK)/.ready
 	$(RUN) -m scripts.demo
 
 check: lint types ## lint, types and the fast tests: within a minute
 	$(RUN) -m pytest -n auto -m "not (engine or timed)"
 
-test: lint types docs ## everything; of the scenarios, a sample runs on the Pulumi CLI that is on PATH
+test: lint types docs $(SDK)/.ready ## everything; of the scenarios, a sample runs on the Pulumi CLI that is on PATH
 	$(RUN) -m pytest -n auto
 
 test-cli: $(READY) ## all scenarios on the Pulumi CLI that is on PATH
@@ -36,7 +39,7 @@ docs: $(READY) ## build the site in .cache/site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict  # not --quiet: it hides warnings, also from --strict
 
 # What depends most on other packages, on the lowest versions that pyproject.toml allows.
-LOWEST_TESTS := $(patsubst %,tests/test_%.py,cli errors files hostile_answers models \
+LOWEST_TESTS := $(patsubst %,tests/test_%.py,cli emulator_spans errors files hostile_answers models \
 	program provider_process) tests/test_engine.py::test_run_error_in_an_apply \
 	$(patsubst %,tests/test_scenarios.py::%,TestOneSetup::test_life_of_a_setup \
 	TestGroup::test_life_of_a_group TestGroup::test_250_setups_of_which_2_are_refused)
@@ -89,5 +92,12 @@ $(LOWEST)/.ready: requirements-lowest.txt
 	$*/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
+# Traceloop's SDK and clients of models, for instrumented programs. pip can't resolve what the SDK
+# requires, so all is pinned.
+$(SDK)/.ready: requirements-sdk.txt
+	$(PYTHON) -m venv $(SDK)
+	$(SDK)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r $<
+	@touch $@
+
 clean: ## remove environments and caches
-	rm -rf $(VENV) $(LOWEST) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) $(SDK) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache

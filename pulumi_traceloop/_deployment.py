@@ -12,12 +12,15 @@ compared by `Deployment.same_project`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 from ._ownership import Claim, Claims, Ownership
-from ._project import Connection, Project
-from ._text import printable
+from ._project import Project
+from ._text import name, say
+
+if TYPE_CHECKING:
+    from ._settings import Connection
 
 __all__ = ["Deployment", "Granted", "deployment"]
 
@@ -46,10 +49,20 @@ class Deployment:
         self._handed_over: dict[str, list[Ownership]] = {}
         self._probes: dict[frozenset[Project], int] = {}
 
-    def project(self, connection: Connection) -> Project:
-        """Return the project of this connection, the same one for the life of the process."""
+    def project(
+        self, connection: Connection, *, key_is_stored: Callable[[], bool] = lambda: False
+    ) -> Project:
+        """Return the project of this connection, the same one for the life of the process.
+
+        Args:
+            connection: how to reach it.
+            key_is_stored: as of `Project`.
+
+        """
         with self._lock:
-            return self._projects.setdefault(connection, Project(connection))
+            if connection not in self._projects:
+                self._projects[connection] = Project(connection, key_is_stored=key_is_stored)
+            return self._projects[connection]
 
     # Which projects are one.
 
@@ -88,7 +101,7 @@ class Deployment:
             others = self._claims.add(external_id, Claim(declarer, project))
             announced = self._leaving.pop(external_id, declarer)
         if announced != declarer:
-            print(f"  > {printable(external_id)} is not deleted: {declarer} declares it")  # noqa: T201
+            say(f"  > {name(external_id)} is not deleted: {declarer} declares it")
         return next((c.declarer for c in others if c.project.is_same(project)), None)
 
     def declarer(self, external_id: str, project: Project) -> str | None:
@@ -142,6 +155,12 @@ class Deployment:
                     found[external_id] = claim.declarer
                     break
         return found
+
+    @property
+    def declares_nothing(self) -> bool:
+        """Whether no resource was checked: so far, or since the program does not run at all."""
+        with self._lock:
+            return not self._claims
 
     def leave(self, external_id: str, declarer: str) -> None:
         """Note that a plan has announced that *declarer*'s setup will be deleted.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._client import BULK_LIMIT, BulkOutcome
 from ._project import Reading, in_parallel
-from ._text import printable
+from ._text import printable, say
 from .errors import (
     AuthenticationError,
     DeletionError,
@@ -373,7 +373,7 @@ def wait(
         if len(pending) != told and len(external_ids) > 1:
             done = f"{len(external_ids) - len(pending):,} of {len(external_ids):,}"
             so_far = f"done, {len(unsettled):,} failed" if unsettled else "set up"
-            print(f"{name}: {done} are {so_far}", flush=True)  # noqa: T201
+            say(f"{name}: {done} are {so_far}")
             told = len(pending)
         left = end - clock()
         if pending and left <= 0:

@@ -8,6 +8,7 @@ that holds Outputs, with stand-ins in the place of what must not or cannot be sh
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ import pulumi
 
 from ._codec import encoded
 from ._plan import HIDDEN, SECRET, UNKNOWN
+from ._text import printable
 from .args import plain
 
 __all__ = ["masked", "secret_values", "shown", "stand_in_of_other"]
@@ -88,9 +90,31 @@ def stand_in_of_other(setup: str, declared: str, shown: str) -> str:
     return encoded(seen(json.loads(setup)))
 
 
+#: A secret of fewer characters is hidden only where it stands by itself: hidden inside of words, it
+#: would leave nothing of the text, and tell more than it hides.
+SHORTEST_INSIDE_WORDS = 4
+
+
 def masked(text: str, secrets: Iterable[str]) -> str:
-    """Return *text* with a stand-in for each of *secrets*, also where it is quoted as in JSON."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        for spelling in (secret, json.dumps(secret)[1:-1]):
-            text = text.replace(spelling, SECRET)
-    return text
+    """Return *text* with a placeholder for each of *secrets*, in one pass.
+
+    A secret is also found as JSON spells it, and on one line as `printable` does. One of fewer than
+    `SHORTEST_INSIDE_WORDS` characters is hidden as a word of its own only (``"7"``, ``[7]``, but
+    not in ``4711``), one of nothing but blanks not at all.
+    """
+    spellings = {
+        spelling
+        for secret in secrets
+        for spelling in (secret, json.dumps(secret)[1:-1], printable(secret, len(secret) + 3))
+        if spelling.strip()
+    }
+    if not spellings:
+        return text
+    # The longest first: one may be a part of another.
+    patterns = map(_pattern, sorted(spellings, key=len, reverse=True))
+    return re.sub("|".join(patterns), lambda _: SECRET, text)
+
+
+def _pattern(spelling: str) -> str:
+    pattern = re.escape(spelling)
+    return pattern if len(spelling) >= SHORTEST_INSIDE_WORDS else rf"(?<!\w){pattern}(?!\w)"

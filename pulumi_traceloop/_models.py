@@ -6,12 +6,12 @@ External ID" and "Bulk Upsert" (https://www.traceloop.com/docs/api-reference/aut
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple, cast
 
 from pydantic import (
-    AfterValidator,
     AliasChoices,
     BaseModel,
     BeforeValidator,
@@ -20,41 +20,30 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
-    model_validator,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
 )
-from pydantic_core import PydanticCustomError
+
+from ._validation import VALUE_FIELD
 
 __all__ = [
-    "BulkAnswer",
     "BulkItem",
     "EvaluatorConfig",
+    "Listing",
     "Meaning",
-    "Problem",
     "Rule",
     "Setup",
     "SetupEvaluator",
-    "SetupList",
     "SetupRule",
     "SetupSpec",
+    "SpanPage",
+    "Unreadable",
     "ValidationError",
-    "problems",
+    "mismatch",
+    "read_bulk",
+    "read_list",
 ]
-
-Operator = Literal[
-    "equals", "not_equals", "contains", "not_contains", "in", "not_in", "exists", "not_exists"
-]
-Source = Literal["span_attributes", "resource_attributes"]
-Scope = Literal["session", "trace", "span"]
-
-#: Which of a rule's two value fields an operator needs; the others need none.
-_VALUE_FIELD = {
-    "equals": "value",
-    "not_equals": "value",
-    "contains": "value",
-    "not_contains": "value",
-    "in": "values",
-    "not_in": "values",
-}
 
 
 class Meaning(NamedTuple):
@@ -68,98 +57,39 @@ class Meaning(NamedTuple):
     evaluators: frozenset[tuple[str, str | None]]
 
 
-def _not_blank(text: str) -> str:
-    if not text.strip():
-        raise PydanticCustomError("blank", "must not be empty")
-    return text
-
-
-Text = Annotated[str, AfterValidator(_not_blank)]
-
-
 class _Input(BaseModel):
-    """A part of the user's setup: an unknown key is a typing error, and nothing is converted."""
+    """A part of a declared setup, which `_validation` has found to be right.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    Nothing is judged here, so what an earlier version accepted can still be read from a state.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
 
 class Rule(_Input):
     """One rule of a selector."""
 
-    key: Text
-    source: Source
-    operator: Operator = "equals"
+    key: str
+    source: str
+    operator: str = "equals"
     value: str | None = None
     values: list[str] | None = None
-
-    @model_validator(mode="after")
-    def _values_fit_the_operator(self) -> Rule:
-        needed = _VALUE_FIELD.get(self.operator)
-        for field in ("value", "values"):
-            given = getattr(self, field)
-            context = {"field": field, "operator": self.operator}
-            if field == needed:
-                if given is None:
-                    raise PydanticCustomError(
-                        "value_missing", 'operator "{operator}" needs "{field}"', context
-                    )
-                if given == []:
-                    raise PydanticCustomError(
-                        "value_missing", 'operator "{operator}" needs at least one value', context
-                    )
-            elif given is not None:
-                hint = f'"{needed}" instead' if needed else "neither value nor values"
-                raise PydanticCustomError(
-                    "value_superfluous",
-                    'operator "{operator}" takes {hint}',
-                    {**context, "hint": hint},
-                )
-        return self
 
 
 class EvaluatorConfig(_Input):
     """One evaluator with its options."""
 
-    slug: Text
-    scope: Scope | None = None
+    slug: str
+    scope: str | None = None
 
 
 class SetupSpec(_Input):
-    """A setup as the user declares it."""
+    """A setup as the user declares it; one that is only read, by ``get``, declares nothing."""
 
-    selector: list[Rule]
-    evaluators: list[Text] | None = None
+    selector: list[Rule] = []
+    evaluators: list[str] | None = None
     evaluator_configs: list[EvaluatorConfig] | None = None
     triggers: list[Any] | None = None
-
-    @model_validator(mode="after")
-    def _complete(self) -> SetupSpec:
-        # The API's text is "selector must have at least 1 filter": an empty one matches all spans.
-        if not self.selector:
-            raise PydanticCustomError(
-                "selector_empty", "needs at least one rule", {"field": "selector"}
-            )
-        if (self.evaluators is None) == (self.evaluator_configs is None):
-            raise PydanticCustomError(
-                "evaluators_or_configs",
-                "give either evaluators or evaluator_configs"
-                if self.evaluators is None
-                else "give either evaluators or evaluator_configs, not both",
-                {"field": "evaluators"},
-            )
-        field = "evaluators" if self.evaluators is not None else "evaluator_configs"
-        if not self._evaluators:
-            raise PydanticCustomError(
-                "evaluators_empty", "needs at least one evaluator", {"field": field}
-            )
-        for index, evaluator in enumerate(self._evaluators):
-            if evaluator in self._evaluators[:index]:
-                raise PydanticCustomError(
-                    "evaluator_twice",
-                    '"{slug}" is listed twice',
-                    {"field": field, "index": index, "slug": evaluator[0]},
-                )
-        return self
 
     @cached_property
     def _evaluators(self) -> list[tuple[str, str | None]]:
@@ -195,7 +125,7 @@ def _rule_meaning(
     rule: Rule | SetupRule,
 ) -> tuple[str, str, str, str | frozenset[str] | None]:
     operator = rule.operator or "equals"
-    field = _VALUE_FIELD.get(operator)
+    field = VALUE_FIELD.get(operator)
     operand = frozenset(rule.values or ()) if field == "values" else rule.value if field else None
     return rule.source, rule.key, operator, operand
 
@@ -264,11 +194,6 @@ class Setup(_Answer):
         return spec
 
 
-#: The answer of the list route: one plain array. Answers fail at their first error, here and above:
-#: collecting all of a hostile one's takes gigabytes.
-SetupList: TypeAdapter[list[Setup]] = TypeAdapter(Annotated[list[Setup], FailFast()])
-
-
 class BulkItem(_Answer):
     """The outcome of one setup of a bulk request: *result* when it went well, else *error*."""
 
@@ -278,49 +203,152 @@ class BulkItem(_Answer):
     error: str | None = None
 
 
-class BulkAnswer(_Answer):
-    """The answer of the bulk route (207)."""
+class Unreadable(NamedTuple):
+    """A setup, or a bulk request's item, that is not as the API documents it."""
 
-    setups: Annotated[list[BulkItem], FailFast()]
-
-
-class Problem(NamedTuple):
-    """What is wrong with an input: the property's path, such as ``selector[0].value``, and why."""
-
-    path: str
+    external_id: str
+    #: ``None`` where it says none that can be read.
+    env_project_id: str | None
+    #: Such as ``init_rules[0].value should be a string, but is a number``. It holds no value.
     reason: str
 
 
-def problems(error: ValidationError) -> list[Problem]:
-    """Return what a `SetupSpec`'s validation found, one `Problem` each, in the user's terms."""
-    return [_problem(details) for details in error.errors(include_url=False)]
+@dataclass(frozen=True)
+class Listing:
+    """The response of the list route. What cannot be read may be anybody's in the organization."""
+
+    setups: list[Setup]
+    unreadable: list[Unreadable]
 
 
-_LITERAL = re.compile(r"^Input should be ")
+#: So many items of a response may be unreadable; over that, the response itself is.
+UNREADABLE_LIMIT = 10_000
 
 
-def _problem(details: Any) -> Problem:
-    context = details.get("ctx", {})
+def _item(value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """Return what *validate* makes of an item, or an `Unreadable`; ``None`` if it has no name."""
+    try:
+        return validate(value)
+    except ValidationError as error:
+        budget = cast("dict[str, int]", info.context)
+        budget["left"] -= 1
+        if budget["left"] < 0:
+            raise
+        reason = mismatch(error)
+    fields = value if isinstance(value, dict) else {}
+    external_id, env_project_id = fields.get("external_id"), fields.get("env_project_id")
+    if isinstance(external_id, int) and not isinstance(external_id, bool):
+        external_id = str(external_id)
+    if not isinstance(external_id, str):
+        return None
+    return Unreadable(
+        external_id, env_project_id if isinstance(env_project_id, str) else None, reason
+    )
+
+
+class _Bulk(_Answer):
+    setups: Annotated[list[BulkItem], FailFast()]
+
+
+class _SpanList(_Answer):
+    data: Annotated[list[dict[str, Any]], FailFast(), BeforeValidator(_none_is_empty)]
+    next_cursor: str | None = None
+
+
+class SpanPage(_Answer):
+    """The answer of the route of spans: some of them, as the service has them, and where to go on.
+
+    Source: the page "Get Spans" of the documentation.
+    """
+
+    spans: _SpanList
+
+
+class _TolerantBulk(_Answer):
+    setups: Annotated[list[Annotated[BulkItem, WrapValidator(_item)]], FailFast()]
+
+
+# Responses fail at their first error, here and above: collecting all of a hostile one's takes
+# gigabytes.
+_LIST: TypeAdapter[list[Setup]] = TypeAdapter(Annotated[list[Setup], FailFast()])
+_TOLERANT_LIST: TypeAdapter[list[Any]] = TypeAdapter(
+    Annotated[list[Annotated[Setup, WrapValidator(_item)]], FailFast()]
+)
+
+
+def read_list(body: bytes) -> Listing:
+    """Read the response of the list route: one plain array, or ``null`` for an empty one.
+
+    Raises:
+        ValidationError: this is no list of setups.
+
+    """
+    # A Go service answers null for a list that has nothing in it.
+    if body.strip() == b"null":
+        return Listing([], [])
+    try:
+        return Listing(_LIST.validate_json(body), [])
+    except ValidationError as error:
+        failure = error
+    # Slower by far: each item goes through Python.
+    items = _TOLERANT_LIST.validate_json(body, context={"left": UNREADABLE_LIMIT})
+    if not any(items):
+        raise failure
+    return Listing(
+        [item for item in items if isinstance(item, Setup)],
+        [item for item in items if isinstance(item, Unreadable)],
+    )
+
+
+def read_bulk(body: bytes) -> list[BulkItem | Unreadable]:
+    """Read the response of the bulk route (207).
+
+    Raises:
+        ValidationError: this is no list of outcomes.
+
+    """
+    items: list[Any]
+    try:
+        items = list(_Bulk.model_validate_json(body).setups)
+    except ValidationError as error:
+        failure = error
+        items = list(
+            _TolerantBulk.model_validate_json(body, context={"left": UNREADABLE_LIMIT}).setups
+        )
+        if not any(items):
+            raise failure from None
+    return [item for item in items if item is not None]
+
+
+_JSON_TYPES = {
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+_EXPECTED = {"string_type": "a string", "list_type": "a list", "model_type": "an object"}
+
+
+def mismatch(error: ValidationError) -> str:
+    """Return the first thing that is wrong with a response: where, and which type is there.
+
+    Values are left out: they may be anybody's.
+    """
+    details = error.errors(include_url=False, include_context=False)[0]
+    where = _path(details["loc"])
+    if details["type"] == "missing":
+        return f"{where} is missing"
+    if details["type"] in _EXPECTED and where:
+        found = _JSON_TYPES.get(type(details["input"]), "something else")
+        return f"{where} should be {_EXPECTED[details['type']]}, but is {found}"
+    return f"{where}: {details['msg']}" if where else details["msg"]
+
+
+def _path(parts: Iterable[int | str]) -> str:
     path = ""
-    for part in (*details["loc"], *(context[k] for k in ("field", "index") if k in context)):
+    for part in parts:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
-    kind, given = details["type"], details.get("input")
-    if kind == "missing":
-        reason = "is missing"
-    elif kind == "extra_forbidden":
-        reason = "is not a known property; check its spelling"
-    elif kind == "string_type":
-        reason = "must be a string"
-        if isinstance(given, (int, float)) and not isinstance(given, bool):
-            # Every number that the engine passes on is a float.
-            reason += f', such as "{int(given) if given == given // 1 else given}"'
-    elif kind == "literal_error":
-        shown = f', not "{given}"' if isinstance(given, str) else ""
-        reason = f"must be one of {context['expected']}{shown}"
-    elif kind == "list_type":
-        reason = "must be a list"
-    elif kind in ("model_type", "model_attributes_type", "dict_type"):
-        reason = "must be a mapping"
-    else:
-        reason = _LITERAL.sub("must be ", details["msg"])
-    return Problem(path, reason)
+    return path

@@ -191,6 +191,9 @@ class Claims(Generic[P]):
     def __init__(self) -> None:
         self._claims: dict[str, list[Claim[P]]] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self._claims)
+
     def add(self, external_id: str, claim: Claim[P]) -> list[Claim[P]]:
         """Add a claim, once; return those that other resources made before it."""
         claims = self._claims.setdefault(external_id, [])

@@ -1,284 +1,323 @@
-"""The plan that a preview shows: what will happen to each monitor, in the user's own terms.
+"""The plan: what happens to each monitor setup, as data, and as the lines that a person reads.
 
 ::
 
     monitors: 1 to create, 1 to change, 1 to delete, 96 unchanged
-      + anthropic      gen_ai.system = "anthropic"                   faithfulness
-      ~ openai-gpt4o   gen_ai.request.model = "gpt-4o" -> "gpt-5"    + toxicity-detector
-      - old-monitor
+      + anthropic     gen_ai.provider.name = "anthropic"          faithfulness
+      ~ openai-gpt4o  gen_ai.request.model = "gpt-4o" -> "gpt-5"  + toxicity-detector
+      - old-monitor   gen_ai.provider.name = "azure"              faithfulness
+
+A resource's `Change` values are made once, by its provider. What prints them, here and in the
+command, reads the same values: nothing reads what was printed.
+
+**From the provider to the command.** A dynamic provider has no way to pass data of its own to
+``pulumi preview --json`` unseen. Measured on the Pulumi CLI 3.260 with the SDK 3.272: of a
+`DiffResult` the Python host passes on ``changes``, ``replaces`` and ``delete_before_replace``, no
+detailed diff; messages with the severity "debug" and ephemeral ones are left out of the JSON; an
+input that `check` adds in the preview alone is in the JSON and, if its name begins with ``__`` and
+its value is unknown, neither in any terminal display nor held against an update plan; but `check`
+gets old inputs only, and what failed before is in the old outputs, which `diff` gets. What is left
+is a printed line, which every terminal shows. So it is printed only where somebody asks for it,
+with ``TRACELOOP_PLAN=json`` in the environment: one line for each call, with a checksum, in pairs
+of hexadecimal digits, since the engine replaces whatever equals a secret of the configuration in
+all that is printed.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple, get_args
 
-from ._text import printable
+from ._describe import (
+    HIDDEN,
+    OPERATORS,
+    SECRET,
+    UNKNOWN,
+    description,
+    difference,
+    hides,
+)
+from ._naming import resource_name
+from ._text import by_cause, columns, name, names, printable, say
 
 __all__ = [
-    "CAUSE_WIDTH",
+    "ACTIONS",
+    "ASKED",
     "HIDDEN",
     "OPERATORS",
     "SECRET",
     "UNKNOWN",
-    "Entry",
-    "change",
-    "description",
-    "evaluators_text",
-    "layout",
-    "rule_text",
+    "Action",
+    "Change",
+    "ResourcePlan",
+    "announce",
+    "decoded",
+    "deleted",
+    "encoded",
+    "explained",
+    "lines",
+    "report",
+    "report_drift",
     "summary",
+    "with_renames",
 ]
 
-#: How many setups are told one by one, and how wide a value, a column or the reason of an earlier
-#: failure gets, in characters.
+#: What happens to a setup, the most harmful first: a list that is cut off loses its end.
+Action = Literal[
+    "delete",  # it goes
+    "replace",  # Traceloop has another one that is not this resource's, and it is overwritten
+    "change",
+    "retry",  # the last update failed, and it is sent again
+    "recheck",  # it is written, but was not ready: nothing is sent
+    "move",  # another resource declares it now: nothing is deleted
+    "create",
+    "adopt",  # Traceloop has an equal one: nothing is sent
+    "release",  # it stays in Traceloop, but is not managed any more
+]
+ACTIONS: tuple[Action, ...] = get_args(Action)
+
+#: When the lines are printed: before an update, after it, or after a refresh that found changes.
+Tense = Literal["plan", "done", "drift"]
+
+#: The environment variable that asks for the plan as data, and its value.
+ASKED = ("TRACELOOP_PLAN", "json")
+
+#: How many setups are listed one by one.
 LINES = 60
-VALUE_WIDTH = 40
-COLUMN_WIDTH = 72
-CAUSE_WIDTH = 80
 
-#: What stands in for a value that must not, or cannot yet, be shown.
-SECRET = "[secret]"  # noqa: S105 - it is none
-UNKNOWN = "<unknown>"
-#: And for one that only Traceloop has: nobody can tell whether it was a secret once.
-HIDDEN = "..."
-
-#: How a person says an operator.
-OPERATORS = {
-    "equals": "=",
-    "not_equals": "!=",
-    "contains": "contains",
-    "not_contains": "does not contain",
-    "in": "in",
-    "not_in": "not in",
-    "exists": "exists",
-    "not_exists": "does not exist",
-}
+_PREFIX = "traceloop-plan/1"
 
 
-class Entry(NamedTuple):
+class Change(NamedTuple):
     """What happens to one setup."""
 
-    #: ``+`` created, ``~`` changed, ``-`` deleted, ``=`` adopted as it is, ``!`` somebody else's
-    #: replaced, ``>`` moved to another resource, ``*`` tried again, ``?`` looked at again.
-    symbol: str
+    action: Action
     external_id: str
-    #: Returns the texts about the selector and the evaluators; called for what is shown only.
-    describe: Callable[[], tuple[str, str]] = lambda: ("", "")
+    #: The setup as Traceloop or the state has it, and as it will be; as JSON, as people may see it.
+    #: ``None`` where there is none, or where it is not known.
+    before: str | None = None
+    after: str | None = None
+    #: What a reader has to know besides, such as why the last update failed.
+    note: str = ""
+    #: Whether a value differs that is not shown in either.
+    secret_changes: bool = False
 
 
-#: The symbols, the most harmful first.
-_HARM = "-!~*?>+="
+class ResourcePlan(NamedTuple):
+    """What happens to the setups of one resource or group."""
 
-_SUMMARY = {
-    "+": "to create",
-    "!": "to replace",
-    "~": "to change",
-    "*": "to try again",
-    "?": "to look at again",
-    "-": "to delete",
-    ">": "to move",
-    "=": "to adopt",
+    #: Who declares them, as `_naming.declarer` spells it.
+    owner: str
+    changes: Sequence[Change] = ()
+    #: All that it declares.
+    declares: Sequence[str] = ()
+    #: Where the setups are: the ``env_project_id``, empty while that is not known, and the
+    #: configuration's namespace.
+    project: str = ""
+    namespace: str = ""
+    #: Whether it is a group; a resource for one setup has one line alone.
+    group: bool = True
+    #: Why it is not compared with what Traceloop has, if it is not.
+    blind: str = ""
+
+
+class _Words(NamedTuple):
+    symbol: str
+    #: The engine's number of the colour; see `_coloured`.
+    colour: int
+    plan: str
+    done: str
+    drift: str = ""
+
+
+_WORDS: Mapping[Action, _Words] = {
+    "create": _Words("+", 2, "to create", "created"),
+    "replace": _Words("!", 5, "to replace", "replaced"),
+    "change": _Words("~", 3, "to change", "changed", "changed outside of this stack"),
+    "retry": _Words("*", 3, "to send again", "sent again"),
+    "recheck": _Words("?", 3, "to check again", "checked again"),
+    "delete": _Words("-", 1, "to delete", "deleted", "gone"),
+    "release": _Words(">", 6, "to leave in place", "left in place"),
+    "move": _Words(">", 6, "to move", "moved"),
+    "adopt": _Words("=", 6, "to adopt", "adopted"),
 }
 
 
-def summary(entries: Iterable[Entry], unchanged: int) -> str:
+def summary(changes: Iterable[Change], unchanged: int = 0, tense: Tense = "plan") -> str:
     """Return how many setups each thing happens to."""
-    counts = Counter(entry.symbol for entry in entries)
-    parts = [f"{counts[symbol]:,} {what}" for symbol, what in _SUMMARY.items() if counts[symbol]]
-    return ", ".join([*parts, *([f"{unchanged:,} unchanged"] if unchanged else [])])
-
-
-def layout(entries: Iterable[Entry]) -> list[str]:
-    """Return a line for each entry, sorted by external_id, and a count of what is cut off."""
-    # What is cut off is what does least harm.
-    ordered = sorted(entries, key=lambda entry: (_HARM.find(entry.symbol), entry.external_id))
-    told = sorted(ordered[:LINES], key=lambda entry: entry.external_id)
-    shown = [(entry.symbol, printable(entry.external_id), *entry.describe()) for entry in told]
-    # A column is as wide as its widest cell, but for cells that are wider than fair.
-    widths = [
-        max((len(row[column]) for row in shown if len(row[column]) <= COLUMN_WIDTH), default=0)
-        for column in (1, 2)
+    counts = Counter(change.action for change in changes)
+    parts = [
+        f"{counts[action]:,} {getattr(words, tense)}"
+        for action, words in _WORDS.items()
+        if counts[action]
     ]
-    lines = [
-        f"  {symbol} {name:<{widths[0]}}  {selector:<{widths[1]}}  {evaluators}".rstrip()
-        for symbol, name, selector, evaluators in shown
+    return ", ".join([*parts, *([f"{unchanged:,} unchanged"] if unchanged else [])]) or "no setups"
+
+
+def explained(change: Change) -> list[str]:
+    """Return what happens to a setup, in up to three texts: its selector, its evaluators, notes."""
+    before, after, note = change.before, change.after, printable(change.note)
+    if before is not None and after is not None:
+        what = difference(before, after, secret_changes=change.secret_changes).texts()
+    else:
+        known = after if after is not None else before
+        what = ("", "") if known is None else description(known)
+    parts: Sequence[str]
+    match change.action:
+        case "adopt":
+            parts = ("in Traceloop already and equal: nothing is sent", note)
+        case "recheck":
+            parts = ("written, but was not ready: nothing is sent",)
+        case "retry":
+            parts = what
+        case "move" | "release":
+            parts = (note,)
+        case "replace":
+            parts = (f"replaces what Traceloop has: {', '.join(filter(None, what))}", note)
+        case _:
+            parts = (*what, note)
+    return [part for part in parts if part]
+
+
+def with_renames(changes: Sequence[Change]) -> list[Change]:
+    """Return *changes* with a hint where one setup goes and an equal one comes."""
+    goes: dict[tuple[str, str], list[str]] = {}
+    comes: dict[tuple[str, str], list[str]] = {}
+    for change in changes:
+        if change.action == "delete" and change.before and not hides(change.before):
+            goes.setdefault(description(change.before), []).append(change.external_id)
+    for change in changes if goes else ():
+        if change.action == "create" and change.after and not hides(change.after):
+            comes.setdefault(description(change.after), []).append(change.external_id)
+    hints: dict[tuple[Action, str], str] = {}
+    for what in goes.keys() & comes.keys():
+        if len(goes[what]) == len(comes[what]) == 1:
+            (old,), (new,) = goes[what], comes[what]
+            hints["delete", old] = f"(renamed to {name(new)}? It is equal)"
+            hints["create", new] = f"(renamed from {name(old)}? It is equal)"
+    return [
+        change._replace(note="; ".join(filter(None, (change.note, hint))))
+        if (hint := hints.get((change.action, change.external_id)))
+        else change
+        for change in changes
     ]
-    rest = len(ordered) - len(shown)
-    return [*lines, f"  ... and {rest:,} more"] if rest else lines
 
 
-def rule_text(rule: Mapping[str, Any] | str, *, source: bool = False, hidden: bool = False) -> str:
-    """Return a rule as a person would say it, such as ``service.name in ("cart", "checkout")``.
-
-    Args:
-        rule: the rule.
-        source: whether to tell a resource's attribute from a span's.
-        hidden: whether to keep the values back.
-
-    """
-    if isinstance(rule, str):  # a whole rule that is secret or not known yet
-        return rule
-    key = printable(str(rule.get("key", "")), VALUE_WIDTH * 2)
-    where = " (resource)" if source and rule.get("source") == "resource_attributes" else ""
-    return f"{key}{where} {_condition(rule, hidden=hidden)}"
-
-
-def _condition(rule: Mapping[str, Any], *, hidden: bool = False) -> str:
-    operator = str(rule.get("operator") or "equals")
-    operand = HIDDEN if hidden and rule.keys() & {"value", "values"} else _operand(rule)
-    return f"{OPERATORS.get(operator) or printable(operator, VALUE_WIDTH)} {operand}".strip()
+def lines(plan: ResourcePlan, tense: Tense = "plan") -> list[str]:
+    """Return the lines about a resource's changes, in the engine's markup."""
+    if not plan.changes:
+        return []
+    rows = _rows(with_renames(plan.changes))
+    causes = _causes(plan.changes) if tense == "plan" else []
+    if not plan.group:
+        # Not indented: below a group's name it would look like one of its setups.
+        alone = all(resource_name(plan.owner) == c.external_id for c in plan.changes)
+        named = "" if alone else f"   ({printable(plan.owner)})"
+        words = [_WORDS[change.action] for change in sorted(plan.changes, key=_by_name)]
+        what = ["" if tense == "plan" else f"   ({getattr(each, tense)})" for each in words]
+        return [*(f"{row}{w}{named}" for row, w in zip(rows, what, strict=True)), *causes]
+    touched = sum(change.action not in ("delete", "move", "release") for change in plan.changes)
+    unchanged = len(plan.declares) - touched if tense == "plan" else 0
+    head = f"{printable(resource_name(plan.owner))}: {summary(plan.changes, unchanged, tense)}"
+    return [head, *(f"  {line}" for line in [*rows, *causes])]
 
 
-def _operand(rule: Mapping[str, Any]) -> str:
-    if "values" in rule:
-        values = rule["values"]
-        if isinstance(values, str):
-            return values
-        return f"({', '.join(_quoted(value) for value in values)})"
-    return _quoted(rule["value"]) if "value" in rule else ""
-
-
-def _quoted(value: Any) -> str:
-    if value in (SECRET, UNKNOWN, HIDDEN):
-        return str(value)
-    text = printable(str(value), VALUE_WIDTH)
-    return json.dumps(text, ensure_ascii=False)
-
-
-def description(setup: str) -> tuple[str, str]:
-    """Return the selector and the evaluators of a setup, given as JSON, as two texts."""
-    spec = _parsed(setup)
-    if isinstance(spec, str):
-        return spec, ""
-    rules = _rules(spec)
-    sources = _ambiguous(rules)
-    selector = " and ".join(rule_text(rule, source=_key(rule) in sources) for rule in rules)
-    return _cut(selector), evaluators_text(spec)
-
-
-def evaluators_text(spec: Mapping[str, Any]) -> str:
-    """Return a setup's evaluators, such as ``faithfulness, pii-detector (trace)``."""
-    return ", ".join(_evaluator(slug, scope) for slug, scope in _evaluators(spec).items())
-
-
-def change(old: str, new: str, *, hide_old: bool = False) -> tuple[str, str]:
-    """Return what differs between two setups, given as JSON: in selector and evaluators.
-
-    Args:
-        old: the setup before.
-        new: the setup after.
-        hide_old: whether to keep the old values back.
-
-    """
-    before, after = _parsed(old), _parsed(new)
-    if isinstance(before, str) or isinstance(after, str):
-        return f"{_whole(before)} -> {_whole(after)}", ""
-    selector = _selector_change(_rules(before), _rules(after), hide_old)
-    evaluators = _evaluators_change(_evaluators(before), _evaluators(after))
-    if before.get("triggers") != after.get("triggers"):
-        evaluators = ", ".join(filter(None, (evaluators, "triggers changed: sent again")))
-    if not selector and not evaluators:
-        # Only what is masked differs.
-        return f"{SECRET} or {UNKNOWN} values", ""
-    return _cut(selector), evaluators
-
-
-def _parsed(setup: str) -> dict[str, Any] | str:
-    if setup in (SECRET, UNKNOWN):
-        return setup
-    spec = json.loads(setup)
-    return spec if isinstance(spec, dict) else str(spec)
-
-
-def _whole(spec: Mapping[str, Any] | str) -> str:
-    return spec if isinstance(spec, str) else "a known setup"
-
-
-def _rules(spec: Mapping[str, Any]) -> list[Any]:
-    selector = spec.get("selector") or []
-    return [selector] if isinstance(selector, str) else list(selector)
-
-
-def _key(rule: Any) -> str:
-    return str(rule.get("key", "")) if isinstance(rule, Mapping) else ""
-
-
-def _ambiguous(*selectors: Any) -> set[str]:
-    """Keys that are looked for both in spans and in resources, or that move between the two."""
-    seen: dict[str, set[str]] = {}
-    for rule in (r for rules in selectors for r in rules if isinstance(r, Mapping)):
-        seen.setdefault(_key(rule), set()).add(str(rule.get("source")))
-    return {key for key, sources in seen.items() if len(sources) > 1}
-
-
-def _same(rule: Any) -> str:
-    if not isinstance(rule, Mapping):
-        return str(rule)
-    full = {"operator": "equals", **rule}
-    if isinstance(full.get("values"), list):
-        full["values"] = sorted(map(str, full["values"]))
-    return json.dumps(full, sort_keys=True)
-
-
-def _selector_change(before: list[Any], after: list[Any], hide_old: bool) -> str:
-    old = {_same(rule): rule for rule in before}
-    new = {_same(rule): rule for rule in after}
-    removed = [rule for same, rule in old.items() if same not in new]
-    added = [rule for same, rule in new.items() if same not in old]
-    sources = _ambiguous(before, after)
-    parts = []
-    for rule in removed:
-        key = _key(rule)
-        twins = [r for r in added if key and _key(r) == key]
-        if len(twins) == 1 and sum(_key(r) == key for r in removed) == 1 and key not in sources:
-            (twin,) = twins
-            added.remove(twin)
-            same_operator = OPERATORS.get(rule.get("operator", "equals")) == OPERATORS.get(
-                twin.get("operator", "equals")
-            )
-            target = _operand(twin) if same_operator else _condition(twin)
-            parts.append(f"{rule_text(rule, hidden=hide_old)} -> {target}")
-        else:
-            parts.append(f"- {rule_text(rule, source=key in sources, hidden=hide_old)}")
-    parts += [f"+ {rule_text(rule, source=_key(rule) in sources)}" for rule in added]
-    return ", ".join(parts)
-
-
-def _evaluators(spec: Mapping[str, Any]) -> dict[str, list[str | None]]:
-    """Return the scopes of each slug; one without a scope has ``None``."""
-    found: dict[str, list[str | None]] = {}
-    listed = spec.get("evaluator_configs") or spec.get("evaluators") or []
-    for evaluator in [listed] if isinstance(listed, str) else listed:
-        if isinstance(evaluator, Mapping):
-            slug, scope = str(evaluator.get("slug", "")), evaluator.get("scope")
-        else:
-            slug, scope = str(evaluator), None
-        scope = printable(str(scope), VALUE_WIDTH) if scope else None
-        found.setdefault(printable(slug, VALUE_WIDTH), []).append(scope)
+def _causes(changes: Sequence[Change]) -> list[str]:
+    """Return why the last update failed, each cause once."""
+    found = []
+    for action, text in (("retry", "the last update failed"), ("recheck", "not ready")):
+        why = {c.external_id: printable(c.note) for c in changes if c.action == action}
+        if any(why.values()):
+            found += [f"{text}:", *by_cause(why).splitlines()]
     return found
 
 
-def _evaluator(slug: str, scopes: Sequence[str | None]) -> str:
-    named = [scope for scope in scopes if scope]
-    return f"{slug} ({', '.join(named)})" if named else slug
+def _rows(changes: Sequence[Change]) -> list[str]:
+    """Return a line for each change, sorted by external_id, and a count of what is cut off."""
+    # What is cut off is what does least harm.
+    ordered = sorted(changes, key=lambda c: (ACTIONS.index(c.action), c.external_id))
+    listed = sorted(ordered[:LINES], key=_by_name)
+    cells = [(name(change.external_id), *explained(change)) for change in listed]
+    rows = [
+        _coloured(_WORDS[change.action], row)
+        for change, row in zip(listed, columns(cells), strict=True)
+    ]
+    rest = len(ordered) - len(listed)
+    return [*rows, f"... and {rest:,} more"] if rest else rows
 
 
-def _evaluators_change(
-    before: Mapping[str, list[str | None]], after: Mapping[str, list[str | None]]
-) -> str:
-    parts = [f"- {_evaluator(slug, before[slug])}" for slug in before if slug not in after]
-    for slug, scopes in after.items():
-        if slug not in before:
-            parts.append(f"+ {_evaluator(slug, scopes)}")
-        elif set(before[slug]) != set(scopes):
-            old = ", ".join(scope or "no scope" for scope in before[slug])
-            new = ", ".join(scope or "no scope" for scope in scopes)
-            parts.append(f"{slug} ({old} -> {new})")
-    return ", ".join(parts)
+def _by_name(change: Change) -> str:
+    return change.external_id
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= 4 * VALUE_WIDTH else text[: 4 * VALUE_WIDTH - 3].rstrip() + "..."
+def _coloured(words: _Words, row: str) -> str:
+    """Return a line in the colour of what happens.
+
+    The engine turns its markup into colours, or leaves it out with ``--color never`` and in JSON;
+    it knows these numbers (seen on the Pulumi CLI 3.260).
+    """
+    label, blank, rest = row.partition("  ")
+    return f"<{{%fg {words.colour}%}}>{words.symbol} {label}<{{%reset%}}>{blank}{rest}"
+
+
+def deleted(owner: str, external_ids: Sequence[str]) -> str:
+    """Return the line about setups that were deleted."""
+    what = "monitor setup" if len(external_ids) == 1 else "monitor setups"
+    shown = names(sorted(external_ids))
+    return f"{printable(resource_name(owner))}: deleted {len(external_ids):,} {what}: {shown}"
+
+
+def announce(plan: ResourcePlan) -> None:
+    """Print a resource's plan for people and, where it is asked for, as data."""
+    text = lines(plan)
+    if os.environ.get(ASKED[0]) == ASKED[1]:
+        text.append(encoded(plan))
+    if text:
+        say("\n".join(text))
+
+
+def report(plan: ResourcePlan, written: Collection[str]) -> None:
+    """Print what an update did, as far as it was *written* or needed no request."""
+    done = [c for c in plan.changes if c.action == "move" or c.external_id in written]
+    if done:
+        # Deletes come last of all, and are reported then.
+        say("\n".join(lines(plan._replace(changes=done), "done")))
+
+
+def report_drift(plan: ResourcePlan) -> None:
+    """Print what a refresh found to differ from the state."""
+    if plan.changes:
+        say("\n".join(lines(plan, "drift")))
+
+
+def encoded(plan: ResourcePlan) -> str:
+    """Return a resource's plan as the line that `decoded` reads."""
+    data = zlib.compress(json.dumps(plan._asdict()).encode())  # a named tuple is a list there
+    return f"{_PREFIX} {zlib.crc32(data):08x} {data.hex(' ')}"
+
+
+def decoded(line: str) -> ResourcePlan | None:
+    """Return the plan that a printed line holds, or ``None`` if it is another line.
+
+    Raises:
+        ValueError: it is one, but was damaged, or another version wrote it.
+
+    """
+    prefix, _, rest = line.strip().partition(" ")
+    if prefix.partition("/")[0] != _PREFIX.partition("/")[0]:
+        return None
+    checksum, _, text = rest.partition(" ")
+    try:
+        data = bytes.fromhex(text)
+    except ValueError:
+        data = b""
+    if prefix != _PREFIX:
+        raise ValueError("another version of pulumi-traceloop wrote its plan")
+    if f"{zlib.crc32(data):08x}" != checksum:
+        raise ValueError("its plan is damaged")
+    fields = json.loads(zlib.decompress(data))
+    return ResourcePlan(**fields | {"changes": [Change(*each) for each in fields["changes"]]})

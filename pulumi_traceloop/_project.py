@@ -9,13 +9,13 @@ saves requests: what it has is believed where it is this project's, and what it 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from ._text import names, printable
+from ._settings import DEFAULT_BASE_URL
+from ._text import names, printable, say
 from .errors import (
-    ConfigurationError,
     MalformedResponseError,
     ProjectMismatchError,
     TraceloopError,
@@ -24,16 +24,15 @@ from .errors import (
 if TYPE_CHECKING:
     from ._client import TraceloopClient
     from ._models import Setup
+    from ._settings import Connection
 
-__all__ = ["Connection", "Project", "Reading", "connection", "in_parallel"]
+__all__ = ["Project", "Reading", "in_parallel"]
 
 #: How many requests are under way at once, unless somebody wants fewer.
 WORKERS = 24
 
 #: How many setups are asked for by their ids before all are listed: one round of requests.
 READ_BY_ID = 24
-
-DEFAULT_NAMESPACE = "traceloop"
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -45,66 +44,6 @@ def in_parallel(work: Callable[[T], R], items: Collection[T], workers: int = WOR
         return [work(item) for item in items]
     with ThreadPoolExecutor(min(workers, len(items))) as pool:
         return list(pool.map(work, items))
-
-
-class Connection(NamedTuple):
-    """How to reach the API."""
-
-    #: Where the stack's configuration has it.
-    namespace: str
-    api_key: str | None
-    #: ``None`` for the public service.
-    base_url: str | None
-    #: How long a request may take with all its retries, in seconds.
-    deadline: float
-    #: Whether an ``http://`` base URL may be on another machine.
-    allow_http: bool = False
-
-
-def connection(
-    setting: Callable[[str], Any], environment: Mapping[str, str], namespace: str | None = None
-) -> Connection:
-    """Return the connection that the stack's configuration and the environment ask for.
-
-    Args:
-        setting: returns the value of a key such as ``traceloop:apiKey``, or ``None``.
-        environment: what stands in for a setting that is not there.
-        namespace: the configuration's namespace, ``traceloop`` if ``None``. The environment stands
-            in for that one only: another namespace is there for another project.
-
-    Raises:
-        ConfigurationError: the deadline is no number of seconds.
-
-    """
-    own = namespace or DEFAULT_NAMESPACE
-
-    def value(key: str, variable: str) -> Any:
-        given = setting(f"{own}:{key}")
-        return given if given or own != DEFAULT_NAMESPACE else environment.get(variable)
-
-    deadline = value("deadline", "TRACELOOP_DEADLINE") or "60"
-    try:
-        seconds = float(deadline)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        variable = " (or TRACELOOP_DEADLINE)" if own == DEFAULT_NAMESPACE else ""
-        raise ConfigurationError(
-            f"{own}:deadline{variable} must be a number of seconds, such as 60,"
-            f' not "{printable(str(deadline))}"'
-        )
-    allowed = str(value("allowHttp", "TRACELOOP_ALLOW_HTTP") or "false").lower()
-    if allowed not in ("true", "false"):
-        raise ConfigurationError(
-            f'{own}:allowHttp must be true or false, not "{printable(allowed)}"'
-        )
-    return Connection(
-        own,
-        value("apiKey", "TRACELOOP_API_KEY"),
-        value("baseUrl", "TRACELOOP_BASE_URL"),
-        seconds,
-        allowed == "true",
-    )
 
 
 class Reading(NamedTuple):
@@ -123,8 +62,18 @@ class Project:
     while a request is under way.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(
+        self, connection: Connection, *, key_is_stored: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Open the project, without a request.
+
+        Args:
+            connection: how to reach it.
+            key_is_stored: whether the key may be that of the last update, for what errors advise.
+
+        """
         self._connection = connection
+        self._key_is_stored = key_is_stored
         self._lock = threading.RLock()
         self._client: TraceloopClient | None = None
         #: What is known for certain; ``None`` where there is no such setup.
@@ -135,7 +84,8 @@ class Project:
         self._deleted: set[str] = set()
         self._env_project_id: str | None = None
         self._made_in: str | None = None
-        self._blind = False
+        #: Why a plan is not compared with what Traceloop has, if it is not.
+        self.blind = ""
 
     @property
     def client(self) -> TraceloopClient:
@@ -147,33 +97,24 @@ class Project:
         """
         with self._lock:
             if self._client is None:
-                self._client = self._connect()
+                from ._client import TraceloopClient
+
+                self._client = TraceloopClient.connect(
+                    self._connection, pool_size=2 * WORKERS, key_is_stored=self._key_is_stored
+                )
             return self._client
 
-    def _connect(self) -> TraceloopClient:
-        from ._client import DEFAULT_BASE_URL, TraceloopClient
-
-        namespace, api_key, base_url, deadline, allow_http = self._connection
-        if not api_key:
-            variable = (
-                " or set the environment variable TRACELOOP_API_KEY"
-                if namespace == DEFAULT_NAMESPACE
-                else ""
-            )
-            raise ConfigurationError(
-                "no Traceloop API key: run"
-                f" `pulumi config set --secret {namespace}:apiKey <key>`{variable}"
-            )
-        return TraceloopClient(
-            api_key,
-            base_url or DEFAULT_BASE_URL,
-            allow_http=allow_http,
-            namespace=namespace,
-            deadline=deadline,
-            pool_size=2 * WORKERS,
-        )
-
     # Which project this is.
+
+    @property
+    def namespace(self) -> str:
+        """Where the stack's configuration has it."""
+        return self._connection.namespace
+
+    @property
+    def env_project_id(self) -> str | None:
+        """Which one it is, as far as a response or the state has said."""
+        return self._env_project_id or self._made_in
 
     def is_same(self, other: Project) -> bool | None:
         """Whether *other* is the same Traceloop project; ``None`` if no response has told yet."""
@@ -186,7 +127,7 @@ class Project:
 
     @property
     def _address(self) -> tuple[str, str | None]:
-        return (self._connection.base_url or "").rstrip("/"), self._connection.api_key
+        return (self._connection.base_url or DEFAULT_BASE_URL).rstrip("/"), self._connection.api_key
 
     # What Traceloop has.
 
@@ -310,7 +251,7 @@ class Project:
                 mine = True
         if mine:
             try:
-                listing.set_result(self.client.list_setups())
+                listing.set_result(self.client.list_setups().setups)
             except BaseException as error:
                 with self._lock:
                     self._listing = None
@@ -371,16 +312,15 @@ class Project:
 
         What it finds is kept for the writes of the same deployment.
         """
-        if self._blind:
+        if self.blind:
             return None
         try:
             return self.read(external_ids)
         except TraceloopError as error:
             with self._lock:
-                said, self._blind = self._blind, True
+                said, self.blind = self.blind, getattr(error, "summary", str(error))
             if not said:
-                reason = getattr(error, "summary", str(error))
-                print(f"The plan is not compared with what Traceloop has: {reason}")  # noqa: T201
+                say(f"The plan is not compared with what Traceloop has: {printable(self.blind)}")
             return None
 
     # Which project the state was made in.

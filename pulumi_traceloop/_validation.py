@@ -1,111 +1,489 @@
-"""Reads setups as the engine passes them: nested inputs of an `AutoMonitorSetup`, JSON in a batch.
+"""The rules for what a program declares, shared by programs, files, the provider and the command.
 
-What is not known yet, in a preview, is a `pulumi.output.Unknown`.
+Plain Python: a program validates all that it declares, and importing pydantic alone takes longer
+than validating thousands of setups here (``python -m benchmarks.validation``).
+
+The shapes are those of the API's reference pages "Create an Auto Monitor Setup", "Upsert by
+External ID" and "Bulk Upsert" (https://www.traceloop.com/docs/api-reference/auto-monitor-setups).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from functools import cache, lru_cache
-from itertools import count
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+import difflib
+import json
+import math
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from functools import lru_cache
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
-from pulumi.output import Unknown
+from ._naming import external_id_problem, text_problem
+from ._text import printable
 
-from .args import canonical
+__all__ = [
+    "MAX_DELETES",
+    "VALUE_FIELD",
+    "Operator",
+    "Problem",
+    "Scope",
+    "Source",
+    "group_oddities",
+    "group_problems",
+    "oddities",
+    "oddity",
+    "option_problems",
+    "problems",
+    "problems_in_json",
+    "setup_path",
+    "warning",
+]
 
-if TYPE_CHECKING:
-    from ._models import Problem, SetupSpec
+Operator = Literal[
+    "equals", "not_equals", "contains", "not_contains", "in", "not_in", "exists", "not_exists"
+]
+Source = Literal["span_attributes", "resource_attributes"]
+Scope = Literal["session", "trace", "span"]
 
-__all__ = ["differ", "holds_unknown", "parsed", "spec_inputs", "spec_of"]
+#: Which of a rule's two value fields an operator needs; the others need none.
+VALUE_FIELD: Final[Mapping[str, str]] = {
+    "equals": "value",
+    "not_equals": "value",
+    "contains": "value",
+    "not_contains": "value",
+    "in": "values",
+    "not_in": "values",
+}
 
-#: The inputs of an `AutoMonitorSetup` that make up the setup itself.
-_SPEC = ("selector", "evaluators", "evaluator_configs", "triggers")
+#: A number, or a percentage. Every number that the engine passes on is a float.
+MAX_DELETES: Final = re.compile(r"(\d+)(?:\.0)?(%?)")
+
+_OPERATORS: Final[tuple[str, ...]] = get_args(Operator)
+_SOURCES: Final[tuple[str, ...]] = get_args(Source)
+_SCOPES: Final[tuple[str, ...]] = get_args(Scope)
+
+#: What query languages call these operators.
+_ALIASES: Final = {
+    "=": "equals",
+    "==": "equals",
+    "is": "equals",
+    "!=": "not_equals",
+    "ne": "not_equals",
+    "neq": "not_equals",
+    "like": "contains",
+    "includes": "contains",
+    "any_of": "in",
+    "is_in": "in",
+    "one_of": "in",
+    "nin": "not_in",
+}
+
+#: The properties, in the order in which they are listed.
+_SETUP: Final = dict.fromkeys(("selector", "evaluators", "evaluator_configs", "triggers"))
+_RULE: Final = dict.fromkeys(("key", "source", "operator", "value", "values"))
+_CONFIG: Final = dict.fromkeys(("slug", "scope"))
+_OPERANDS: Final = {"value", "values"}
+
+#: The types of values that are not known yet; those are not judged.
+Unknown: TypeAlias = type | tuple[type, ...]
 
 
-def spec_inputs(props: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the inputs of an `AutoMonitorSetup` that make up the setup itself."""
-    return {key: props[key] for key in _SPEC if props.get(key) is not None}
+class Problem(NamedTuple):
+    """What is wrong with an input: the property's path, such as ``selector[0].value``, and why."""
+
+    path: str
+    reason: str
 
 
-@cache
-def _models() -> ModuleType:
-    """Return the module of the models: the program, which needs none, does not load it."""
-    from . import _models as models
-
-    return models
+def setup_path(external_id: object) -> str:
+    """Return the path of one setup of a group, such as ``setups["checkout"]``."""
+    return f"setups[{json.dumps(external_id, ensure_ascii=False, default=repr)}]"
 
 
-def spec_of(setup: str | Mapping[str, Any]) -> SetupSpec:
-    """Read a setup, all of which is known.
+def problems(setup: Any, unknown: Unknown = ()) -> list[Problem]:
+    """Return all that is wrong with a setup.
 
-    Raises:
-        pydantic.ValidationError: it is not valid.
+    Args:
+        setup: the setup, of dicts, lists and the other values that JSON has.
+        unknown: the types of values that are not known yet.
 
     """
-    return _read(setup if isinstance(setup, str) else canonical(spec_inputs(setup)))
+    if not isinstance(setup, dict):
+        return [] if isinstance(setup, unknown) else [Problem("", "must be a mapping")]
+    found, names = _unknown_keys(setup, _SETUP)
+    selector, triggers = setup.get("selector"), setup.get("triggers")
+    if isinstance(selector, list):
+        # The API's text is "selector must have at least 1 filter": an empty one matches all spans.
+        if not selector:
+            found.append(Problem("selector", "needs at least one rule"))
+        found += _in_items("selector", selector, _rule_problems, unknown)
+    elif "selector" not in names:
+        found.append(Problem("selector", "is missing"))
+    elif "selector" in setup and not isinstance(selector, unknown):
+        found.append(Problem("selector", "must be a list of rules"))
+    found += _evaluator_problems(setup, names, unknown)
+    if isinstance(triggers, list):
+        found += _in_items("triggers", triggers, _json_problems, unknown)
+    elif triggers is not None and not isinstance(triggers, unknown):
+        found.append(Problem("triggers", "must be a list"))
+    return found
+
+
+def problems_in_json(text: str) -> list[Problem]:
+    """Return all that is wrong with a setup that is encoded as JSON."""
+    try:
+        setup = json.loads(text)
+    except ValueError as error:
+        return [Problem("", f"is not valid JSON: {error}")]
+    return problems(setup)
+
+
+def group_problems(external_id: Any, setup: Any, unknown: Unknown = ()) -> list[Problem]:
+    """Return all that is wrong with one setup of a group and its external_id."""
+    return _in_group(external_id, problems(setup, unknown), external_id_problem(external_id))
+
+
+def _in_group(external_id: Any, found: list[Problem], why_not: str | None) -> list[Problem]:
+    if why_not:
+        found.insert(0, Problem("", f"the external_id {why_not}"))
+    if not found:
+        return found
+    path = setup_path(external_id)
+    return [Problem(_joined(path, below), reason) for below, reason in found]
+
+
+def option_problems(options: Mapping[str, Any], unknown: Unknown = ()) -> list[Problem]:
+    """Return what is wrong with ``if_exists``, ``wait_timeout`` and ``max_deletes``."""
+    found = []
+    given = {k: v for k, v in options.items() if v is not None and not isinstance(v, unknown)}
+    if given.get("if_exists", "fail") not in ("replace", "adopt", "fail"):
+        found.append(Problem("if_exists", "must be 'replace', 'adopt' or 'fail'"))
+    timeout = given.get("wait_timeout", 1)
+    is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if not is_number or not timeout > 0:  # NaN is above nothing
+        found.append(Problem("wait_timeout", "must be a number of seconds above 0"))
+    match = MAX_DELETES.fullmatch(str(given.get("max_deletes", 0)))
+    if not match or (match[2] and int(match[1]) > 100):
+        found.append(Problem("max_deletes", 'must be a number, or a percentage such as "10%"'))
+    return found
+
+
+# The parts of a setup. Paths are relative to the part, and joined only where something is wrong.
+
+
+def _in_items(
+    name: str,
+    items: list[Any],
+    judge: Callable[[Any, Unknown], Iterable[Problem]],
+    unknown: Unknown,
+) -> Iterator[Problem]:
+    for index, item in enumerate(items):
+        for path, reason in judge(item, unknown):
+            yield Problem(_joined(f"{name}[{index}]", path), reason)
+
+
+def _joined(path: str, below: str) -> str:
+    return f"{path}.{below}" if below and below[0] != "[" else path + below
+
+
+def _unknown_keys(
+    given: dict[Any, Any], known: Mapping[str, None]
+) -> tuple[list[Problem], Set[Any]]:
+    """Return what is wrong with the keys, and which properties are there or were meant to be."""
+    names = given.keys()
+    if names <= known.keys():
+        return [], names
+    found, meant = [], set(names)
+    for name in given:
+        if name in known:
+            continue
+        near = _near(str(name), known)
+        meant.add(near)
+        cure = f'did you mean "{near}"?' if near else f"known are {', '.join(known)}"
+        found.append(Problem(printable(str(name), 60), f"is not a known property; {cure}"))
+    return found, meant
+
+
+def _rule_problems(rule: Any, unknown: Unknown) -> Collection[Problem]:
+    if not isinstance(rule, dict):
+        wrong = [Problem("", "must be a mapping with key, source and operator")]
+        return () if isinstance(rule, unknown) else wrong
+    found, names = _unknown_keys(rule, _RULE)
+    if "key" not in names:
+        found.append(Problem("key", "is missing"))
+    elif "key" in rule and (reason := _text(rule["key"], unknown)):
+        found.append(Problem("key", reason))
+    if "source" not in names:
+        found.append(Problem("source", "is missing"))
+    elif "source" in rule and (reason := _choice(rule["source"], _SOURCES, unknown)):
+        found.append(Problem("source", reason))
+    operator = rule.get("operator", "equals")
+    if reason := _choice(operator, _OPERATORS, unknown):
+        found.append(Problem("operator", reason))
+    # With another operator other values would be right.
+    judged = not reason and not isinstance(operator, unknown)
+    needed = VALUE_FIELD.get(operator) if judged else None
+    # One that is misspelled, or in the place of the other, is not missing as well.
+    given_any = rule.get("value") is not None or rule.get("values") is not None
+    missing = needed if not given_any and not (names - rule.keys()) & _OPERANDS else None
+    for field in ("value", "values"):
+        given = rule.get(field)
+        if given is None:
+            if field == missing:
+                found.append(Problem(field, f'operator "{operator}" needs "{field}"'))
+        elif judged and field != needed:
+            hint = f'"{needed}" instead' if needed else "neither value nor values"
+            found.append(Problem(field, f'operator "{operator}" takes {hint}'))
+        elif field == "value":
+            if reason := _value(given, _NO_VALUE, unknown):
+                found.append(Problem(field, reason))
+        elif isinstance(given, list):
+            if not given and judged:
+                found.append(Problem(field, f'operator "{operator}" needs at least one value'))
+            found += [
+                Problem(f"values[{index}]", reason)
+                for index, value in enumerate(given)
+                if (reason := _value(value, "must not be empty; remove it", unknown))
+            ]
+        elif not isinstance(given, unknown):
+            found.append(Problem(field, "must be a list"))
+    return found
+
+
+#: Spans compare as text, and the API does not say whether an empty one is a missing one.
+_NO_VALUE = (
+    'must not be empty; use the operator "exists" for spans that have the attribute, "not_exists"'
+    " for those that lack it"
+)
+
+
+def _evaluator_problems(
+    setup: Mapping[str, Any], names: Set[Any], unknown: Unknown
+) -> list[Problem]:
+    slugs, configs = setup.get("evaluators"), setup.get("evaluator_configs")
+    found: list[Problem] = []
+    if slugs is None and configs is None:
+        if not (names - setup.keys()) & {"evaluators", "evaluator_configs"}:
+            reason = "give either evaluators or evaluator_configs"
+            found.append(Problem("evaluators", reason))
+    elif slugs is not None and configs is not None:
+        # What is not known yet may turn out to be None.
+        if not isinstance(slugs, unknown) and not isinstance(configs, unknown):
+            reason = "give either evaluators or evaluator_configs, not both"
+            found.append(Problem("evaluators", reason))
+    elif [] in (slugs, configs):
+        name = "evaluator_configs" if slugs is None else "evaluators"
+        found.append(Problem(name, "needs at least one evaluator"))
+    if isinstance(slugs, list):
+        found += _in_items("evaluators", slugs, _slug_problems, unknown)
+        found += _repeated("evaluators", slugs)
+    elif slugs is not None and not isinstance(slugs, unknown):
+        such_as = f', such as ["{printable(slugs, 60)}"]' if isinstance(slugs, str) else ""
+        found.append(Problem("evaluators", f"must be a list{such_as}"))
+    if isinstance(configs, list):
+        found += _in_items("evaluator_configs", configs, _config_problems, unknown)
+        found += _repeated("evaluator_configs", map(_identity, configs))
+    elif configs is not None and not isinstance(configs, unknown):
+        found.append(Problem("evaluator_configs", "must be a list"))
+    return found
+
+
+def _slug_problems(slug: Any, unknown: Unknown) -> Collection[Problem]:
+    if isinstance(slug, dict):
+        return [Problem("", "must be a slug; an evaluator with a scope goes to evaluator_configs")]
+    reason = _text(slug, unknown)
+    return [Problem("", reason)] if reason else ()
+
+
+def _config_problems(config: Any, unknown: Unknown) -> Collection[Problem]:
+    if not isinstance(config, dict):
+        slug = printable(config, 60) if isinstance(config, str) else "..."
+        wrong = [Problem("", f'must be a mapping, such as {{"slug": "{slug}"}}')]
+        return () if isinstance(config, unknown) else wrong
+    found, names = _unknown_keys(config, _CONFIG)
+    if "slug" not in names:
+        found.append(Problem("slug", "is missing"))
+    elif "slug" in config and (reason := _text(config["slug"], unknown)):
+        found.append(Problem("slug", reason))
+    scope = config.get("scope")
+    if scope is not None and (reason := _choice(scope, _SCOPES, unknown)):
+        found.append(Problem("scope", reason))
+    return found
+
+
+def _identity(config: Any) -> tuple[str, str | None] | None:
+    """Return what tells a config from others; ``None`` if it is wrong or not known yet."""
+    slug, scope = (config.get("slug"), config.get("scope")) if isinstance(config, dict) else (0, 0)
+    return (slug, scope) if isinstance(slug, str) and isinstance(scope, (str, type(None))) else None
+
+
+def _repeated(name: str, evaluators: Iterable[Any]) -> Iterator[Problem]:
+    seen = set()
+    for index, evaluator in enumerate(evaluators):
+        if not isinstance(evaluator, (str, tuple)):
+            continue
+        if evaluator in seen:
+            slug = evaluator if isinstance(evaluator, str) else evaluator[0]
+            yield Problem(f"{name}[{index}]", f'"{printable(slug, 60)}" is listed twice')
+        seen.add(evaluator)
+
+
+def _json_problems(value: Any, unknown: Unknown) -> Iterable[Problem]:
+    """Yield where a trigger holds what JSON does not have."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            for path, reason in _json_problems(item, unknown):
+                yield Problem(_joined(str(key), path), reason)
+    elif isinstance(value, list):
+        yield from _in_items("", value, _json_problems, unknown)
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield Problem("", "must be a finite number")
+    elif value is not None and not isinstance(value, (str, int, float, unknown)):
+        kind = type(value).__name__
+        yield Problem("", f"is a {kind}, which JSON does not have; use its text, str(...)")
+
+
+# Single values. Each function returns why a value is wrong, or None.
+
+
+def _value(value: Any, empty: str, unknown: Unknown) -> str | None:
+    if value == "":
+        return empty
+    # An attribute may consist of blanks.
+    return None if isinstance(value, str) and value.isspace() else _text(value, unknown)
+
+
+def _text(value: Any, unknown: Unknown) -> str | None:
+    if isinstance(value, str):
+        return _string(value)
+    if isinstance(value, unknown):
+        return None
+    if isinstance(value, list):
+        return (
+            'must be a string, not a list; pass the strings one by one, such as is_in("a", "b") or'
+            " is_in(*names)"
+        )
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        # Every number that the engine passes on is a float.
+        whole = isinstance(value, float) and value.is_integer()
+        return f'must be a string, such as "{int(value) if whole else value}"'
+    return "must be a string"
+
+
+@lru_cache(maxsize=16_384)  # keys and slugs come again and again
+def _string(value: str) -> str | None:
+    return text_problem(value) if value.strip() else "must not be empty"
+
+
+def _choice(value: Any, choices: tuple[str, ...], unknown: Unknown) -> str | None:
+    if isinstance(value, str):
+        if value in choices:
+            return None
+        near = _near(value, choices)
+        shown = f', not "{printable(value, 60)}"' + (f'; did you mean "{near}"?' if near else "")
+    elif isinstance(value, unknown):
+        return None
+    else:
+        shown = ""
+    *most, last = (f"'{choice}'" for choice in choices)
+    return f"must be one of {', '.join(most)} or {last}{shown}"
+
+
+def _near(given: str, choices: Iterable[str]) -> str | None:
+    """Return the choice that *given* most probably means."""
+    given = given.strip().lower().replace("-", "_").replace(" ", "_")
+    given = _ALIASES.get(given, given)
+    begun = [choice for choice in choices if len(given) > 1 and choice.startswith(given)]
+    return next(iter([*begun, *difflib.get_close_matches(given, choices, 1)]), None)
+
+
+# Texts that are allowed, but are hardly what was meant.
+
+#: How many texts one warning names.
+_WARNED = 10
+
+_ODDITIES: Final = (
+    (re.compile(r"\$\{[^}]*\}?|\{\{.*?(?:\}\}|$)"), "has a placeholder that nothing fills in: {}"),
+    (re.compile("[\u2018\u2019\u201a\u201c\u201d\u201e]"), "has a curly quote: {}"),
+    (
+        # Some scripts and emojis need the last two, and no Latin text does.
+        re.compile("[\u00ad\u200b\u200e\u200f\u2060\ufeff]|(?<=[ -~])[\u200c\u200d]"),
+        "has an invisible character: {}",
+    ),
+    (re.compile(r"^\s|\s$"), "begins or ends with a blank"),
+)
+
+
+def oddities(setup: Any) -> Iterator[Problem]:
+    """Yield the texts of a setup that are allowed, but are hardly what was meant."""
+    for index, rule in _dicts(setup, "selector"):
+        for name in ("key", "value"):
+            if reason := oddity(rule.get(name)):
+                yield Problem(f"selector[{index}].{name}", reason)
+        values = rule.get("values")
+        for number, value in enumerate(values if isinstance(values, list) else ()):
+            if reason := oddity(value):
+                yield Problem(f"selector[{index}].values[{number}]", reason)
+    for index, slug in _items(setup, "evaluators"):
+        if reason := oddity(slug):
+            yield Problem(f"evaluators[{index}]", reason)
+    for index, config in _dicts(setup, "evaluator_configs"):
+        if reason := oddity(config.get("slug")):
+            yield Problem(f"evaluator_configs[{index}].slug", reason)
+
+
+def group_oddities(external_id: str, setup: Any, text: str | None = None) -> list[Problem]:
+    """Return the same for one setup of a group and its external_id.
+
+    Args:
+        external_id: the setup's key.
+        setup: the setup.
+        text: the setup as canonical JSON, if it is at hand: most texts can be told to be fine from
+            that, which counts with ten thousand setups.
+
+    """
+    found = list(oddities(setup)) if text is None or _may_be_odd(text) else []
+    return _in_group(external_id, found, oddity(external_id))
+
+
+def _may_be_odd(text: str) -> bool:
+    # A backslash may be a blank that JSON escapes; there is none beside a quote otherwise.
+    return (
+        not text.isascii()
+        or "${" in text
+        or "{{" in text
+        or "\\" in text
+        or ' "' in text
+        or '" ' in text
+    )
+
+
+def warning(odd: Sequence[Problem]) -> str | None:
+    """Return one warning about what `oddities` found; ``None`` if that is nothing."""
+    if not odd:
+        return None
+    lines = [f"  {printable(path)} {reason}" for path, reason in odd[:_WARNED]]
+    rest = [f"  and {len(odd) - _WARNED} more"] if len(odd) > _WARNED else []
+    return "\n".join(["texts match as they are written; check these:", *lines, *rest])
+
+
+def _items(setup: Any, name: str) -> Iterable[tuple[int, Any]]:
+    items = setup.get(name) if isinstance(setup, dict) else None
+    return enumerate(items) if isinstance(items, list) else ()
+
+
+def _dicts(setup: Any, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    return ((i, item) for i, item in _items(setup, name) if isinstance(item, dict))
+
+
+def oddity(text: object) -> str | None:
+    """Return why *text* is hardly what was meant, or ``None``."""
+    return _oddity(text) if isinstance(text, str) else None
 
 
 @lru_cache(maxsize=16_384)
-def _read(text: str) -> SetupSpec:
-    # Cached, since what is checked is also compared and sent.
-    return cast("SetupSpec", _models().SetupSpec.model_validate_json(text))
-
-
-def parsed(setup: str | Mapping[str, Any]) -> tuple[SetupSpec | None, list[Problem]]:
-    """Validate a setup; what is not known yet is not held against it."""
-    models = _models()
-    try:
-        return spec_of(setup if isinstance(setup, str) else _supposed(setup)), []
-    except models.ValidationError as error:
-        return None, models.problems(error)
-
-
-def _supposed(value: Any, name: str = "", number: Iterator[int] | None = None) -> Any:
-    """Return *value* with what is not known yet replaced by something that would do there."""
-    number = number or count()
-    if isinstance(value, Unknown):
-        one = f"unknown-{next(number)}"
-        rule = {"key": one, "source": "span_attributes", "operator": "exists"}
-        lists: dict[str, list[Any]] = {
-            "selector": [rule],
-            "evaluators": [one],
-            "evaluator_configs": [{"slug": one}],
-            "values": [one],
-            "triggers": [one],
-        }
-        elements = {"selector[]": rule, "evaluator_configs[]": {"slug": one}}
-        known = {"source": "span_attributes", "scope": "span"}
-        return lists.get(name) or elements.get(name) or known.get(name, one)
-    if isinstance(value, Mapping):
-        value = dict(value)
-        if isinstance(value.get("operator"), Unknown):
-            value["operator"] = (
-                "in" if "values" in value else "equals" if "value" in value else "exists"
-            )
-        return {key: _supposed(item, key, number) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_supposed(item, f"{name}[]", number) for item in value]
-    return value
-
-
-def differ(old: str | Mapping[str, Any], new: object) -> bool:
-    """Whether two setups differ in meaning or triggers; what is not known yet may."""
-    if old == new:
-        return False
-    if not isinstance(new, (str, Mapping)):
-        return True
-    old_spec, _ = parsed(old)
-    new_spec, _ = parsed(new)
-    if old_spec is None or new_spec is None or holds_unknown(new):
-        return True
-    return old_spec.meaning != new_spec.meaning or old_spec.triggers != new_spec.triggers
-
-
-def holds_unknown(value: object) -> bool:
-    if isinstance(value, Mapping):
-        return any(map(holds_unknown, value.values()))
-    if isinstance(value, list):
-        return any(map(holds_unknown, value))
-    return isinstance(value, Unknown)
+def _oddity(text: str) -> str | None:
+    for pattern, reason in _ODDITIES:
+        if found := pattern.search(text):
+            shown = found[0] if found[0].isprintable() else f"U+{ord(found[0]):04X}"
+            return reason.format(shown)
+    return None

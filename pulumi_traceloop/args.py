@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict, overload
 
 import pulumi
 
 from ._codec import encoded
+from ._text import printable
+from ._validation import Operator, Problem, Scope, Source
+from .errors import TraceloopError
 
 __all__ = [
     "AutoMonitorSetupArgs",
     "AutoMonitorSetupArgsDict",
     "EvaluatorConfigArgs",
     "EvaluatorConfigArgsDict",
+    "EvaluatorConfigOutput",
+    "InputError",
+    "Operator",
     "RuleBuilder",
+    "Scope",
     "SelectorRuleArgs",
     "SelectorRuleArgsDict",
+    "SelectorRuleOutput",
+    "SetupOutput",
+    "Source",
     "canonical",
     "canonical_if_known",
     "plain",
@@ -29,36 +39,43 @@ __all__ = [
 ]
 
 
+# An Output of any text will do, for the API may learn more words; so will a plain one that the type
+# checker does not see.
+OperatorInput: TypeAlias = Operator | Awaitable[str] | pulumi.Output[str]
+SourceInput: TypeAlias = Source | Awaitable[str] | pulumi.Output[str]
+ScopeInput: TypeAlias = Scope | Awaitable[str] | pulumi.Output[str]
+
+
 @dataclass(frozen=True)
 class SelectorRuleArgs:
     """One rule of a selector; `span` and `resource` build them in fewer words.
 
     Args:
-        key: the attribute's key, such as ``gen_ai.system``.
+        key: the attribute's key, such as ``gen_ai.provider.name``.
         source: where the attribute lives: ``span_attributes`` or ``resource_attributes``.
         operator: ``equals`` (the default), ``not_equals``, ``contains``, ``not_contains``, ``in``,
             ``not_in``, ``exists`` or ``not_exists``.
-        value: what the first four operators compare with.
-        values: what ``in`` and ``not_in`` compare with.
+        value: the text that the first four operators compare with; not empty.
+        values: the texts that ``in`` and ``not_in`` compare with; none of them empty.
 
     """
 
     key: pulumi.Input[str]
-    source: pulumi.Input[str]
-    operator: pulumi.Input[str] | None = None
+    source: SourceInput
+    operator: OperatorInput | None = None
     value: pulumi.Input[str] | None = None
     values: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
 
 
 class _SelectorRuleRequired(TypedDict):
     key: pulumi.Input[str]
-    source: pulumi.Input[str]
+    source: SourceInput
 
 
 class SelectorRuleArgsDict(_SelectorRuleRequired, total=False):
     """A `SelectorRuleArgs` as a plain dict."""
 
-    operator: pulumi.Input[str]
+    operator: OperatorInput
     value: pulumi.Input[str]
     values: pulumi.Input[Sequence[pulumi.Input[str]]]
 
@@ -69,12 +86,12 @@ class EvaluatorConfigArgs:
 
     Args:
         slug: the evaluator's slug, such as ``pii-detector``.
-        scope: what it looks at: ``session``, ``trace`` or ``span``.
+        scope: what it evaluates: ``session``, ``trace`` or ``span``.
 
     """
 
     slug: pulumi.Input[str]
-    scope: pulumi.Input[str] | None = None
+    scope: ScopeInput | None = None
 
 
 class _EvaluatorConfigRequired(TypedDict):
@@ -84,16 +101,22 @@ class _EvaluatorConfigRequired(TypedDict):
 class EvaluatorConfigArgsDict(_EvaluatorConfigRequired, total=False):
     """An `EvaluatorConfigArgs` as a plain dict."""
 
-    scope: pulumi.Input[str]
+    scope: ScopeInput
 
 
 SelectorRule = SelectorRuleArgs | SelectorRuleArgsDict
 EvaluatorConfig = EvaluatorConfigArgs | EvaluatorConfigArgsDict
 
 
+SelectorInput: TypeAlias = pulumi.Input[Sequence[pulumi.Input[SelectorRule]]]
+EvaluatorsInput: TypeAlias = pulumi.Input[Sequence[pulumi.Input[str]]]
+EvaluatorConfigsInput: TypeAlias = pulumi.Input[Sequence[pulumi.Input[EvaluatorConfig]]]
+TriggersInput: TypeAlias = pulumi.Input[Sequence[Any]]
+
+
 @dataclass(frozen=True)
 class AutoMonitorSetupArgs:
-    """One setup of an `AutoMonitorSetupGroup`.
+    """The contents of one setup, for an `AutoMonitorSetup` or in an `AutoMonitorSetupGroup`.
 
     Args:
         selector: the rules that a span has to match, all of them; at least one.
@@ -104,30 +127,130 @@ class AutoMonitorSetupArgs:
 
     """
 
-    selector: pulumi.Input[Sequence[pulumi.Input[SelectorRule]]]
-    evaluators: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
-    evaluator_configs: pulumi.Input[Sequence[pulumi.Input[EvaluatorConfig]]] | None = None
-    triggers: pulumi.Input[Sequence[Any]] | None = None
+    selector: SelectorInput
+    evaluators: EvaluatorsInput | None = None
+    evaluator_configs: EvaluatorConfigsInput | None = None
+    triggers: TriggersInput | None = None
+
+    if TYPE_CHECKING:  # one of the two kinds of evaluators is required
+
+        @overload
+        def __init__(
+            self,
+            selector: SelectorInput,
+            evaluators: EvaluatorsInput,
+            evaluator_configs: None = None,
+            triggers: TriggersInput | None = None,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self,
+            selector: SelectorInput,
+            evaluators: None = None,
+            *,
+            evaluator_configs: EvaluatorConfigsInput,
+            triggers: TriggersInput | None = None,
+        ) -> None: ...
+        def __init__(
+            self,
+            selector: Any,
+            evaluators: Any = None,
+            evaluator_configs: Any = None,
+            triggers: Any = None,
+        ) -> None: ...
 
 
-class _AutoMonitorSetupRequired(TypedDict):
-    selector: pulumi.Input[Sequence[pulumi.Input[SelectorRule]]]
+class _SetupRequired(TypedDict):
+    selector: SelectorInput
 
 
-class AutoMonitorSetupArgsDict(_AutoMonitorSetupRequired, total=False):
-    """An `AutoMonitorSetupArgs` as a plain dict."""
+class _Setup(_SetupRequired, total=False):
+    triggers: TriggersInput
 
-    evaluators: pulumi.Input[Sequence[pulumi.Input[str]]]
-    evaluator_configs: pulumi.Input[Sequence[pulumi.Input[EvaluatorConfig]]]
-    triggers: pulumi.Input[Sequence[Any]]
+
+class _SetupWithEvaluators(_Setup):
+    evaluators: EvaluatorsInput
+
+
+class _SetupWithEvaluatorConfigs(_Setup):
+    evaluator_configs: EvaluatorConfigsInput
+
+
+#: An `AutoMonitorSetupArgs` as a plain dict.
+AutoMonitorSetupArgsDict: TypeAlias = _SetupWithEvaluators | _SetupWithEvaluatorConfigs
+
+
+class _SelectorRuleOutputRequired(TypedDict):
+    key: str
+    source: str
+
+
+class SelectorRuleOutput(_SelectorRuleOutputRequired, total=False):
+    """A rule of a declared setup, with all its values known."""
+
+    operator: str
+    value: str
+    values: list[str]
+
+
+class _EvaluatorConfigOutputRequired(TypedDict):
+    slug: str
+
+
+class EvaluatorConfigOutput(_EvaluatorConfigOutputRequired, total=False):
+    """An evaluator with its options, with all its values known."""
+
+    scope: str
+
+
+class _SetupOutputRequired(TypedDict):
+    selector: list[SelectorRuleOutput]
+
+
+class SetupOutput(_SetupOutputRequired, total=False):
+    """A setup that a group declares, with all its values known."""
+
+    evaluators: list[str]
+    evaluator_configs: list[EvaluatorConfigOutput]
+    triggers: list[Any]
+
+
+#: How many problems an error's message names; its attribute has them all.
+_NAMED = 50
+
+
+class InputError(TraceloopError, pulumi.RunError):
+    """A resource or group that is declared with wrong inputs; the message names all of them.
+
+    It is a `pulumi.RunError`, which ends a program with its message and no traceback. What is not
+    known when the program declares it, the provider validates.
+
+    Attributes:
+        declared_by: the resource, such as ``AutoMonitorSetupGroup "monitors"``.
+        problems: pairs of a property's path and what is wrong with it.
+
+    """
+
+    def __init__(self, declared_by: str, problems: Sequence[Problem]) -> None:
+        self.declared_by = declared_by
+        self.problems = tuple(problems)
+        lines = [f"{printable(p.path)}: {p.reason}" for p in self.problems[:_NAMED]]
+        if len(self.problems) == 1:
+            message = f"{declared_by}, {lines[0]}"
+        else:
+            if (rest := len(self.problems) - _NAMED) > 0:
+                lines.append(f"and {rest} more")
+            head = f"{len(self.problems)} problems in {declared_by}:"
+            message = "\n  ".join([head, *lines])
+        super().__init__(message)
 
 
 @dataclass(frozen=True)
 class RuleBuilder:
-    """An attribute to write rules about: ``span("gen_ai.system").equals("openai")``."""
+    """An attribute to write rules about: ``span("gen_ai.provider.name").equals("openai")``."""
 
     key: pulumi.Input[str]
-    source: str
+    source: Source
 
     def equals(self, value: pulumi.Input[str]) -> SelectorRuleArgs:
         """Match where the attribute is *value*."""
@@ -172,7 +295,8 @@ def resource(key: pulumi.Input[str]) -> RuleBuilder:
     return RuleBuilder(key, "resource_attributes")
 
 
-_ARGS: Final = (SelectorRuleArgs, EvaluatorConfigArgs, AutoMonitorSetupArgs)
+#: A builder without an operator is a rule that lacks its value: validation says so.
+_ARGS: Final = (SelectorRuleArgs, EvaluatorConfigArgs, AutoMonitorSetupArgs, RuleBuilder)
 
 
 def plain(value: Any) -> Any:

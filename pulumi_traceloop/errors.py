@@ -15,12 +15,14 @@
         │   └── ConnectionFailedError  there was no connection at all: nothing was sent
         ├── MalformedResponseError an answer that is not what the API documents
         ├── AuthenticationError    401, 403
-        ├── NotFoundError          404
+        ├── NotFoundError          404, 410
+        ├── ConflictError          409: another write at the same time
         ├── RateLimitedError       429, after all retries
         ├── RejectedError          any other 3xx or 4xx
         └── ServerError            408 and 5xx
 
-One more, for a file of setups that cannot be used, is `files.FileError`.
+Three more are `args.InputError`, for wrong inputs, `files.FileError`, for a file of setups that
+cannot be used, and `spans.sources.SpanFileError`, for a file without spans.
 
 An error never carries the API key, and what it quotes from a server is cut short and printable.
 """
@@ -28,13 +30,13 @@ An error never carries the API key, and what it quotes from a server is cut shor
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 from ._text import by_cause, printable
 
 __all__ = [
     "AuthenticationError",
     "ConfigurationError",
+    "ConflictError",
     "ConnectionFailedError",
     "DeclaredTwiceError",
     "DeletionError",
@@ -167,14 +169,18 @@ class RequestError(TraceloopError):
         method: the HTTP method.
         path: the path below the base URL, still encoded.
         external_id: the setup that the request was about; ``None`` for lists and batches.
-        status: the HTTP status; ``None`` where no answer came.
-        server_message: the ``error`` text of the answer or the reason of the failure, printable and
-            cut short.
+        status: the HTTP status; ``None`` where no response came.
+        server_message: the ``error`` text of the response or the reason of the failure, printable
+            and cut short.
+        summary: that and the status, without the setup's name: for lists that have it already, and
+            the same for all requests that fail in the same way.
+        request_id: what Traceloop's support finds the request by, if the response has it.
+        outcome_unknown: whether a write that failed like this may have been applied.
 
     """
 
-    #: Whether a write that failed like this may have happened all the same.
-    outcome_unknown: ClassVar[bool] = False
+    #: The default of the class.
+    outcome_unknown: bool = False
 
     def __init__(
         self,
@@ -184,17 +190,24 @@ class RequestError(TraceloopError):
         *,
         status: int | None = None,
         external_id: str | None = None,
+        effort: str = "",
+        request_id: str | None = None,
+        outcome_unknown: bool | None = None,
     ) -> None:
         self.method = method
         self.path = path
         self.server_message = printable(server_message)
         self.status = status
         self.external_id = external_id
+        self.request_id = request_id
+        if outcome_unknown is not None:
+            self.outcome_unknown = outcome_unknown
         subject = f'setup "{printable(external_id)}": ' if external_id is not None else ""
-        answer = f" (HTTP {status})" if status is not None else ""
-        #: The reason without the setup's name, for lists that name it already.
-        self.summary = f"{self.server_message}{answer}"
-        super().__init__(f"{subject}{self.summary} [{method} {path}]")
+        http = f"HTTP {status}" if status is not None else ""
+        self.summary = self.server_message + (f" ({http})" if http else "")
+        notes = ", ".join(filter(None, [http, effort, request_id and f"request {request_id}"]))
+        notes = f" ({notes})" if notes else ""
+        super().__init__(f"{subject}{self.server_message}{notes} [{method} {path}]")
 
 
 class TransportError(RequestError):
@@ -220,7 +233,16 @@ class AuthenticationError(RequestError):
 
 
 class NotFoundError(RequestError):
-    """The service knows no such setup (404)."""
+    """The service knows no such setup, or another server than the API responded (404, 410)."""
+
+
+class ConflictError(RequestError):
+    """The service could not do it because of another write at the same time (409).
+
+    What the setup is now, only a read can say.
+    """
+
+    outcome_unknown = True
 
 
 class RateLimitedError(RequestError):

@@ -1,15 +1,17 @@
-"""The evaluators that Traceloop documents, and which of them somebody may have meant."""
+"""The evaluators that Traceloop documents: which somebody may have meant, which cannot work."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import is_dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from ._text import names
 
-__all__ = ["DOCUMENTED", "slugs", "warning"]
+__all__ = ["DOCUMENTED", "meant", "slugs", "unfitness", "warning"]
 
 #: Source: the page "Evaluator Slugs" and the evaluators' own pages of traceloop/docs (June 2026).
 DOCUMENTED = (
@@ -53,8 +55,36 @@ DOCUMENTED = (
 )
 _DOCUMENTED = frozenset(DOCUMENTED)
 
+# Sources: the request schemas of the evaluators in traceloop/docs (openapi.json, June 2026), and
+# for the last one the page "Evaluator Slugs".
+_NEEDS_CONFIG = {
+    "agent-flow-quality": "conditions and a threshold",
+    "agent-goal-completeness": "a threshold",
+    "regex-validator": "a regular expression",
+}
+_NEEDS_REFERENCE = frozenset(
+    {
+        "agent-goal-accuracy",
+        "agent-tool-trajectory",
+        "answer-correctness",
+        "char-count-ratio",
+        "html-comparison",
+        "perplexity",
+        "placeholder-regex",
+        "semantic-similarity",
+        "topic-adherence",
+        "word-count-ratio",
+    }
+)
+_ONLY_SAAS = frozenset(
+    {"tone-detection", "prompt-injection", "sexism-detector", "toxicity-detector"}
+)
+
 #: How many slugs one warning tells.
 _TOLD = 10
+
+#: So many evaluators may have been meant, and a shorter word says nothing.
+_MEANT, _SHORT = 3, 2
 
 
 def slugs(setup: Any) -> Iterator[str]:
@@ -75,33 +105,70 @@ def _fields(value: Any) -> dict[str, Any]:
     return vars(value) if is_dataclass(value) else {}
 
 
-def warning(used: Iterable[tuple[str, str]]) -> str | None:
-    """Return a warning about slugs that are not documented; ``None`` if all are.
+def warning(
+    used: Iterable[tuple[str, str]], ignored: Collection[str] = (), *, self_hosted: bool = False
+) -> str | None:
+    """Return a warning about evaluators that may not work; ``None`` if all are well.
 
-    They may be right all the same: a project can have evaluators of its own.
+    They may be right all the same: a project can have evaluators of its own, and spans can carry
+    what an evaluator needs.
 
     Args:
         used: pairs of a slug and the external_id of a setup that uses it.
+        ignored: the slugs that nobody wants to hear of; they may be patterns.
+        self_hosted: whether the setups are for a service of somebody's own.
 
     """
-    unknown: dict[str, list[str]] = {}
+    external_ids: dict[str, list[str]] = {}
     for slug, external_id in used:
+        external_ids.setdefault(slug, []).append(external_id)
+    unknown: list[str] = []
+    unfit: list[str] = []
+    for slug in sorted(external_ids):
+        if any(slug == pattern or fnmatchcase(slug, pattern) for pattern in ignored):
+            continue
+        line = f'"{slug}" (in {names(external_ids[slug])})'
         if slug not in _DOCUMENTED:
-            unknown.setdefault(slug, []).append(external_id)
-    if not unknown:
-        return None
-    lines = [_line(slug, unknown[slug]) for slug in sorted(unknown)]
+            near = " or ".join(f'"{other}"' for other in meant(slug))
+            unknown.append(f"{line}; did you mean {near}?" if near else line)
+        elif why := unfitness(slug, self_hosted=self_hosted):
+            unfit.append(f"{line} {why}")
+    parts = [
+        "\n".join([head, *(f"  {line}" for line in _cut(lines))])
+        for head, lines in (
+            ("not an evaluator that Traceloop documents; fine if it is one of your own:", unknown),
+            ("evaluators that may have nothing to work with:", unfit),
+        )
+        if lines
+    ]
+    return "\n".join(parts) or None
+
+
+def _cut(lines: list[str]) -> list[str]:
     rest = len(lines) - _TOLD
-    cut = [f"and {rest} more"] if rest > 0 else []
-    return "\n".join(
-        [
-            "not an evaluator that Traceloop documents; fine if it is one of your own:",
-            *(f"  {line}" for line in [*lines[:_TOLD], *cut]),
-        ]
-    )
+    return [*lines[:_TOLD], *([f"and {rest} more"] if rest > 0 else [])]
 
 
-def _line(slug: str, external_ids: list[str]) -> str:
-    near = difflib.get_close_matches(slug, DOCUMENTED, n=1, cutoff=0.7)
-    hint = f'; did you mean "{near[0]}"?' if near else ""
-    return f'"{slug}" (in {names(external_ids)}){hint}'
+def unfitness(slug: str, *, self_hosted: bool = False) -> str | None:
+    """Return why a documented evaluator cannot work as setups declare it; ``None`` if it can."""
+    if slug in _NEEDS_CONFIG:
+        return f"needs {_NEEDS_CONFIG[slug]}, which a setup has no place for"
+    if slug in _NEEDS_REFERENCE:
+        return "needs a reference to compare with, which spans hardly ever have"
+    if self_hosted and slug in _ONLY_SAAS:
+        return "runs on Traceloop's own service only, and traceloop:baseUrl is another one"
+    return None
+
+
+def meant(slug: str) -> list[str]:
+    """Return the documented evaluators that somebody may have meant, three at most."""
+    spelled = "-".join(re.split(r"[\s_-]+", slug.strip().casefold()))
+    if spelled in _DOCUMENTED:
+        return [spelled]
+    longer = [other for other in DOCUMENTED if other.startswith(f"{spelled}-")]
+    if 1 <= len(longer) <= _MEANT:
+        return longer
+    near = difflib.get_close_matches(spelled, DOCUMENTED, n=1, cutoff=0.7)
+    # "pii-detection", "tone-detector": the first word says which.
+    same = [other for other in DOCUMENTED if other.partition("-")[0] == spelled.partition("-")[0]]
+    return near or (same if len(same) == 1 and len(spelled) > _SHORT else [])

@@ -11,7 +11,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote
 
 import pulumi
@@ -19,12 +19,13 @@ from pulumi.runtime.mocks import MockMonitor
 from pulumi.runtime.settings import get_monitor
 
 from ._deployment import deployment
-from ._project import Project, connection
-from .args import SelectorRuleArgs
+from ._settings import connection
+from .args import Operator, Scope, SelectorRuleArgs, Source
 from .errors import NotFoundError, TraceloopError
 
 if TYPE_CHECKING:
     from ._models import Setup
+    from ._project import Project
 
 __all__ = [
     "AutoMonitorSetupResult",
@@ -48,10 +49,10 @@ class SelectorRuleResult(SelectorRuleArgs):
 
     #: The attribute's key.
     key: str
-    #: ``span_attributes`` or ``resource_attributes``.
-    source: str
-    #: Such as ``equals``.
-    operator: str = "equals"
+    #: ``span_attributes`` or ``resource_attributes``; another text if Traceloop adds one.
+    source: Source
+    #: Such as ``equals``; another text if Traceloop adds one.
+    operator: Operator = "equals"
     #: What the operator compares with, if it takes one value.
     value: str | None = None
     #: What the operator compares with, if it takes several.
@@ -67,7 +68,7 @@ class EvaluatorResult:
     #: ``pending``, ``in_progress``, ``waiting_for_spans``, ``completed`` or ``failed``.
     status: str
     #: ``session``, ``trace`` or ``span``; ``None`` where the evaluator decides.
-    scope: str | None = None
+    scope: Scope | None = None
     #: Why it failed, if it did.
     error_message: str | None = None
 
@@ -269,15 +270,17 @@ def _result(setup: Setup) -> AutoMonitorSetupResult:
         selector=tuple(
             SelectorRuleResult(
                 rule.key,
-                rule.source,
-                rule.operator or "equals",
+                cast("Source", rule.source),
+                cast("Operator", rule.operator or "equals"),
                 rule.value,
                 None if rule.values is None else tuple(rule.values),
             )
             for rule in setup.init_rules
         ),
         evaluators=tuple(
-            EvaluatorResult(e.evaluator_type, e.status, e.scope or None, e.error_message)
+            EvaluatorResult(
+                e.evaluator_type, e.status, cast("Scope | None", e.scope or None), e.error_message
+            )
             for e in setup.evaluators
         ),
         created_at=setup.created_at,

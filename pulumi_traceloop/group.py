@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, NamedTuple, cast
 
 import pulumi
 
 from ._codec import packed
 from ._naming import declarer
 from ._text import by_cause
+from ._validation import Problem, group_oddities, group_problems, option_problems, setup_path
+from ._validation import warning as odd_texts_warning
+from ._warnings import warnings
 from .args import (
     AutoMonitorSetupArgs,
     AutoMonitorSetupArgsDict,
+    InputError,
+    SetupOutput,
     canonical,
     canonical_if_known,
     plain,
     resolved,
 )
-from .evaluators import slugs
-from .evaluators import warning as evaluators_warning
 from .resources import (
     AutoMonitorSetupBatch,
     AutoMonitorSetupMembership,
@@ -44,7 +48,8 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
             "monitors",
             setups={
                 "openai": AutoMonitorSetupArgs(
-                    selector=[span("gen_ai.system").equals("openai")], evaluators=["faithfulness"]
+                    selector=[span("gen_ai.provider.name").equals("openai")],
+                    evaluators=["faithfulness"],
                 ),
             },
         )
@@ -78,6 +83,8 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
             resource_name: the group's name in Pulumi.
             setups: the setups by external_id; a setup or any part of one may be an Output.
             opts: the component's options; ``protect`` makes the engine refuse to remove a setup.
+                Hooks and ``additional_secret_outputs`` are those of the writes; what has no effect
+                on a group is refused.
             if_exists: what to do about setups that Traceloop has under these external_ids and that
                 this stack does not manage. ``replace``, the default: take over those that are
                 equal, overwrite those that differ. ``adopt``: take over those that are equal, fail
@@ -93,51 +100,34 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
                 use, for a second Traceloop project in one stack; ``traceloop`` if left out.
 
         Raises:
-            TypeError: *setups* is not a mapping, or a setup holds what JSON does not have.
+            InputError: an input that is known by now is wrong.
 
         """
         refuse_provider("AutoMonitorSetupGroup", resource_name, opts)
-        super().__init__("traceloop:index:AutoMonitorSetupGroup", resource_name, None, opts)
-        if not isinstance(setups, Mapping):
-            raise TypeError(
-                f'AutoMonitorSetupGroup "{resource_name}": setups must map each external_id to its'
-                f" setup, not be a {type(setups).__name__}"
-            )
-        for external_id in setups:
-            if not isinstance(external_id, str):
-                raise TypeError(
-                    f'AutoMonitorSetupGroup "{resource_name}": the external_id {external_id!r} must'
-                    " be a string"
-                )
         name = f'AutoMonitorSetupGroup "{resource_name}"'
         declared_by = declarer("AutoMonitorSetupGroup", resource_name, opts)
+        how = options(if_exists, wait_for_setup, wait_timeout, config_namespace) | {
+            "max_deletes": max_deletes
+        }
+        declared = _read(name, setups, [*option_problems(how), *_option_problems(opts)])
+        own, for_batch = _own_and_handed_on(opts)
+        super().__init__("traceloop:index:AutoMonitorSetupGroup", resource_name, None, own)
         child = pulumi.ResourceOptions(parent=self)
-        known: dict[str, str] = {}
-        texts: dict[str, pulumi.Input[str]] = {}
-        stand_ins: dict[str, pulumi.Input[str]] = {}
-        used: list[tuple[str, str]] = []
-        for external_id, setup in setups.items():
-            if (text := canonical_if_known(setup)) is not None:
-                known[external_id] = text
-            else:
-                spelled = plain(setup)
-                texts[external_id] = _json(name, external_id, spelled)
-                if (stand_in := stand_in_of(spelled)) is not None:
-                    stand_ins[external_id] = stand_in
-            used += [(slug, external_id) for slug in slugs(setup)]
-        packed_setups = packed(known)
+        self._declared = declared
+        packed_setups = packed(declared.known)
         batch = AutoMonitorSetupBatch(
             resource_name,
-            texts if packed_setups else {**known, **texts},
+            declared.awaited if packed_setups else {**declared.known, **declared.awaited},
             packed_setups,
-            stand_ins,
+            declared.stand_ins,
             declared_by,
-            options(if_exists, wait_for_setup, wait_timeout, config_namespace)
-            | {"max_deletes": max_deletes},
-            child,
+            how,
+            pulumi.ResourceOptions.merge(child, for_batch),
         )
-        if warning := evaluators_warning(used):
+        for warning in warnings(setups.items(), config_namespace=config_namespace):
             pulumi.log.warn(warning, resource=batch)
+        if odd := odd_texts_warning(declared.odd):
+            pulumi.log.warn(odd, resource=batch)
         membership = AutoMonitorSetupMembership(
             resource_name, batch, declared_by, config_namespace, child
         )
@@ -172,6 +162,19 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
         # none that nobody returns.
         failed = self.failed
         self.register_outputs({"failed": reported.apply(lambda _: failed)})
+
+    @property
+    def setups(self) -> pulumi.Output[dict[str, SetupOutput]]:
+        """The setups that the group declares, by external_id, for exports and for unit tests.
+
+        It is a secret as a whole while one of the setups has a secret value.
+        """
+        known, awaited, *_ = self._declared
+
+        def decoded(texts: Mapping[str, Any]) -> dict[str, SetupOutput]:
+            return {i: json.loads(text) for i, text in sorted({**known, **texts}.items())}
+
+        return pulumi.Output.from_input(awaited).apply(decoded)
 
     @classmethod
     def from_file(
@@ -221,11 +224,116 @@ def _ids(packed: str | None) -> dict[str, str]:
     return dict(json.loads(packed)) if packed else {}
 
 
-def _json(group: str, external_id: str, setup: Any) -> pulumi.Input[str]:
+class _Declared(NamedTuple):
+    """The setups of a group, each as canonical JSON."""
+
+    known: dict[str, str]
+    #: Those that hold an Output.
+    awaited: dict[str, pulumi.Input[str]]
+    #: What people may see of those.
+    stand_ins: dict[str, pulumi.Input[str]]
+    odd: list[Problem]
+
+
+def _read(group: str, setups: Any, found: list[Problem]) -> _Declared:
+    """Validate and encode the setups of a group.
+
+    Args:
+        group: what people call the group.
+        setups: the setups by external_id.
+        found: the problems that were found before.
+
+    Raises:
+        InputError: there is a problem.
+
+    """
+    declared = _Declared({}, {}, {}, [])
+    if not isinstance(setups, Mapping):
+        raise InputError(group, [*found, Problem("setups", _no_mapping(setups))])
+    for external_id, setup in setups.items():
+        text = canonical_if_known(setup)
+        spelled = plain(setup) if text is None else json.loads(text)
+        if wrong := group_problems(external_id, spelled, pulumi.Output):
+            found += wrong
+            continue
+        if text is None and resolved(spelled):
+            text = canonical(spelled)
+        if text is not None:
+            declared.known[external_id] = text
+        else:
+            declared.awaited[external_id] = _json(group, external_id, spelled)
+            if (stand_in := stand_in_of(spelled)) is not None:
+                declared.stand_ins[external_id] = stand_in
+        declared.odd.extend(group_oddities(external_id, spelled, text))
+    if found:
+        raise InputError(group, found)
+    return declared
+
+
+def _no_mapping(setups: object) -> str:
+    if isinstance(setups, (pulumi.Output, Awaitable)):
+        return (
+            "must map each external_id to its setup, and not be an Output: a preview has to know"
+            " which setups there are. Use the Output for a setup,"
+            ' {"checkout": output.apply(lambda value: {...})}, or for a part of one,'
+            ' {"selector": [span("service.name").equals(output)], ...}'
+        )
+    return f"must map each external_id to its setup, not be a {type(setups).__name__}"
+
+
+def _json(group: str, external_id: str, setup: Any) -> pulumi.Output[str]:
     def spelled(known: Any) -> str:
         try:
             return canonical(known)
         except TypeError as error:
-            raise TypeError(f'{group}, setups["{external_id}"]: {error}') from None
+            raise TypeError(f"{group}, {setup_path(external_id)}: {error}") from None
 
-    return spelled(setup) if resolved(setup) else pulumi.Output.from_input(setup).apply(spelled)
+    return pulumi.Output.from_input(setup).apply(spelled)
+
+
+#: Options that a component does not hand on to its children, and what to do instead.
+_REFUSED_OPTIONS: Final = {
+    "ignore_changes": (
+        "has no effect on a group: leave the setup out of the group, or declare it as an"
+        " AutoMonitorSetup, which takes this option"
+    ),
+    "replace_on_changes": "has no effect on a group: to send a setup again, change its triggers",
+    "custom_timeouts": (
+        "reaches no dynamic provider: use wait_timeout, or traceloop:deadline in the configuration"
+    ),
+}
+_SECRET_OUTPUTS: Final = ("failed", "setup_ids")
+
+
+def _option_problems(opts: pulumi.ResourceOptions | None) -> list[Problem]:
+    """Return which options a group cannot keep to."""
+    found = [
+        Problem(f"opts.{name}", reason)
+        for name, reason in _REFUSED_OPTIONS.items()
+        if getattr(opts, name, None)
+    ]
+    for name in (opts.additional_secret_outputs if opts else None) or ():
+        if name not in _SECRET_OUTPUTS:
+            reason = f'takes "failed" and "setup_ids", not "{name}"'
+            found.append(Problem("opts.additional_secret_outputs", reason))
+    hooks = opts.hooks if opts else None
+    if hooks and (hooks.before_delete or hooks.after_delete):
+        reason = (
+            "takes no delete hooks: setups that leave a group are deleted together, after the"
+            " program; declare what needs one as an AutoMonitorSetup"
+        )
+        found.append(Problem("opts.hooks", reason))
+    return found
+
+
+def _own_and_handed_on(
+    opts: pulumi.ResourceOptions | None,
+) -> tuple[pulumi.ResourceOptions | None, pulumi.ResourceOptions]:
+    """Return the component's options, and those that are for the batch, which does the writing."""
+    if opts is None:
+        return None, pulumi.ResourceOptions()
+    own = copy.copy(opts)
+    own.hooks = own.additional_secret_outputs = None
+    return own, pulumi.ResourceOptions(
+        hooks=opts.hooks, additional_secret_outputs=opts.additional_secret_outputs
+    )

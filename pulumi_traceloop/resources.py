@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Literal, overload
 
 import pulumi
 from pulumi.dynamic import Resource
 from pulumi.runtime.settings import _get_rpc_manager
 
 from ._masking import shown
-from ._naming import declarer
-from .args import EvaluatorConfig, SelectorRule, canonical, plain, resolved
-from .evaluators import slugs
-from .evaluators import warning as evaluators_warning
+from ._naming import declarer, external_id_problem
+from ._text import use_utf8
+from ._validation import Problem, oddities, oddity, option_problems, problems
+from ._validation import warning as odd_texts_warning
+from ._warnings import warnings
+from .args import (
+    AutoMonitorSetupArgs,
+    AutoMonitorSetupArgsDict,
+    EvaluatorConfigsInput,
+    EvaluatorsInput,
+    InputError,
+    SelectorInput,
+    TriggersInput,
+    canonical,
+    plain,
+    resolved,
+)
 from .providers import (
     AutoMonitorSetupBatchProvider,
     AutoMonitorSetupMembershipProvider,
@@ -29,6 +42,10 @@ __all__ = ["AutoMonitorSetup", "AutoMonitorSetupBatch", "AutoMonitorSetupMembers
 #: The package of the dynamic provider in Python.
 _DYNAMIC = "pulumi-python"
 
+if pulumi.runtime.settings.SETTINGS.monitor is not None:
+    # An engine runs this program, and reads what it prints as UTF-8.
+    use_utf8()
+
 
 class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
     """One auto monitor setup.
@@ -37,7 +54,7 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
 
         AutoMonitorSetup(
             "checkout-agent",
-            selector=[span("gen_ai.system").equals("openai")],
+            selector=[span("gen_ai.provider.name").equals("openai")],
             evaluators=["answer-relevancy", "toxicity-detector"],
         )
 
@@ -66,25 +83,77 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
     #: The digest of what the service stored in a spelling of its own.
     normalized: pulumi.Output[str | None]
 
+    @overload
+    def __init__(
+        self,
+        resource_name: str,
+        args: AutoMonitorSetupArgs | AutoMonitorSetupArgsDict,
+        opts: pulumi.ResourceOptions | None = None,
+        *,
+        external_id: pulumi.Input[str] | None = None,
+        if_exists: IfExists | None = None,
+        wait_for_setup: bool = False,
+        wait_timeout: float | None = None,
+        config_namespace: str | None = None,
+    ) -> None: ...
+
+    @overload
     def __init__(
         self,
         resource_name: str,
         *,
         external_id: pulumi.Input[str] | None = None,
-        selector: pulumi.Input[Sequence[pulumi.Input[SelectorRule]]] | None = None,
-        evaluators: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None,
-        evaluator_configs: pulumi.Input[Sequence[pulumi.Input[EvaluatorConfig]]] | None = None,
-        triggers: pulumi.Input[Sequence[Any]] | None = None,
+        selector: SelectorInput,
+        evaluators: EvaluatorsInput,
+        evaluator_configs: None = None,
+        triggers: TriggersInput | None = None,
         if_exists: IfExists | None = None,
         wait_for_setup: bool = False,
         wait_timeout: float | None = None,
         config_namespace: str | None = None,
         opts: pulumi.ResourceOptions | None = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        resource_name: str,
+        *,
+        external_id: pulumi.Input[str] | None = None,
+        selector: SelectorInput,
+        evaluators: None = None,
+        evaluator_configs: EvaluatorConfigsInput,
+        triggers: TriggersInput | None = None,
+        if_exists: IfExists | None = None,
+        wait_for_setup: bool = False,
+        wait_timeout: float | None = None,
+        config_namespace: str | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        resource_name: str,
+        args: AutoMonitorSetupArgs | AutoMonitorSetupArgsDict | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+        *,
+        external_id: pulumi.Input[str] | None = None,
+        selector: SelectorInput | None = None,
+        evaluators: EvaluatorsInput | None = None,
+        evaluator_configs: EvaluatorConfigsInput | None = None,
+        triggers: TriggersInput | None = None,
+        if_exists: IfExists | None = None,
+        wait_for_setup: bool = False,
+        wait_timeout: float | None = None,
+        config_namespace: str | None = None,
     ) -> None:
         """Declare a setup.
 
         Args:
             resource_name: the resource's name in Pulumi.
+            args: the contents of the setup, in place of the four keywords from *selector* to
+                *triggers*.
+            opts: the resource's options.
             external_id: the setup's key in Traceloop, unique in the project; the resource's name if
                 left out. Another one makes another setup: the resource is replaced. It is the
                 resource's id, so it is shown and stored even where it comes from a secret.
@@ -102,7 +171,9 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
             wait_timeout: for how long to wait, in seconds; 600 if left out.
             config_namespace: the configuration's namespace with the ``apiKey`` and ``baseUrl`` to
                 use, for a second Traceloop project in one stack; ``traceloop`` if left out.
-            opts: the resource's options.
+
+        Raises:
+            InputError: an input that is known by now is wrong.
 
         """
         setup = plain(
@@ -113,20 +184,41 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
                 "triggers": triggers,
             }
         )
+        found: list[Problem] = []
+        if args is not None:
+            if setup:
+                reason = f"has the contents of the setup, so leave out {', '.join(setup)}"
+                found.append(Problem("args", reason))
+            setup = plain(args)
+        key = resource_name if external_id is None else external_id
+        how = options(if_exists, wait_for_setup, wait_timeout, config_namespace)
+        if opts is None or (opts.id is None and opts.urn is None):  # else it is only read
+            awaited = isinstance(key, (pulumi.Output, Awaitable))
+            if not awaited and (why := external_id_problem(key)):
+                found.append(Problem("external_id", why))
+            found += problems(setup, pulumi.Output) + option_problems(how)
+        if found:
+            raise InputError(f'AutoMonitorSetup "{resource_name}"', found)
         props: dict[str, Any] = {
-            "external_id": resource_name if external_id is None else external_id,
+            "external_id": key,
             **dict.fromkeys(("selector", "evaluators", "evaluator_configs", "triggers")),
             **setup,
             "shown": stand_in_of(setup),
+            "preview": pulumi.runtime.is_dry_run() or None,
             "declared_by": declarer("AutoMonitorSetup", resource_name, opts),
-            **options(if_exists, wait_for_setup, wait_timeout, config_namespace),
+            **how,
             **dict.fromkeys(("setup_id", "env_project_id", "unsettled", "failed", "normalized")),
         }
         refuse_provider("AutoMonitorSetup", resource_name, opts)
         super().__init__(AutoMonitorSetupProvider(), resource_name, props, opts)
-        key = external_id if isinstance(external_id, str) else resource_name
-        if text := evaluators_warning((slug, key) for slug in slugs(setup)):
-            pulumi.log.warn(text, resource=self)
+        name = key if isinstance(key, str) else resource_name
+        odd = [Problem("external_id", why)] if (why := oddity(key)) else []
+        for text in (
+            *warnings([(name, setup)], config_namespace=config_namespace),
+            odd_texts_warning([*odd, *oddities(setup)]),
+        ):
+            if text:
+                pulumi.log.warn(text, resource=self)
         report_in_program(pulumi.Output.all(self.failed, self.unsettled), self._report)
 
     def _report(self, results: Sequence[str | None]) -> None:
@@ -142,7 +234,11 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
 
     @staticmethod
     def get(
-        resource_name: str, id: pulumi.Input[str], opts: pulumi.ResourceOptions | None = None
+        resource_name: str,
+        id: pulumi.Input[str],
+        opts: pulumi.ResourceOptions | None = None,
+        *,
+        config_namespace: str | None = None,
     ) -> AutoMonitorSetup:
         """Read an existing setup without managing it.
 
@@ -150,10 +246,16 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
             resource_name: the resource's name in Pulumi.
             id: the setup's external_id.
             opts: the resource's options.
+            config_namespace: the configuration's namespace with the ``apiKey`` and ``baseUrl`` to
+                use; ``traceloop`` if left out.
 
         """
         opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(id=id))
-        return AutoMonitorSetup(resource_name, external_id=id, opts=opts)
+        declare: Any = AutoMonitorSetup  # a setup that is only read declares no rules
+        found: AutoMonitorSetup = declare(
+            resource_name, external_id=id, config_namespace=config_namespace, opts=opts
+        )
+        return found
 
 
 class AutoMonitorSetupBatch(Resource, module="traceloop", name="AutoMonitorSetupBatch"):
@@ -190,6 +292,7 @@ class AutoMonitorSetupBatch(Resource, module="traceloop", name="AutoMonitorSetup
             "setups": setups,
             "packed_setups": packed_setups,
             "shown": shown or None,
+            "preview": pulumi.runtime.is_dry_run() or None,
             "declared_by": declared_by,
             **options,
             **dict.fromkeys(

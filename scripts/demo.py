@@ -1,24 +1,34 @@
 """`make demo`: the example project's life, from the first preview to its end.
 
 It runs on the Pulumi CLI where there is one, else on the test engine, against the emulator, in a
-temporary folder with a PULUMI_HOME of its own. It checks what it shows, and any surprise ends it.
+temporary folder with a PULUMI_HOME of its own. Services that Traceloop's SDK instruments send spans,
+or, where that is not installed, spans that were captured are sent. It checks what it shows, and any
+surprise ends it.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pulumi_traceloop.emulator import Emulator
 from scripts.pulumi_cli import provide
 from tests.engine import Result, Stack, make_stack
+from tests.telemetry.captures import send_captured
+from tests.telemetry.instrumented import has_sdk, run_services
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "pulumi-app"
 
 #: The evaluator that the project does not have yet when the program first asks for it.
 HOUSE_EVALUATOR = "refund-policy"
+
+#: The services that send spans, and the monitors that watch them.
+SERVICES = ("checkout", "shopping-assistant")
+WATCHING = ("checkout-agent", "assistant-*")
 
 
 class SurpriseError(Exception):
@@ -30,7 +40,7 @@ def main() -> int:
     missing = provide()
     if missing:
         print(f"No Pulumi CLI: {missing}. Running on the test engine instead.")
-    with tempfile.TemporaryDirectory() as folder, Emulator() as traceloop:
+    with tempfile.TemporaryDirectory() as folder, Emulator(spans_needed=1) as traceloop:
         stack = make_stack(
             "test-engine" if missing else "cli", Path(folder), stack="demo", source=EXAMPLE
         )
@@ -63,6 +73,9 @@ def _story(stack: Stack, traceloop: Emulator) -> None:
     _run("Again: nothing changed, nothing is sent.", "pulumi up", stack.up)
     _expect(not traceloop.requests, "something was sent though nothing changed")
 
+    _traffic(stack, traceloop)
+
+    traceloop.reset_counts()
     stack.set_config("chatModel", "gpt-5")
     preview = _run(
         "A new model behind the assistant: the preview shows it.",
@@ -115,6 +128,79 @@ def _story(stack: Stack, traceloop: Emulator) -> None:
 
     _run("The end: every monitor goes.", "pulumi destroy", stack.destroy)
     _expect(not traceloop.setups, f"{sorted(traceloop.setups)} are left")
+
+
+def _traffic(stack: Stack, traceloop: Emulator) -> None:
+    program = stack.project_dir / "__main__.py"
+    right = program.read_text(encoding="utf-8")
+    program.write_text(
+        right.replace('span("gen_ai.provider.name")', 'span("gen_ai.system")'), encoding="utf-8"
+    )
+    _run(
+        "Somebody copies a selector that was right for older SDKs: it is valid, and it is stored.",
+        """sed -i 's/"gen_ai.provider.name"/"gen_ai.system"/' __main__.py && pulumi up""",
+        stack.up,
+    )
+    _services(traceloop, SERVICES)
+    status = _command("Its monitor sees none of it.", 0, traceloop, "status", *WATCHING)
+    _expect("waiting_for_spans" in status, "no monitor waits")
+    _expect(traceloop.setups["checkout-agent"]["status"] == "waiting_for_spans", "it sees spans")
+    match = _command(
+        "Why? The selectors are tried on the spans that were recorded.",
+        1,
+        traceloop,
+        *("match", "--since", "1h", *WATCHING),
+    )
+    _expect("no span has gen_ai.system" in match, "it does not say why")
+    _expect("have gen_ai.provider.name (" in match, "it does not say what to name instead")
+
+    program.write_text(right, encoding="utf-8")
+    preview = _run("The repair, in the preview ...", "pulumi preview", stack.preview)
+    _expect("gen_ai.provider.name" in preview.output, "the preview does not show the repair")
+    _run("... and in place.", "pulumi up", stack.up)
+    _services(traceloop, SERVICES[:1])
+    _command(
+        "The monitors exist now: enough spans have matched.",
+        0,
+        traceloop,
+        *("status", "--wait", "--timeout", "60", *WATCHING),
+    )
+
+
+def _services(traceloop: Emulator, services: Sequence[str]) -> None:
+    """Let the services call a model, and send their spans."""
+    before = len(traceloop.spans)
+    names = " and ".join(services)
+    if has_sdk():
+        print(
+            f"\n# {names} run, instrumented with Traceloop's SDK, and call a model ...", flush=True
+        )
+        run_services(SERVICES, base_url=traceloop.url, api_key=traceloop.api_key)
+    else:
+        print(f"\n# Traffic: captured spans of {names}, since the SDK is not installed.")
+        send_captured(services, base_url=traceloop.url, api_key=traceloop.api_key)
+    print(f"{len(traceloop.spans) - before} spans received.", flush=True)
+
+
+def _command(title: str, exit_code: int, traceloop: Emulator, *arguments: str) -> str:
+    """Run the command `pulumi-traceloop`."""
+    shown = " ".join(f"'{word}'" if "*" in word else word for word in arguments)
+    print(f"\n# {title}\n$ pulumi-traceloop {shown}\n", flush=True)
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "pulumi_traceloop.cli", *arguments],
+        env={
+            **os.environ,
+            "TRACELOOP_BASE_URL": traceloop.url,
+            "TRACELOOP_API_KEY": traceloop.api_key,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    print(done.stdout.rstrip(), flush=True)
+    _expect(done.returncode == exit_code, f"exit code {done.returncode}")
+    return done.stdout
 
 
 def _run(

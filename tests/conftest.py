@@ -56,8 +56,23 @@ class World:
         #: What the last operation asked of Traceloop, such as ``{"list": 1, "bulk": 10}``.
         self.requests: dict[str, int] = {}
         if configure:
-            stack.set_config("traceloop:baseUrl", emulator.url)
-            stack.set_config("traceloop:apiKey", emulator.api_key, secret=True)
+            self.configure()
+
+    def configure(self) -> None:
+        """Give the stack the emulator's URL and key."""
+        self.stack.set_config("traceloop:baseUrl", self.traceloop.url)
+        self.stack.set_config("traceloop:apiKey", self.traceloop.api_key, secret=True)
+
+    def needs_cli(self, feature: str) -> None:
+        """Skip the test on the test engine, which does not know this feature."""
+        if self.stack.kind == "test-engine":
+            pytest.skip(f"the test engine knows no {feature}")
+
+    def planned(self, program: str, plan: Path) -> Result:
+        """Save a preview's plan and run the update that it constrains."""
+        self._write(program)
+        self._checked(lambda: self.stack.operate("preview", "--save-plan", str(plan)), fails=False)
+        return self._checked(lambda: self.stack.operate("up", "--plan", str(plan)), fails=False)
 
     def preview(self, program: str | None = None, *, fails: bool = False) -> Result:
         self._write(program)
@@ -130,7 +145,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Mark what needs an engine, and choose what runs on the CLI."""
     which = config.getoption("--cli") if find_cli() else "none"
     sampled: set[str] = set()
-    kept, dropped = [], []
+    kept: list[pytest.Item] = []
+    dropped: list[pytest.Item] = []
     for item in items:
         assert isinstance(item, pytest.Function)
         if _ENGINE_FIXTURES & {*item.fixturenames}:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 from click.testing import CliRunner, Result
@@ -20,12 +21,16 @@ from hypothesis import strategies as st
 
 from pulumi_traceloop import args
 from pulumi_traceloop._models import Setup, SetupSpec
+from pulumi_traceloop._naming import external_id_problem
 from pulumi_traceloop.cli.app import Runtime, cli
 from pulumi_traceloop.cli.export import as_python, as_yaml, exportable, literal
 from pulumi_traceloop.cli.status import STATUSES, age
 from pulumi_traceloop.emulator import Emulator, Fault, ManualClock
 from pulumi_traceloop.files import load_setups
 from tests.conftest import API_KEY, REPOSITORY, World
+from tests.engine import find_cli, make_stack
+from tests.engine.cli import CliStack
+from tests.test_emulator_spans import export, span
 
 LIST = "GET /v2/auto-monitor-setups"
 
@@ -40,7 +45,7 @@ RULE = {
 NASTY = [
     "plain",
     "it's \"quoted\" '''",
-    "two\nlines\r\n",
+    "two\nlines\r\n.",
     "back\\slash \\n",
     "ünïcödé 日本語 😀",
     "{braces} %s ${HOME} {{x}}",
@@ -49,7 +54,7 @@ NASTY = [
     "1.10",
     "<<",
     "# no comment: - x",
-    " spaces ",
+    "two  spaces",
     "\x1b[31mred\x07\x7f\x9b",
     "\u202eright to left\u2028\u200b\ufeff",
     "a/../b?c=d&e#f%20",
@@ -77,10 +82,12 @@ Run = Callable[..., Result]
 def run(emulator: Emulator, clock: ManualClock) -> Run:
     """Runs the command against the emulator; time passes only where it waits."""
 
-    def invoke(*arguments: str, **env: str | None) -> Result:
+    def invoke(
+        *arguments: str, sleep: Callable[[float], None] = clock.advance, **env: str | None
+    ) -> Result:
         runtime = Runtime(
             clock=clock,
-            sleep=clock.advance,
+            sleep=sleep,
             now=lambda: datetime.fromtimestamp(clock(), timezone.utc),
         )
         given = {"TRACELOOP_API_KEY": API_KEY, "TRACELOOP_BASE_URL": emulator.url}
@@ -98,7 +105,7 @@ class TestErrors:
         result = run("status", TRACELOOP_API_KEY=None)
         assert result.exit_code == 2
         assert result.output == (
-            "error: no API key: set the environment variable TRACELOOP_API_KEY\n"
+            "error: no Traceloop API key: set the environment variable TRACELOOP_API_KEY\n"
         )
 
     def test_a_key_that_is_not_accepted(self, run: Run) -> None:
@@ -193,7 +200,59 @@ def unused_tcp_url() -> str:
         return gone.url
 
 
+def send_spans(emulator: Emulator) -> None:
+    """Send what matches RULE."""
+    document = json.dumps(export(span(values={RULE["key"]: RULE["value"]})))
+    request = Request(
+        f"{emulator.url}/v1/traces",
+        document.encode(),
+        {"Authorization": f"Bearer {emulator.api_key}", "Content-Type": "application/json"},
+    )
+    with urlopen(request) as answer:
+        assert answer.status == 200
+
+
 class TestStatus:
+    def test_waiting_for_spans(self, run: Run, emulator: Emulator, clock: ManualClock) -> None:
+        """It is shown as waiting, and since its last write."""
+        emulator.spans_needed = 1
+        emulator.put("a", selector=[RULE], evaluators=["faithfulness"])
+        clock.advance(7200)
+        emulator.put("a", selector=[RULE], evaluators=["faithfulness"])
+        clock.advance(60)
+        result = run("status")
+        assert result.stdout == (
+            "SETUP  STATUS                    AGE  EVALUATORS\n"
+            "a      waiting_for_spans for 1m  2h   faithfulness: pending\n"
+            "1 monitor setup: 1 waiting_for_spans\n"
+        )
+        assert result.exit_code == 0
+        document = json.loads(run("status", "--json").stdout)
+        assert document["setups"][0]["status"] == "waiting_for_spans"
+        assert (document["waiting"], document["stale"]) == (["a"], [])
+        assert document["under_way"] == document["failed"] == []
+
+    def test_stale(self, run: Run, emulator: Emulator, clock: ManualClock) -> None:
+        """Only what has waited for longer than that is an error, and is named."""
+        emulator.spans_needed = 1
+        for external_id, key in (("old", "gen_ai.agent.name"), ("seen", RULE["key"])):
+            rule = {**RULE, "key": key}
+            emulator.put(external_id, selector=[rule], evaluators=["faithfulness"])
+        send_spans(emulator)
+        clock.advance(24 * 3600)
+        assert run("status", "--stale", "24h").exit_code == 0
+        emulator.put("new", selector=[RULE], evaluators=["faithfulness"])
+        clock.advance(1)
+        result = run("status", "--stale", "24h")
+        assert result.exit_code == 1
+        assert result.stderr == (
+            'error: waiting for spans for too long, so that no monitor exists: "old";'
+            " pulumi-traceloop match says why\n"
+        )
+        assert json.loads(run("status", "--stale", "1d", "--json").stdout)["stale"] == ["old"]
+        assert run("status", "--stale", "2d").exit_code == 0
+        assert run("status", "--stale", "soon").exit_code == 2
+
     def test_table(self, run: Run, emulator: Emulator, clock: ManualClock) -> None:
         emulator.put("b", selector=[RULE], evaluators=["faithfulness", "perplexity"])
         clock.advance(3 * 3600)
@@ -204,9 +263,10 @@ class TestStatus:
         result = run("status")
         assert result.stdout == (
             "SETUP  STATUS     AGE  EVALUATORS\n"
-            "a      completed  1m   faithfulness (trace): completed\n"
             "b      partial    3h   faithfulness: completed\n"
             "                       perplexity: failed, no model is configured\n"
+            "a      completed  1m   faithfulness (trace)\n"
+            "2 monitor setups: 1 completed, 1 partial\n"
         )
         assert result.exit_code == 1
 
@@ -220,10 +280,25 @@ class TestStatus:
         result = run("status", "a", "gone", "x-*")
         assert result.exit_code == 1
         assert [line.split()[:2] for line in result.stdout.splitlines()[1:]] == [
-            ["a", "completed"],
             ["gone", "missing"],
             ["x-*", "missing"],
+            ["a", "completed"],
+            ["3", "monitor"],
         ]
+
+    def test_a_healthy_setup_has_one_line(self, run: Run, emulator: Emulator) -> None:
+        emulator.put("a", selector=[RULE], evaluators=["faithfulness", "perplexity"])
+        lines = run("status").stdout.splitlines()
+        assert [line.split()[0] for line in lines] == ["SETUP", "a", "1"]
+        assert lines[1].endswith("faithfulness, perplexity")
+
+    def test_names_that_look_alike_are_told_apart(self, run: Run, emulator: Emulator) -> None:
+        for external_id in ("a b", "a  b", "a\u00a0b", "a\u200bb"):
+            emulator.put(external_id, selector=[RULE], evaluators=["faithfulness"])
+        shown = {
+            line.partition(" completed")[0].rstrip() for line in run("status").stdout.splitlines()
+        }
+        assert {'"a b"', '"a \\u0020b"', '"a\\u00a0b"', '"a\\u200bb"'} <= shown
 
     def test_a_list_that_lacks_a_setup_is_not_believed(self, run: Run, emulator: Emulator) -> None:
         emulator.put("a", selector=[RULE], evaluators=["faithfulness"])
@@ -301,6 +376,90 @@ class TestStatus:
         assert age(text, datetime(2026, 1, 3, tzinfo=timezone.utc)) == expected
 
 
+class TestStatusOfAStack:
+    """Needs the Pulumi CLI: the state and the configuration are read with it."""
+
+    @pytest.fixture
+    def world(self, tmp_path: Path, emulator: Emulator) -> World:
+        if find_cli() is None:
+            pytest.skip("no Pulumi CLI on PATH")
+        world = World(make_stack("cli", tmp_path, env={"PYTHONPATH": str(REPOSITORY)}), emulator)
+        emulator.put("theirs", selector=[RULE], evaluators=["faithfulness"])
+        emulator.force_status("theirs", "failed")
+        world.up('group("g", {"a": setup(), "b*": setup()})\none("m", external_id="x y")')
+        return world
+
+    @pytest.fixture
+    def status(self, world: World, monkeypatch: pytest.MonkeyPatch) -> Run:
+        """Runs the command in the stack's folder; no key but that of the stack's configuration."""
+        assert isinstance(world.stack, CliStack)
+        monkeypatch.chdir(world.stack.project_dir)
+
+        def invoke(*arguments: str, stack: str = "dev") -> Result:
+            assert isinstance(world.stack, CliStack)
+            env = {**world.stack._env, "TRACELOOP_API_KEY": None, "TRACELOOP_BASE_URL": None}
+            result = CliRunner().invoke(cli, ["status", "--stack", stack, *arguments], env=env)
+            assert API_KEY not in result.output
+            assert result.exception is None or isinstance(result.exception, SystemExit)
+            return result
+
+        return invoke
+
+    def names(self, result: Result) -> list[str]:
+        return [line.partition("  ")[0] for line in result.stdout.splitlines()[1:-1]]
+
+    def test_only_its_own_setups_are_judged(
+        self, status: Run, world: World, emulator: Emulator
+    ) -> None:
+        result = status()
+        assert result.exit_code == 0
+        assert self.names(result) == ["a", "b*", '"x y"']
+        assert result.stdout.endswith("3 monitor setups: 3 completed\n")
+        emulator.force_status("b*", "failed")
+        emulator.delete("x y")
+        result = status()
+        assert result.exit_code == 1
+        assert self.names(result) == ["b*", '"x y"', "a"]
+        assert status("a").exit_code == 0
+        assert status("b*").exit_code == 1
+        assert status("--wait").exit_code == 1
+
+    def test_what_is_in_no_resource_of_the_stack(
+        self, status: Run, world: World, emulator: Emulator
+    ) -> None:
+        assert self.names(status("--unmanaged")) == ["theirs"]
+        # What is still to be deleted is the stack's.
+        emulator.inject(Fault(method="DELETE", status=500, times=None))
+        world.up('group("g", {"a": setup()})\none("m", external_id="x y")', fails=True)
+        assert self.names(status()) == ["a", '"x y"']
+        assert self.names(status("--unmanaged")) == ["theirs"]
+
+    def test_each_namespace_has_its_own_key(
+        self, status: Run, world: World, emulator: Emulator
+    ) -> None:
+        emulator.add_project("staging-key", env_project_id="staging")
+        world.stack.set_config("staging:apiKey", "staging-key", secret=True)
+        world.stack.set_config("staging:baseUrl", emulator.url)
+        world.up(
+            'group("g", {"a": setup()})\none("m", external_id="a", config_namespace="staging")'
+        )
+        result = status()
+        assert self.names(result) == ['"a (staging)"', '"a (traceloop)"']
+        assert result.exit_code == 0
+        world.stack.remove_config("staging:apiKey")
+        assert "staging:apiKey is not set" in status().output
+        assert status().exit_code == 2
+
+    def test_a_stack_that_is_not_there(self, status: Run) -> None:
+        result = status(stack="nowhere")
+        assert result.exit_code == 2
+        assert result.output.startswith("error: `pulumi config ")
+        assert result.output.count("\n") == 1
+
+    def test_unmanaged_needs_a_stack(self, run: Run) -> None:
+        assert run("status", "--unmanaged").exit_code == 2
+
+
 class TestWait:
     def test_it_ends_when_all_are_ready(
         self, run: Run, emulator: Emulator, clock: ManualClock
@@ -337,10 +496,34 @@ class TestWait:
         assert json.loads(result.stdout)["timed_out"] is True
         assert result.stderr.endswith("error: the time is up: 1 pending\n")
 
-    def test_waiting_for_spans_is_ready(self, run: Run, emulator: Emulator) -> None:
+    @pytest.mark.parametrize(
+        ("arguments", "exit_code"),
+        [(["--wait"], 124), (["--wait-for", "spans"], 124), (["--wait-for", "accepted"], 0)],
+    )
+    def test_waiting_for_spans_is_enough_by_choice(
+        self, run: Run, emulator: Emulator, arguments: list[str], exit_code: int
+    ) -> None:
+        emulator.settle = 10
+        emulator.spans_needed = 1
         emulator.put("a", selector=[RULE], evaluators=["faithfulness"])
-        emulator.force_status("a", "waiting_for_spans")
-        assert run("status", "--wait").exit_code == 0
+        result = run("status", "--timeout", "60", *arguments)
+        assert result.exit_code == exit_code
+        assert "a      waiting_for_spans for" in result.stdout
+
+    def test_it_ends_when_spans_have_come(
+        self, run: Run, emulator: Emulator, clock: ManualClock
+    ) -> None:
+        emulator.spans_needed = 1
+        emulator.put("a", selector=[RULE], evaluators=["faithfulness"])
+
+        def sleep(seconds: float) -> None:
+            clock.advance(seconds)
+            if emulator.requests[LIST] == 3:
+                send_spans(emulator)
+
+        result = run("status", "--wait", sleep=sleep)
+        assert result.exit_code == 0
+        assert result.stderr.splitlines() == ["1 waiting_for_spans", "1 completed"]
 
     def test_an_outage_is_waited_out(self, run: Run, emulator: Emulator) -> None:
         emulator.settle = 5
@@ -533,7 +716,7 @@ traceloop.AutoMonitorSetupGroup(
         lambda text: text.strip() and not any("\ud800" <= c <= "\udfff" for c in text)
     )
 
-    @given(st.dictionaries(_text.filter(lambda i: i not in (".", "..")), _text, max_size=6))
+    @given(st.dictionaries(_text.filter(lambda i: not external_id_problem(i)), _text, max_size=6))
     @settings(max_examples=40, deadline=None)
     def test_any_text_comes_back_as_it_was(self, texts: dict[str, str]) -> None:
         setups = {
@@ -553,9 +736,9 @@ traceloop.AutoMonitorSetupGroup(
             assert spec.meaning == setup.meaning
         _assert_ruff(program.encode())
 
-    @given(st.dictionaries(_text.filter(lambda i: i not in (".", "..")), _text, max_size=6))
+    @given(st.dictionaries(_text.filter(lambda i: not external_id_problem(i)), _text, max_size=6))
     @settings(max_examples=40, deadline=None)
-    @example({"0": "0E0", "0\x85": "~", "null": "on", "a: b": "1e3", "=": "0o7", "y": "N"})
+    @example({"0": "0E0", "0\x85\u20280": "~", "null": "on", "a: b": "1e3", "=": "0o7", "y": "N"})
     def test_any_text_comes_back_from_yaml(
         self, tmp_path_factory: pytest.TempPathFactory, texts: dict[str, str]
     ) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from pulumi_traceloop._codec import compressed
-from pulumi_traceloop._plan import rule_text as plan_rule_text
+from pulumi_traceloop._plan import ASKED, Change, ResourcePlan, decoded, encoded
+from pulumi_traceloop._text import name as shown_name
 from pulumi_traceloop.cli.app import cli
+from pulumi_traceloop.cli.ci import links
 from pulumi_traceloop.cli.markdown import LIMIT, MARKER, code
-from pulumi_traceloop.cli.preview import PreviewError, read, rule_text
-from pulumi_traceloop.emulator import Emulator
+from pulumi_traceloop.cli.preview import COMMAND, read
+from pulumi_traceloop.emulator import Emulator, Fault
 from tests.conftest import API_KEY, PREAMBLE, REPOSITORY
 from tests.engine import find_cli, make_stack
 from tests.engine.cli import CliStack
@@ -68,6 +69,7 @@ group("g", {
 one("single", "azure")
 raise ValueError("this program is broken")
 """,
+    "pending": 'group("g", {"stays": setup()})\none("single", external_id="new")',
     "again": """
 one("single", "x", "perplexity", wait_for_setup=True)
 one("edited", "y", "perplexity", wait_for_setup=True)
@@ -76,20 +78,28 @@ group("waits", {
     "late": setup("x", "perplexity"), "late-edited": setup("y", "perplexity"), "well": setup(),
     "late-secret": setup(config.require_secret("word"), "perplexity"),
 }, wait_for_setup=True)
-group("tried", {"refused": setup("b", "no-such-evaluator"), "mended": setup("b")})
+group("tried", {"refused": setup("b", "no-such-evaluator"), "mended": setup("b"),
+    "put-back": setup("a")})
 """,
 }
+
+#: How the previews are made.
+FLAGS = ["--json", "--show-sames", "--show-replacement-steps"]
 
 #: What was there before each preview.
 BEFORE = {
     "create": (),
     **dict.fromkeys(["change", "delete", "broken"], (PROGRAMS["create"],)),
+    # Deletes that the service refuses.
+    "pending": (
+        'group("g", {"stays": setup(), "leaves": setup()})\none("single", external_id="old")',
+    ),
     # Refused changes of setups that were in place, and setups that did not come up.
     "again": (
-        'group("tried", {i: setup("a") for i in ("refused", "mended", "gone")})',
+        'group("tried", {i: setup("a") for i in ("refused", "mended", "put-back", "gone")})',
         PROGRAMS["again"].replace('"y"', '"x"').partition('group("tried"')[0]
         + """
-ids = ("refused", "mended", "gone")
+ids = ("refused", "mended", "put-back", "gone")
 group("tried", {i: setup("b", "no-such-evaluator") for i in ids})
 """,
     ),
@@ -115,14 +125,11 @@ def rows(comment: str) -> dict[str, list[str]]:
     """Return the cells of each setup's row, as GitHub's readers see them."""
     found = {}
     for cells in _Tables(comment).rows:
-        assert len(cells) == 4, cells
-        found[cells[1].split("\n")[0]] = [cells[0], *cells[2:], "\n".join(cells[1].split("\n")[1:])]
+        assert len(cells) in (4, 5), cells
+        setup = cells[1].split("\n")
+        # Without the column of the group, that only some comments have.
+        found[setup[0]] = [cells[0], *cells[-2:], "\n".join(setup[1:])]
     return found
-
-
-def _inputs(step: dict[str, Any], side: str) -> dict[str, Any]:
-    """Return the inputs of one of a step's states, to change them."""
-    return step.get(side, {}).get("inputs", {})  # type: ignore[no-any-return]
 
 
 class _Tables(HTMLParser):
@@ -149,7 +156,7 @@ class _Tables(HTMLParser):
             self.rows[-1].append("".join(self._cell))
             self._cell = None
         elif tag == "thead":
-            self.rows.clear()
+            del self.rows[-1]
 
     def handle_data(self, data: str) -> None:
         if self._cell is not None:
@@ -169,15 +176,15 @@ class TestSamples:
         comment = plan_of(sample("change"))
         assert comment.startswith(f"{MARKER}\n### Monitor setups of `dev`\n")
         assert (
-            "\n**1 to delete, 4 to change, 1 that may change, 3 to create, 2 to move,"
-            " 1 to leave in place**, 1 unchanged\n" in comment
+            "\n**1 to delete, 4 to change, 2 to send again, 1 to create, 2 to adopt,"
+            " 1 to leave in place**, 2 unchanged\n" in comment
         )
         found = rows(comment)
         assert found["leaves"][:3] == ["delete", 'gen_ai.system = "x"\nruns faithfulness', ""]
         assert found["single"][:3] == [
             "change",
             'gen_ai.system = "openai"',
-            'gen_ai.system = "azure"\nruns also perplexity',
+            'gen_ai.system = "azure"\nruns perplexity',
         ]
         assert found["changed"][:3] == [
             "change",
@@ -185,26 +192,21 @@ class TestSamples:
             'gen_ai.system in ("openai", "azure")\nenv exists\nruns faithfulness (trace)',
         ]
         assert found["unknown"][2] == 'gen_ai.system = "known now"'
-        assert found["secret"][0] == "may change"
         assert found["kept"][0] == "leave in place"
-        assert found["refused"][0] == "create"
-        assert found["refused"][3].startswith("tried again; the last update failed: unknown eval")
+        assert found["refused"][0] == "send again"
+        assert found["refused"][3].startswith("the last update failed:\nunknown evaluator")
         assert "same" not in found
 
-    def test_a_secret_that_changes_is_a_change_and_stays_masked(self) -> None:
+    def test_only_a_secret_that_changes_is_a_change_and_it_stays_masked(self) -> None:
         found = rows(plan_of(sample("change")))
-        assert found["hidden"][:3] == [
-            "change",
-            *["gen_ai.system = [secret]\nruns faithfulness"] * 2,
-        ]
+        assert found["hidden"] == ["change", "", "a secret value changes", ""]
+        assert "secret" not in found
 
-    def test_a_moved_setup_is_not_told_as_deleted(self) -> None:
+    def test_a_setup_that_moves_has_one_row(self) -> None:
         found = rows(plan_of(sample("change")))
-        assert found["moves"][0] == "move"
-        assert found["moves"][3].endswith(
-            'moves from AutoMonitorSetupGroup "g" to AutoMonitorSetup "moves"'
-        )
-        assert found["old-name"][0] == "move"
+        assert found["moves"][0] == "adopt"
+        assert found["moves"][3].endswith('moves here from AutoMonitorSetupGroup "g"')
+        assert found["old-name"][0] == "adopt"
 
     def test_deletion_of_all(self) -> None:
         found = rows(plan_of(sample("delete")))
@@ -221,37 +223,46 @@ class TestSamples:
             "unknown": "delete",
             "kept": "leave in place",
         }
+        assert found["secret"][1] == "gen_ai.system = [secret]\nruns faithfulness"
 
-    def test_what_was_refused_is_not_told_as_what_was_there(self) -> None:
-        """Traceloop still has what it accepted last, and the preview does not know that one."""
+    def test_what_was_refused_is_compared_with_what_is_there(self) -> None:
         found = rows(plan_of(sample("again")))
-        tried = 'tried again; the last update failed: unknown evaluator slug "no-such-evaluator"'
-        refused, mended = (
-            f'gen_ai.system = "b"\nruns {slug}' for slug in ("no-such-evaluator", "faithfulness")
-        )
-        assert found["refused"] == ["change", "", refused, tried]
-        assert found["mended"] == ["change", "", mended, tried]
-        assert found["gone"] == ["delete", "", "", ""]
+        why = 'the last update failed:\nunknown evaluator slug "no-such-evaluator"'
+        assert found["refused"] == [
+            "send again",
+            "gen_ai.system = ...\nruns faithfulness",
+            'gen_ai.system = "b"\nruns no-such-evaluator',
+            why,
+        ]
+        assert found["mended"] == ["send again", "gen_ai.system = ...", 'gen_ai.system = "b"', why]
+        assert found["put-back"][0] == "adopt"
+        # Nobody knows what is there: the state has what was refused.
+        assert found["gone"] == ["delete", "", "", "the last update did not get to delete it"]
 
-    def test_what_did_not_come_up_is_looked_at_again(self) -> None:
+    def test_what_was_not_ready_is_checked_again(self) -> None:
         comment = plan_of(sample("again"))
-        summary = "1 to delete, 4 to change, 1 that may change, 3 to look at again"
+        summary = "1 to delete, 2 to change, 2 to send again, 4 to check again, 1 to adopt"
         assert f"**{summary}**, 1 unchanged" in comment
         found = rows(comment)
         why = "Traceloop could not set it up (failed): perplexity: no model"
         for external_id in ("single", "late"):
             assert found[external_id] == [
-                "look again",
+                "check again",
                 "",
                 'gen_ai.system = "x"\nruns perplexity',
-                f"is written but did not come up: nothing is sent\n{why}",
+                f"written, but was not ready: nothing is sent\n{why}",
             ]
 
-    def test_what_did_not_come_up_and_is_edited_is_a_change_like_any_other(self) -> None:
+    def test_what_was_not_ready_and_is_edited_is_a_change_like_any_other(self) -> None:
         found = rows(plan_of(sample("again")))
         for external_id in ("edited", "late-edited"):
             change = ["change", 'gen_ai.system = "x"', 'gen_ai.system = "y"', ""]
             assert found[external_id] == change
+
+    def test_a_delete_that_is_still_to_be_done_is_in_the_comment(self) -> None:
+        found = rows(plan_of(sample("pending")))
+        assert {i: cells[0] for i, cells in found.items()} == {"leaves": "delete", "old": "delete"}
+        assert found["old"][3] == "the last update did not get to delete it"
 
     def test_a_failed_preview_is_told_and_ends_with_1(self) -> None:
         result = plan(str(DATA / "preview-broken.json"))
@@ -263,107 +274,170 @@ class TestSamples:
     def test_no_sample_holds_the_secret_or_a_path(self) -> None:
         for file in DATA.glob("preview-*.json"):
             text = file.read_text("utf-8")
-            assert SECRET not in text
-            assert API_KEY not in text
-            assert "File " not in text
-            assert "/tmp" not in text
+            plans = filter(None, (decoded(d["message"]) for d in diagnostics(json.loads(text))))
+            for found in (text, *map(str, plans)):
+                assert SECRET not in found
+                assert API_KEY not in found
+                assert "File " not in found
+                assert "/tmp" not in found
 
     def test_json(self) -> None:
         (stack,) = json.loads(plan_of(sample("change"), "--json"))["stacks"]
         assert stack["stack"] == "dev"
         assert stack["counts"]["change"] == 4
-        assert stack["unchanged"] == 1
+        assert stack["unchanged"] == 2
         by_id = {change["external_id"]: change for change in stack["changes"]}
         assert by_id["changed"]["before"] == {
             "rules": ['gen_ai.system = "openai"'],
             "evaluators": ["faithfulness"],
         }
+        assert by_id["unknown"]["differs"] == ['gen_ai.system = "an id" -> "known now"']
+        assert by_id["unknown"]["owner"] == 'AutoMonitorSetupGroup "g"'
         assert by_id["leaves"]["after"] is None
 
 
-class TestDiagnostics:
-    def with_lines(self, name: str, *lines: str, severity: str = "info#out") -> dict[str, Any]:
-        diagnostics = [{"message": f"{line}\n\n", "severity": severity} for line in lines]
-        return {**sample(name), "diagnostics": diagnostics}
+def diagnostics(preview: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = preview.get("diagnostics", [])
+    return found
 
-    def test_adoption_comes_from_the_providers_own_lines(self) -> None:
-        found = rows(
-            plan_of(
-                self.with_lines(
-                    "create",
-                    "g: 5 to create",
-                    "  = same   already there, unchanged",
-                    "  ! changed    replaces a setup that this stack does not manage: a -> b",
-                )
-            )
-        )
-        assert found["same"][0] == "adopt"
-        assert found["changed"][0] == "replace"
-        assert found["changed"][3].endswith("\na -> b")
-        assert found["leaves"][0] == "create"
 
-    def test_a_line_about_another_setup_means_nothing(self) -> None:
-        found = rows(plan_of(self.with_lines("create", "  = same-but-longer   already there")))
-        assert {cells[0] for cells in found.values()} == {"create"}
-
-    def test_the_provider_knows_whether_a_secret_changed(self) -> None:
-        found = rows(plan_of(self.with_lines("change", "  ~ secret   [secret] -> [secret]")))
-        assert found["secret"][0] == "change"
-
-    def test_a_secret_that_the_plan_does_not_tell_is_unchanged(self) -> None:
-        comment = plan_of(self.with_lines("change", "g: 1 to change", "  ~ changed   a -> b"))
-        assert "2 unchanged" in comment
-        assert "secret" not in rows(comment)
-
-    def test_a_plan_that_is_cut_off_tells_nothing_about_secrets(self) -> None:
-        found = rows(plan_of(self.with_lines("change", "g: 99 to change", "  ... and 39 more")))
-        assert found["secret"][0] == "may change"
+class TestWhatCounts:
+    """What the providers say as data, and nothing that looks like it."""
 
     @pytest.mark.parametrize(
-        ("lines", "action"),
-        [
-            (
-                ["waits: 1 to change, 2 to look at again", "  ? late-secret  is written"],
-                "look again",
-            ),
-            (["waits: 2 to change", "  ~ late-secret  [secret] or <unknown> values"], "change"),
-            (["waits: 99 to change", "  ... and 39 more"], "may change"),
-            ([], "may change"),
-        ],
+        "line",
+        ["= a  (from the feature flags)", "g: 1 to delete", "  - a", "traceloop: 1 to create"],
     )
-    def test_a_secret_that_did_not_come_up(self, lines: list[str], action: str) -> None:
-        assert rows(plan_of(self.with_lines("again", *lines)))["late-secret"][0] == action
+    def test_what_a_program_prints_means_nothing(self, line: str) -> None:
+        preview = preview_of(group(create("a")))
+        before = plan_of(preview)
+        preview["diagnostics"].append({"severity": "info", "message": line})
+        assert plan_of(preview) == before
+        assert rows(before)["a"][0] == "create"
 
-    def test_a_single_secret_that_did_not_come_up(self) -> None:
-        """The provider tells a change of a single setup, however long the plan is."""
-        assert rows(plan_of(sample("again")))["hidden"][0] == "look again"
-        found = rows(plan_of(self.with_lines("again", "  ~ hidden  [secret] -> [secret]")))
-        assert found["hidden"][0] == "change"
+    def test_the_same_external_id_in_two_projects_is_two_setups(self) -> None:
+        theirs = Change("replace", "m", setup("..."), setup("x"))
+        preview = preview_of(
+            group(Change("adopt", "m", after=setup()), project="staging"),
+            group(theirs, owner='AutoMonitorSetupGroup "h"', project="production"),
+        )
+        tables = _Tables(plan_of(preview)).rows
+        assert [(cells[0], cells[2]) for cells in tables] == [
+            ("replace", "h\nin production"),
+            ("adopt", "g\nin staging"),
+        ]
+
+    def test_two_namespaces_of_one_project_are_one_project(self) -> None:
+        """A setup that moves from one to the other is not deleted."""
+        gone = step("delete", "", inputs={"external_id": "m", "declared_by": "old"})
+        gone["oldState"]["outputs"] = {"config_namespace": "other", "env_project_id": "p"}
+        gone["oldState"]["id"] = "m"
+        preview = preview_of(group(Change("adopt", "m", after=setup()), project="p"), steps=[gone])
+        (found,) = read(json.dumps(preview), "x").changes
+        assert found.change.action == "adopt"
+        assert found.change.note == "moves here from old"
+
+    def test_what_is_declared_is_not_deleted(self) -> None:
+        """An unchanged resource is in no step, but its provider says what it declares."""
+        pending = step("delete-replaced", "Membership", inputs={"owned": '["a", "b"]'})
+        pending["oldState"]["delete"] = True
+        preview = preview_of(group(declares=["a"]), steps=[pending])
+        (found,) = read(json.dumps(preview), "x").changes
+        assert (found.change.action, found.change.external_id) == ("delete", "b")
+
+    def test_a_plan_without_a_look_says_so(self) -> None:
+        preview = preview_of(group(create("a"), blind="no API key"))
+        assert "- warning: `the plan is not compared with what Traceloop has: no API key`" in (
+            plan_of(preview)
+        )
 
     def test_errors_are_cut_and_counted(self) -> None:
-        preview = self.with_lines("create", *(f"error: {n}" for n in range(9)), severity="error")
+        preview = preview_of(group(create("a")))
+        preview["diagnostics"] += [
+            {"severity": "error", "message": f"error: {n}"} for n in range(9)
+        ]
         result = plan(stdin=json.dumps(preview))
         assert result.exit_code == 1
         assert "- `4`\n- and 4 more errors\n" in result.stdout
 
     def test_only_the_resources_own_warnings_are_told(self) -> None:
-        urn = sample("create")["steps"][2]["urn"]
-        preview = sample("create") | {
-            "diagnostics": [
-                {"message": "warning: did you mean?", "severity": "warning", "urn": urn},
-                {"message": "warning: other", "severity": "warning"},
-            ]
-        }
+        preview = preview_of(group(create("a")))
+        urn = preview["steps"][0]["urn"]
+        preview["diagnostics"] += [
+            {"message": "warning: did you mean?", "severity": "warning", "urn": urn},
+            {"message": "warning: other", "severity": "warning"},
+        ]
         comment = plan_of(preview)
         assert "- warning: `did you mean?`" in comment
         assert "other" not in comment
 
 
+class TestEvidence:
+    """Silence is not "no changes"."""
+
+    def refused(self, text: str | bytes, why: str) -> None:
+        result = plan(stdin=text)
+        assert result.exit_code == 2
+        assert result.stdout == ""
+        assert why in result.stderr
+        assert COMMAND in result.stderr
+        assert result.stderr.count("\n") == 1
+
+    def test_a_preview_without_the_plan(self) -> None:
+        preview = preview_of(group(create("a")))
+        self.refused(json.dumps({**preview, "diagnostics": []}), "does not have the plan")
+        hidden = {"steps": [stack_step("same")], "changeSummary": {"same": 5}, "diagnostics": []}
+        self.refused(json.dumps(hidden), "has no plan")
+
+    def test_one_resources_plan_is_missing(self) -> None:
+        preview = preview_of(group(create("a")), group(create("b"), owner="other"))
+        del preview["diagnostics"][1]
+        self.refused(json.dumps(preview), "does not have the plan")
+
+    def test_a_plan_that_was_damaged(self) -> None:
+        preview = preview_of(group(create("a")))
+        preview["diagnostics"][0]["message"] = preview["diagnostics"][0]["message"][:-9]
+        self.refused(json.dumps(preview), "damaged")
+
+    def test_a_refresh(self) -> None:
+        steps = [stack_step("refresh"), step("update", "Batch", inputs={"declared_by": "g"})]
+        self.refused(json.dumps({"steps": steps, "changeSummary": {}}), "is a refresh")
+
+    def test_a_preview_with_a_refresh(self) -> None:
+        """Only the steps after it are the update's."""
+        preview = preview_of(group(create("a")))
+        gone = step("delete", "", inputs={"external_id": "z"})
+        preview["steps"] = [stack_step("refresh"), gone, stack_step("same"), *preview["steps"]]
+        assert set(rows(plan_of(preview))) == {"a"}
+
+    def test_a_stream_of_events(self) -> None:
+        events = [{"sequence": n, "timestamp": 1, "diagnosticEvent": {}} for n in range(3)]
+        self.refused("\n".join(map(json.dumps, events)), "stream of events")
+
+    def test_a_summary(self) -> None:
+        found = {"result": "succeeded", "duration": 1, "summary": {"same": 5}, "resources": []}
+        self.refused(json.dumps(found), "--output json")
+
+    @pytest.mark.parametrize(
+        "text", ["", "no json", "[]", '{"a": 1}', '{"duration": 1}', '{"steps": [', "{" * 10_000]
+    )
+    def test_something_else(self, text: str) -> None:
+        self.refused(text, "standard input is ")
+
+    def test_bytes_that_are_no_text(self) -> None:
+        self.refused(b'{"steps": [\xff\xff', "is not text")
+
+    def test_text_around_the_preview(self) -> None:
+        preview = json.dumps(preview_of(group(create("a"))), indent=4)
+        expected = plan(stdin=preview).stdout
+        around = f"Installing {{things}}\n{{ not json\n{preview}\nUpdate plan written\n"
+        assert plan(stdin=around).stdout == expected
+
+
 class TestMarkdown:
     def test_a_nasty_external_id_breaks_nothing(self) -> None:
         found = rows(plan_of(sample("create")))
-        (shown,) = [i for i in found if i.startswith("a|b")]
-        assert shown == ('a|b`c\\n@octocat <img src=x> **#1** \\| {"é"} \\x1b[31m')
+        assert shown_name(NASTY) in found
 
     @given(st.lists(st.text(max_size=30), min_size=1, max_size=5, unique=True))
     @settings(max_examples=150, deadline=None)
@@ -380,111 +454,79 @@ class TestMarkdown:
             )
             assert shown.strip(" ") == visible.strip(" ")
 
-    @pytest.mark.parametrize(
-        ("rule", "text"),
-        [
-            ({"key": "m", "value": "gpt-4o"}, 'm = "gpt-4o"'),
-            ({"key": "m", "operator": "not_equals", "value": 'a"b'}, 'm != "a\\"b"'),
-            ({"key": "m", "operator": "contains", "value": "é"}, 'm contains "é"'),
-            ({"key": "m", "operator": "not_contains", "value": "x"}, 'm does not contain "x"'),
-            ({"key": "m", "operator": "in", "values": ["a", "b"]}, 'm in ("a", "b")'),
-            ({"key": "m", "operator": "not_in", "values": ["a"]}, 'm not in ("a")'),
-            ({"key": "m", "operator": "exists"}, "m exists"),
-            ({"key": "m", "operator": "not_exists"}, "m does not exist"),
-            ({"key": "m", "operator": "equals", "value": "[secret]"}, "m = [secret]"),
-            ({"key": "m", "operator": "sounds_like", "value": "x"}, 'm sounds_like "x"'),
-        ],
-    )
-    def test_rules_are_told_in_the_users_terms(self, rule: dict[str, Any], text: str) -> None:
-        assert str(rule_text(rule)) == text
-        # The provider's own plan lines say the same.
-        assert plan_rule_text(rule) == text
-
-    def test_the_source_is_told_where_it_tells_two_rules_apart(self) -> None:
-        before = {"evaluators": ["e"], "selector": [rule_of("service.name", "span_attributes")]}
-        after = {"evaluators": ["e"], "selector": [rule_of("service.name", "resource_attributes")]}
-        found = rows(plan_of(preview_of({"m": before}, {"m": after})))
-        assert found["m"][1:3] == ["service.name exists", "service.name (resource) exists"]
-
-    def test_order_and_defaults_are_no_change(self) -> None:
-        before = {
-            "evaluators": ["a", "b"],
-            "selector": [rule_of("k", operator="equals", value="v")],
-        }
-        after = {
-            "evaluator_configs": [{"slug": "b"}, {"slug": "a"}],
-            "selector": [{"key": "k", "source": "span_attributes", "value": "v"}],
-        }
-        comment = plan_of(preview_of({"m": before}, {"m": after}))
-        assert "No monitor setup changes, 1 unchanged" in comment
-
-    def test_an_unchanged_group_with_a_secret_is_unchanged(self) -> None:
-        """With `--show-sames` its steps are there, and nobody needs to compare anything."""
-        setup = {"evaluators": ["e"], "selector": [rule_of("k")]}
-        preview = preview_of({"m": setup, "s": setup}, {"m": setup, "s": setup})
-        for step in preview["steps"]:
-            step["op"] = "same"
-            for side in ("oldState", "newState"):
-                step[side]["inputs"].get("setups", {})["s"] = "[secret]"
-        assert "No monitor setup changes, 2 unchanged" in plan_of(preview)
-
-    def test_setups_that_share_a_string_are_told_one_by_one(self) -> None:
-        """As those of a group that has very many are."""
-        preview = sample("change")
-        for step in preview["steps"]:
-            for inputs in (_inputs(step, side) for side in ("oldState", "newState")):
-                setups = inputs.get("setups", {})
-                alone = {i: s for i, s in setups.items() if not s.startswith("{")}
-                rest = {i: json.loads(s) for i, s in setups.items() if i not in alone}
-                inputs |= {"setups": alone, "packed_setups": {"00": json.dumps(rest)}}
-            if outputs := step.get("oldState", {}).get("outputs"):
-                outputs["setups"] = step["oldState"]["inputs"]["setups"]
-                outputs["packed_setups"] = compressed(step["oldState"]["inputs"]["packed_setups"])
-        assert rows(plan_of(preview)) == rows(plan_of(sample("change")))
-
-    @pytest.mark.parametrize(
-        "masked", ["[secret]", {"00": "[secret]"}, {"zlib": "[secret]"}, {"zlib": "abcd"}]
-    )
-    def test_what_the_cli_masked_as_a_whole_may_change(self, masked: object) -> None:
-        preview = preview_of({}, {"m": {"evaluators": ["e"], "selector": [rule_of("k")]}})
-        for step in preview["steps"]:
-            _inputs(step, "newState")["packed_setups"] = masked
-        (cells,) = rows(plan_of(preview)).values()
-        assert cells[0] == "may change"
-
-    def test_the_same_external_id_in_another_project_is_another_setup(self) -> None:
-        state: dict[str, Any] = {
-            "type": "pulumi-python:dynamic/traceloop:AutoMonitorSetup",
-            "inputs": {"external_id": "m", "selector": [rule_of("k")], "evaluators": ["e"]},
-        }
-        moved = {**state, "inputs": {**state["inputs"], "config_namespace": "staging"}}
-        steps = [
-            {"op": "delete", "urn": "u", "oldState": state},
-            {"op": "create", "urn": "u", "newState": moved},
-        ]
-        (stack,) = json.loads(plan_of({"steps": steps}, "--json"))["stacks"]
-        assert stack["counts"] == {"delete": 1, "create": 1}
-
-    def test_changed_triggers_are_told(self) -> None:
-        old = {"evaluators": ["e"], "selector": [rule_of("k")], "triggers": ["1"]}
-        found = rows(plan_of(preview_of({"m": old}, {"m": {**old, "triggers": ["2"]}})))
-        assert found["m"][:3] == ["change", "", "other triggers: it is set up again"]
-
     def test_a_long_table_is_folded(self) -> None:
-        setup = {"evaluators": ["e"], "selector": [rule_of("k")]}
-        short = plan_of(preview_of({}, {f"m{n}": setup for n in range(20)}))
-        long = plan_of(preview_of({}, {f"m{n}": setup for n in range(21)}))
+        short = plan_of(preview_of(group(*(create(f"m{n}") for n in range(20)))))
+        long = plan_of(preview_of(group(*(create(f"m{n}") for n in range(21)))))
         assert "<details>" not in short
         summary, table = long.split("<details><summary>21 setups</summary>\n\n")
         assert "**21 to create**" in summary
         assert table.endswith("\n\n</details>\n")
         assert len(rows(long)) == 21
 
+    def test_what_does_harm_is_never_folded_up(self) -> None:
+        changes = [create(f"m{n}") for n in range(30)]
+        changes += [Change("delete", f"d{n}", setup()) for n in range(30)]
+        changes += [Change("replace", f"r{n}", setup(), setup("x")) for n in range(30)]
+        open_, folded = plan_of(preview_of(group(*changes))).split("<details>")
+        assert {cells[0] for cells in rows(open_).values()} == {"delete", "replace"}
+        assert len(rows(open_)) == 60
+        assert {cells[0] for cells in rows(folded.split("</summary>")[1]).values()} == {"create"}
+
+    def test_a_group_is_named_where_there_are_several(self) -> None:
+        one, other = group(create("a")), group(create("b"), owner='AutoMonitorSetupGroup "h"')
+        assert "| In |" not in plan_of(preview_of(one))
+        (a, b) = _Tables(plan_of(preview_of(one, other))).rows
+        assert (a[2], b[2]) == ("g", "h")
+
+    def test_a_renamed_setup_is_hinted_at(self) -> None:
+        comment = plan_of(preview_of(group(Change("delete", "old", setup()), create("new"))))
+        assert rows(comment)["old"][3] == "(renamed to new? It is equal)"
+        assert rows(comment)["new"][3] == "(renamed from old? It is equal)"
+
+    def test_texts_that_differ_do_not_look_alike(self) -> None:
+        """Neither in a column nor, as a browser draws it, beside each other."""
+        arn = "arn:aws:bedrock:eu-west-1:123456789012:application-inference-profile/"
+        pairs = [("a b", "a  b"), ("a", "a\n"), ("a b", "a\u00a0b"), (f"{arn}q1", f"{arn}z9")]
+        changes = [
+            Change("change", str(n), setup(old), setup(new)) for n, (old, new) in enumerate(pairs)
+        ]
+        for _, before, after, _ in rows(plan_of(preview_of(group(*changes)))).values():
+            assert " ".join(before.split(" ")) != " ".join(after.split(" "))
+
+    def test_it_links_to_the_commit_and_the_run(self, tmp_path: Path) -> None:
+        event = tmp_path / "event.json"
+        event.write_text(json.dumps({"pull_request": {"head": {"sha": "b" * 40}}}))
+        github = {
+            "GITHUB_SERVER_URL": "https://github.example",
+            "GITHUB_REPOSITORY": "o/r",
+            "GITHUB_SHA": "a" * 40,
+            "GITHUB_RUN_ID": "7",
+        }
+        run = "[run](https://github.example/o/r/actions/runs/7)"
+        for more, sha in (({}, "a"), ({"GITHUB_EVENT_PATH": str(event)}, "b")):
+            commit = f"commit [`{sha * 7}`](https://github.example/o/r/commit/{sha * 40})"
+            assert links(github | more) == [commit, run]
+        gitlab = {
+            "CI_PROJECT_URL": "https://gitlab.example/o/r",
+            "CI_COMMIT_SHA": "c" * 40,
+            "CI_JOB_URL": "https://gitlab.example/o/r/-/jobs/1",
+        }
+        assert links(gitlab) == [
+            f"commit [`ccccccc`](https://gitlab.example/o/r/-/commit/{'c' * 40})",
+            "[run](https://gitlab.example/o/r/-/jobs/1)",
+        ]
+        assert links({}) == []
+        assert links({**github, "GITHUB_REPOSITORY": "o/r) **x**", "GITHUB_SHA": "x"}) == []
+        preview = json.dumps(preview_of(group(create("a"))))
+        result = CliRunner().invoke(cli, ["plan"], input=preview, env=github)
+        assert result.stdout.endswith(f" · {run}</sub>\n")
+
     def test_the_comment_stays_below_githubs_limit_and_counts_what_is_left_out(self) -> None:
-        setup = {"evaluators": ["e" * 500] * 30, "selector": [rule_of("😀|" * 300)] * 30}
-        setups = {f"m{n:04}{'|' * n}": setup for n in range(1500)}
-        previews = [preview_of(setups, {}), preview_of({}, setups), preview_of({}, {"z": setup})]
-        result = plan("-", stdin=json.dumps(previews[1]))
+        spec = json.dumps(
+            {"evaluators": ["e" * 500] * 30, "selector": [RULE | {"key": "😀|" * 300}]}
+        )
+        changes = [create(f"m{n:04}{'|' * n}", spec) for n in range(1500)]
+        result = plan("-", stdin=json.dumps(preview_of(group(*changes))))
         assert len(result.stdout.encode("utf-16-le")) / 2 <= LIMIT
         shown = len(rows(result.stdout))
         assert shown > 20
@@ -494,12 +536,11 @@ class TestMarkdown:
         assert result.stdout.endswith("\n")
 
     def test_many_stacks_share_the_room(self, tmp_path: Path) -> None:
-        setup = {"evaluators": ["e"], "selector": [rule_of("k" * 100)]}
-        big = preview_of({}, {f"m{n}": setup for n in range(2000)})
+        big = preview_of(group(*(create(f"m{n}", setup("k" * 50)) for n in range(2000))))
         files = []
         for n in range(3):
             files.append(tmp_path / f"{n}.json")
-            files[-1].write_text(json.dumps(big if n else preview_of({}, {"only": setup})))
+            files[-1].write_text(json.dumps(big if n else preview_of(group(create("only")))))
         result = plan(*map(str, files), "--stack", "a", "--stack", "b|c", "--stack", "d")
         assert len(result.stdout) <= LIMIT
         sections = result.stdout.split("### Monitor setups of ")
@@ -508,56 +549,60 @@ class TestMarkdown:
 
     def test_too_many_stacks_are_counted(self, tmp_path: Path) -> None:
         file = tmp_path / "p.json"
-        file.write_text(json.dumps(preview_of({}, {})))
+        file.write_text(json.dumps(preview_of(group(declares=["a"]))))
         result = plan(*[str(file)] * 400)
         assert len(result.stdout) <= LIMIT
         shown = result.stdout.count("### ")
         assert f"**{400 - shown} more stacks left out**" in result.stdout
 
 
-def rule_of(key: str, source: str = "span_attributes", **rest: str) -> dict[str, str]:
-    return {"key": key, "source": source, **({"operator": "exists"} | rest)}
+RULE = {"key": "k", "source": "span_attributes", "operator": "exists"}
 
 
-def preview_of(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Return the preview of a group whose setups were *old* and are *new*."""
-    base = "urn:pulumi:dev::p::traceloop:index:AutoMonitorSetupGroup"
-    types = "pulumi-python:dynamic/traceloop:AutoMonitorSetup"
+def setup(value: str = "openai") -> str:
+    rule = {"key": "k", "source": "span_attributes", "value": value}
+    return json.dumps({"selector": [rule], "evaluators": ["e"]})
 
-    def state(kind: str, **inputs: Any) -> dict[str, Any]:
-        return {"type": types + kind, "parent": f"{base}::g", "inputs": inputs}
 
-    before, after = ({i: json.dumps(s) for i, s in setups.items()} for setups in (old, new))
-    steps = [
-        {
-            "op": "update" if old else "create",
-            "urn": f"{base}${types}Batch::g",
-            "newState": state("Batch", setups=after, declared_by="g"),
-        },
-        {
-            "op": "replace" if old else "create",
-            "urn": f"{base}${types}Membership::g",
-            "newState": state("Membership", external_ids=json.dumps(list(new))),
-        },
-    ]
-    if old:
-        steps[0]["oldState"] = state("Batch", setups=before, owned=json.dumps(list(old)), failed={})
-        steps[1]["oldState"] = state("Membership", owned=json.dumps(list(old)))
-    return {"steps": steps, "changeSummary": {"same": 1}}
+def create(external_id: str, after: str | None = None) -> Change:
+    return Change("create", external_id, after=after or setup())
+
+
+def group(*changes: Change, owner: str = 'AutoMonitorSetupGroup "g"', **more: Any) -> ResourcePlan:
+    return ResourcePlan(owner, list(changes), **{"namespace": "traceloop", **more})
+
+
+def step(op: str, kind: str, **state: Any) -> dict[str, Any]:
+    """Return a step about a resource, whose state is *state*."""
+    side = "oldState" if op.startswith("delete") else "newState"
+    types = f"pulumi-python:dynamic/traceloop:AutoMonitorSetup{kind}"
+    return {"op": op, "urn": f"urn:pulumi:dev::p::{types}::g", side: {"type": types, **state}}
+
+
+def stack_step(op: str) -> dict[str, Any]:
+    types = "pulumi:pulumi:Stack"
+    return {"op": op, "urn": f"urn:pulumi:dev::p::{types}::p-dev", "newState": {"type": types}}
+
+
+def preview_of(*plans: ResourcePlan, steps: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """Return the preview of groups with these plans."""
+    updates = [step("update", "Batch", inputs={"declared_by": found.owner}) for found in plans]
+    return {
+        "steps": [*updates, *steps],
+        "diagnostics": [{"severity": "info", "message": f"{encoded(p)}\n\n"} for p in plans],
+        "changeSummary": {"update": len(plans)},
+    }
 
 
 class TestGroupThatGoes:
-    @pytest.mark.parametrize("membership", [True, False])
-    def test_its_setups_are_deleted(self, membership: bool) -> None:
+    @pytest.mark.parametrize("kinds", [["Batch", "Membership"], ["Batch"]])
+    def test_its_setups_are_deleted(self, kinds: list[str]) -> None:
         """Its membership may be gone already, after a destroy that ended half-way."""
-        setups = {"a": {"selector": [], "evaluators": ["faithfulness"]}}
-        preview = preview_of(setups, setups)
-        for step in preview["steps"]:
-            step["op"] = "delete"
-            del step["newState"]
-        preview["steps"] = preview["steps"][: 1 + membership]
-        (change,) = read(json.dumps(preview), "x").changes
-        assert (change.action, change.external_id) == ("delete", "a")
+        inputs = {"setups": {"a": setup()}, "owned": '["a"]', "declared_by": "g"}
+        steps = [step("delete", kind, inputs=inputs) for kind in kinds]
+        (found,) = read(json.dumps(preview_of(steps=steps)), "x").changes
+        assert (found.change.action, found.change.external_id) == ("delete", "a")
+        assert found.change.before == setup()
 
 
 class TestInput:
@@ -571,19 +616,6 @@ class TestInput:
     def test_utf16_as_powershell_writes_it(self) -> None:
         text = (DATA / "preview-create.json").read_text("utf-8")
         assert plan(stdin=text.encode("utf-16")).exit_code == 0
-
-    @pytest.mark.parametrize("text", ["", "no json", "[]", '{"a": 1}', '{"steps": []}{}'])
-    def test_something_else_is_refused_in_one_line(self, text: str) -> None:
-        result = plan(stdin=text)
-        assert result.exit_code == 2
-        assert result.stdout == ""
-        assert result.stderr.startswith("error: standard input is ")
-        assert result.stderr.count("\n") == 1
-
-    def test_a_preview_without_steps_is_no_error(self) -> None:
-        assert read('{"duration": 1}', "x").changes == ()
-        with pytest.raises(PreviewError, match="x is empty"):
-            read(b" ", "x")
 
     @pytest.mark.parametrize(
         "arguments", [["nowhere.json"], ["--stack", "a", "--stack", "b"], ["--api-key", "k"]]
@@ -630,12 +662,12 @@ class TestInput:
             for kind in ("", "Batch", "Membership")
         ]
         result = plan(stdin=json.dumps({"steps": steps}))
-        assert result.exception is None
+        assert result.exception is None or isinstance(result.exception, SystemExit)
 
 
 def trimmed(preview: dict[str, Any]) -> dict[str, Any]:
     """Return what the plan is made of, in an order of its own."""
-    kept_of_a_state = ("type", "parent", "inputs", "outputs", "retainOnDelete")
+    kept_of_a_state = ("type", "parent", "id", "inputs", "outputs", "retainOnDelete", "delete")
     steps = []
     for step in preview.get("steps", []):
         kept = {"op": step["op"], "urn": step["urn"]}
@@ -648,13 +680,14 @@ def trimmed(preview: dict[str, Any]) -> dict[str, Any]:
                 kept[side].get("outputs", {}).pop("setup_ids", None)
         steps.append(kept)
     found: dict[str, Any] = {"steps": sorted(steps, key=lambda step: (step["urn"], step["op"]))}
-    errors = [d for d in preview.get("diagnostics", []) if d["severity"] == "error"]
-    if errors:
-        # The frames of a traceback are of no use here, and name this machine's folders.
-        found["diagnostics"] = [
-            {**d, "message": "\n".join(x for x in d["message"].split("\n") if x[:1] != " ")}
-            for d in errors
-        ]
+    plans = [d for d in diagnostics(preview) if d["severity"] == "info" and decoded(d["message"])]
+    # The frames of a traceback are of no use here, and name this machine's folders.
+    errors = [
+        {**d, "message": "\n".join(x for x in d["message"].split("\n") if x[:1] != " ")}
+        for d in diagnostics(preview)
+        if d["severity"] == "error"
+    ]
+    found["diagnostics"] = [*sorted(plans, key=lambda d: str(decoded(d["message"]))), *errors]
     return found | {"changeSummary": preview["changeSummary"]}
 
 
@@ -675,11 +708,15 @@ def previews(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
                 for before in BEFORE[name]:
                     _write(stack, before)
                     stack.up()  # where something is refused, it fails
+            if name == "pending":
+                traceloop.inject(Fault(method="DELETE", status=500, times=None))
+                _write(stack, program)
+                stack.up()
             _write(stack, program)
             done = subprocess.run(
-                [stack._cli, "preview", "--json", "--show-sames", "-s", "dev", "--non-interactive"],
+                [stack._cli, "preview", *FLAGS, "-s", "dev", "--non-interactive"],
                 cwd=stack.project_dir,
-                env=stack._env,
+                env=stack._env | dict([ASKED]),
                 capture_output=True,
                 text=True,
                 check=False,

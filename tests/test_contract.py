@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from pulumi_traceloop._client import TraceloopClient
-from pulumi_traceloop._models import BulkAnswer, Setup, SetupList, SetupSpec
+from pulumi_traceloop._models import BulkItem, Setup, SetupSpec, read_bulk, read_list
 from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.errors import RejectedError, RequestError, ServerError
 from tests.test_client import KEY, Wire, answer
@@ -405,7 +405,7 @@ class TestTheClientsModels:
     def test_parse_every_documented_setup(self, documented: dict[str, Any]) -> None:
         setup = Setup.model_validate_json(json.dumps(documented))
         assert setup.external_id == "m"
-        (again,) = SetupList.validate_json(json.dumps([documented]))
+        (again,) = read_list(json.dumps([documented]).encode()).setups
         assert again == setup
 
     def test_take_the_openapi_files_name_of_the_operator(self) -> None:
@@ -413,7 +413,9 @@ class TestTheClientsModels:
         assert rule.operator == "not_in"
 
     def test_parse_the_documented_bulk_answer(self) -> None:
-        good, bad = BulkAnswer.model_validate_json(json.dumps(BULK_ANSWER)).setups
+        good, bad = read_bulk(json.dumps(BULK_ANSWER).encode())
+        assert isinstance(good, BulkItem)
+        assert isinstance(bad, BulkItem)
         assert good.result is not None
         assert good.result.meaning == SetupSpec.model_validate(EXAMPLE).meaning
         assert (bad.status, bad.result) == ("error", None)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pulumi_traceloop._deployment import PROBES, Deployment
-from pulumi_traceloop._project import Connection, Project, connection
+from pulumi_traceloop._project import Project
+from pulumi_traceloop._settings import Connection, connection
 from pulumi_traceloop.emulator import Emulator
 from tests.conftest import API_KEY
 

@@ -933,6 +933,24 @@ def test_a_fault_can_answer_a_gateways_page(api: Api, emulator: Emulator) -> Non
     assert "<h1>504 Gateway Timeout</h1>" in reply.text
 
 
+def test_a_fault_can_answer_as_the_gateway_does(api: Api, emulator: Emulator) -> None:
+    emulator.inject(Fault(status=404, body_kind="kong"))
+    reply = api.get("m")
+    assert json.loads(reply.text) == {"message": "no Route matched with those values"}
+    assert len(reply.headers["X-Kong-Request-Id"]) == 32
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [("text", "404 page not found\n"), ("empty", "")], ids=["text", "empty"]
+)
+def test_a_fault_can_answer_as_another_server_does(
+    api: Api, emulator: Emulator, kind: Any, text: str
+) -> None:
+    emulator.inject(Fault(status=404, body_kind=kind))
+    reply = api.get("m")
+    assert (reply.status, reply.text) == (404, text)
+
+
 @pytest.mark.parametrize(
     ("given", "header"),
     [
@@ -1239,6 +1257,22 @@ def test_a_stop_does_not_wait_for_delayed_answers() -> None:
         connection.close()
 
 
+def test_a_stop_under_a_frozen_clock_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tools that freeze the time for a test stop the event loop's timers, too."""
+    emulator = Emulator().start()
+    emulator.inject(Fault(delay=600))
+    connection = http.client.HTTPConnection(urlsplit(emulator.url).netloc, timeout=20)
+    connection.request("GET", SETUPS)
+    until(lambda: bool(emulator.log) and not emulator.faults)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    closing = threading.Thread(target=emulator.close, daemon=True)
+    closing.start()
+    closing.join(20)
+    assert not closing.is_alive()
+    connection.close()
+
+
 def test_setups_and_custom_evaluators_survive_a_restart(tmp_path: Path) -> None:
     data = str(tmp_path / "setups.db")
     with Emulator(data=data, evaluators=["my-judge"]) as emulator:
@@ -1356,7 +1390,7 @@ def test_the_commands_help_tells_each_default_once(capsys: pytest.CaptureFixture
     text = " ".join(capsys.readouterr().out.split())
     assert text.startswith("usage: python -m pulumi_traceloop.emulator [-h]")
     assert re.findall(r"\(default: ([^)]*)\)", text) == [
-        *("127.0.0.1", "8787", "emulator-key", "in memory", "5.0", "0.0", "none")
+        *("127.0.0.1", "8787", "emulator-key", "in memory", "5.0", "1", "0.0", "none")
     ]
 
 
@@ -1378,23 +1412,32 @@ def test_setups_survive_a_sigkill(tmp_path: Path) -> None:
         assert len(emulator.setups) == 50
 
 
-def test_the_command_says_why_it_cannot_start(emulator: Emulator, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [
+        ("--port", "{port}", r"port \d+ is in use; --port 0 takes a free one"),
+        ("--port", "99999", r"the port must be from 0 to 65535, not 99999"),
+        ("--port", "-1", r"the port must be from 0 to 65535, not -1"),
+        ("--data", "{path}/x", r".*/x is no data file of this emulator: file is not a database"),
+        ("--data", "{path}", r".* is no data file of this emulator: unable to open database file"),
+        ("--data", "{path}/no/x", r".*/x is no data file of this emulator: unable to open .*"),
+    ],
+)
+def test_the_command_says_in_one_line_why_it_cannot_start(
+    emulator: Emulator, tmp_path: Path, option: str, value: str, reason: str
+) -> None:
     (tmp_path / "x").write_text("not a database, and long enough to be sure of it " * 50)
-    for arguments in (
-        ["--port", str(urlsplit(emulator.url).port)],
-        ["--data", str(tmp_path / "x")],
-    ):
-        done = subprocess.run(
-            [sys.executable, "-m", "pulumi_traceloop.emulator", *arguments],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 1
-        assert done.stderr.startswith("cannot start: ")
-        assert "Traceback" not in done.stderr
+    given = value.format(port=urlsplit(emulator.url).port, path=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "pulumi_traceloop.emulator", f"{option}={given}"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(rf"cannot start: {reason}\n", done.stderr)
 
 
 def test_loading_the_pytest_plugin_does_not_load_aiohttp() -> None:

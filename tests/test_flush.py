@@ -10,7 +10,8 @@ import pytest
 from pulumi_traceloop._client import BULK_LIMIT, TraceloopClient
 from pulumi_traceloop._flush import ATTEMPTS, Outcome, delete_all, flush, upsert, wait
 from pulumi_traceloop._models import SetupSpec
-from pulumi_traceloop._project import READ_BY_ID, WORKERS, Project, connection
+from pulumi_traceloop._project import READ_BY_ID, WORKERS, Project
+from pulumi_traceloop._settings import connection
 from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.emulator.routes import (
     BULK_ROUTE,

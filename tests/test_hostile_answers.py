@@ -208,6 +208,8 @@ HEADERS = [
     b"Content-Encoding: br, zstd",
     b"Content-Encoding: " + b"gzip, " * 50 + b"gzip",
     b"Retry-After: @KEY@",
+    b"X-Kong-Request-Id: @KEY@",
+    b"X-Kong-Request-Id: \x1b[31m",
     b"Retry-After: 99999999999999999999",
     b"Retry-After: Mon, 99 Foo 99999 99:99:99 +9999",
     b"Set-Cookie: a=@KEY@; expires=Mon, 99-Foo-99999999 99:99:99 GMT; domain=x; path=//",
@@ -317,7 +319,7 @@ def test_the_key_never_follows_a_redirect(
 def test_an_interim_answer_is_not_taken_for_the_final_one(server: Server) -> None:
     """Else the final one would be the next request's answer, and a deletion look done."""
     hints = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
-    final = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+    final = b'HTTP/1.1 404 Not Found\r\nContent-Length: 19\r\n\r\n{"error": "no one"}'
     server.keep_alive = True
     server.answer = lambda: [hints, final]
     with quick_client(server) as client:
@@ -390,7 +392,7 @@ def test_a_deadline_holds_however_slowly_the_answer_drips(
     server.answer = lambda: dripping(*pieces)
     error = ends_in_time(CALLS[name], server.url)
     assert isinstance(error, TransportError)
-    assert "within 0.3 s" in str(error) or "timed out" in str(error).lower()
+    assert "in time" in str(error) or "timed out" in str(error).lower()
 
 
 def test_a_deadline_holds_for_a_proxy_that_drips(

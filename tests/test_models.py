@@ -1,182 +1,28 @@
-"""What is accepted, what is refused and how that is said, and when two setups mean the same."""
+"""When two setups mean the same, what is sent, and what is read."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from pulumi_traceloop._models import (
-    BulkAnswer,
+    UNREADABLE_LIMIT,
+    BulkItem,
     Setup,
-    SetupList,
     SetupSpec,
-    problems,
+    read_bulk,
+    read_list,
 )
-
-RULE = {"key": "gen_ai.system", "source": "span_attributes", "value": "openai"}
-OPERATORS = (
-    "'equals', 'not_equals', 'contains', 'not_contains', 'in', 'not_in', 'exists' or 'not_exists'"
-)
-
-
-def without(mapping: dict[str, Any]) -> dict[str, Any]:
-    """Return it without what is Ellipsis."""
-    return {key: value for key, value in mapping.items() if value is not ...}
-
-
-def setup(**changes: Any) -> dict[str, Any]:
-    return without({"selector": [RULE], "evaluators": ["pii-detector"], **changes})
-
-
-def rule(**changes: Any) -> dict[str, Any]:
-    return without({**RULE, **changes})
-
-
-def configs(*evaluators: Any) -> dict[str, Any]:
-    return setup(evaluators=..., evaluator_configs=list(evaluators))
+from tests.test_validation import RULE, configs, rule, setup, without
 
 
 def spec(**changes: Any) -> SetupSpec:
     return SetupSpec.model_validate(setup(**changes))
-
-
-def found(given: object) -> list[tuple[str, str]]:
-    with pytest.raises(ValidationError) as caught:
-        SetupSpec.model_validate(given)
-    return [(problem.path, problem.reason) for problem in problems(caught.value)]
-
-
-class TestBadSetups:
-    @pytest.mark.parametrize(
-        ("given", "path", "reason"),
-        [
-            (setup(selector=...), "selector", "is missing"),
-            (setup(selector=[]), "selector", "needs at least one rule"),
-            (setup(selector={"a": "b"}), "selector", "must be a list"),
-            (setup(selector=None), "selector", "must be a list"),
-            (setup(selector=["a"]), "selector[0]", "must be a mapping"),
-            (setup(evaluators=...), "evaluators", "give either evaluators or evaluator_configs"),
-            (setup(evaluators=None), "evaluators", "give either evaluators or evaluator_configs"),
-            (
-                setup(evaluator_configs=[{"slug": "a"}]),
-                "evaluators",
-                "give either evaluators or evaluator_configs, not both",
-            ),
-            (setup(evaluators=[]), "evaluators", "needs at least one evaluator"),
-            (configs(), "evaluator_configs", "needs at least one evaluator"),
-            (setup(evaluators="a"), "evaluators", "must be a list"),
-            (setup(evaluators=["a", " "]), "evaluators[1]", "must not be empty"),
-            (setup(evaluators=[7]), "evaluators[0]", 'must be a string, such as "7"'),
-            (setup(evaluators=["a", "b", "a"]), "evaluators[2]", '"a" is listed twice'),
-            (configs({"slug": ""}), "evaluator_configs[0].slug", "must not be empty"),
-            (configs({"scope": "span"}), "evaluator_configs[0].slug", "is missing"),
-            (configs("a"), "evaluator_configs[0]", "must be a mapping"),
-            (
-                configs({"slug": "a", "scope": "spans"}),
-                "evaluator_configs[0].scope",
-                "must be one of 'session', 'trace' or 'span', not \"spans\"",
-            ),
-            (
-                configs({"slug": "a", "scope": "span"}, {"slug": "a", "scope": "span"}),
-                "evaluator_configs[1]",
-                '"a" is listed twice',
-            ),
-            (
-                configs({"slug": "a", "scop": "span"}),
-                "evaluator_configs[0].scop",
-                "is not a known property; check its spelling",
-            ),
-            (setup(evaluatrs=[]), "evaluatrs", "is not a known property; check its spelling"),
-            (setup(triggers="a"), "triggers", "must be a list"),
-            ([], "", "must be a mapping"),
-        ],
-    )
-    def test_is_told_where_and_why(self, given: object, path: str, reason: str) -> None:
-        assert found(given) == [(path, reason)]
-
-    @pytest.mark.parametrize(
-        ("given", "field", "reason"),
-        [
-            (rule(operator="like"), "operator", f'must be one of {OPERATORS}, not "like"'),
-            (rule(operator=None), "operator", f"must be one of {OPERATORS}"),
-            (
-                rule(source="spans"),
-                "source",
-                "must be one of 'span_attributes' or 'resource_attributes', not \"spans\"",
-            ),
-            (rule(source=...), "source", "is missing"),
-            (rule(key=...), "key", "is missing"),
-            (rule(key=" "), "key", "must not be empty"),
-            (rule(value=...), "value", 'operator "equals" needs "value"'),
-            (rule(operator="contains", value=None), "value", 'operator "contains" needs "value"'),
-            (rule(operator="in", value=...), "values", 'operator "in" needs "values"'),
-            (
-                rule(operator="not_in", value=..., values=[]),
-                "values",
-                'operator "not_in" needs at least one value',
-            ),
-            (rule(operator="in"), "value", 'operator "in" takes "values" instead'),
-            (rule(values=["a"]), "values", 'operator "equals" takes "value" instead'),
-            (
-                rule(operator="exists"),
-                "value",
-                'operator "exists" takes neither value nor values',
-            ),
-            (
-                rule(operator="not_exists", value=..., values=["a"]),
-                "values",
-                'operator "not_exists" takes neither value nor values',
-            ),
-            (rule(value=5), "value", 'must be a string, such as "5"'),
-            (rule(value=0.5), "value", 'must be a string, such as "0.5"'),
-            (rule(value=True), "value", "must be a string"),
-            (rule(value=["a"]), "value", "must be a string"),
-            (
-                rule(operator="in", value=..., values=["a", 3]),
-                "values[1]",
-                'must be a string, such as "3"',
-            ),
-            (rule(operator="in", value=..., values="a"), "values", "must be a list"),
-            (rule(op="in"), "op", "is not a known property; check its spelling"),
-        ],
-    )
-    def test_in_a_rule_is_told_with_its_index(
-        self, given: dict[str, Any], field: str, reason: str
-    ) -> None:
-        assert found(setup(selector=[RULE, given])) == [(f"selector[1].{field}", reason)]
-
-    def test_tells_all_problems_at_once(self) -> None:
-        given = setup(selector=[rule(value=1), rule(source="x")], evaluators=[""])
-        assert [path for path, _ in found(given)] == [
-            "selector[0].value",
-            "selector[1].source",
-            "evaluators[0]",
-        ]
-
-
-class TestGoodSetups:
-    @pytest.mark.parametrize("operator", ["equals", "not_equals", "contains", "not_contains"])
-    @pytest.mark.parametrize("value", ["openai", "", " "])
-    def test_a_rule_with_a_value(self, operator: str, value: str) -> None:
-        assert spec(selector=[rule(operator=operator, value=value)]).selector[0].value == value
-
-    @pytest.mark.parametrize("operator", ["in", "not_in"])
-    def test_a_rule_with_values(self, operator: str) -> None:
-        given = rule(operator=operator, value=..., values=["a", "b"])
-        assert spec(selector=[given]).selector[0].values == ["a", "b"]
-
-    @pytest.mark.parametrize("operator", ["exists", "not_exists"])
-    def test_a_rule_without_a_value(self, operator: str) -> None:
-        assert spec(selector=[rule(operator=operator, value=...)]).selector[0].value is None
-
-    def test_one_evaluator_in_two_scopes(self) -> None:
-        given = configs({"slug": "a", "scope": "span"}, {"slug": "a", "scope": "trace"})
-        assert SetupSpec.model_validate(given).meaning.evaluators == {("a", "span"), ("a", "trace")}
-
-    def test_triggers_hold_anything(self) -> None:
-        assert spec(triggers=[1, {"a": None}]).triggers == [1, {"a": None}]
 
 
 OTHER = rule(key="service.name", source="resource_attributes", value="shop")
@@ -346,19 +192,112 @@ class TestStoredSetups:
         with pytest.raises(ValidationError, match=field):
             read(**{field: ...})
 
-    def test_a_list_of_them(self) -> None:
-        setups = SetupList.validate_python([stored(), stored(external_id="n")])
-        assert [setup.external_id for setup in setups] == ["m", "n"]
 
-    def test_a_bulk_answer(self) -> None:
-        answer = BulkAnswer.model_validate(
-            {
-                "setups": [
-                    {"external_id": "m", "status": "ok", "result": stored(), "took": 3},
-                    {"external_id": "n", "status": "error", "error": "no"},
-                ]
-            }
+def dump(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+#: What a setup may have in the place of a string, and what messages call it.
+STRANGE = {
+    "number": (7, "a number"),
+    "float": (7.5, "a number"),
+    "boolean": (True, "a boolean"),
+    "null": (None, "null"),
+    "list": (["x"], "a list"),
+    "object": ({"x": 1}, "an object"),
+}
+#: Where it may be, with how to put it there; null is allowed in some of them.
+PLACES: dict[str, tuple[Callable[[Any], dict[str, Any]], bool]] = {
+    "id": (lambda value: {"id": value}, False),
+    "status": (lambda value: {"status": value}, False),
+    "env_project_id": (lambda value: {"env_project_id": value}, True),
+    "created_at": (lambda value: {"created_at": value}, True),
+    "init_rules[1].key": (lambda value: {"init_rules": [RULE, {**RULE, "key": value}]}, False),
+    "init_rules[0].value": (lambda value: {"init_rules": [{**RULE, "value": value}]}, True),
+    "init_rules[0].values[1]": (
+        lambda value: {"init_rules": [{**RULE, "operator": "in", "values": ["a", value]}]},
+        False,
+    ),
+    "init_rules[0]": (lambda value: {"init_rules": [value]}, False),
+    "evaluators[0].evaluator_type": (
+        lambda value: {"evaluators": [{"evaluator_type": value}]},
+        False,
+    ),
+    "evaluators[0].status": (
+        lambda value: {"evaluators": [{"evaluator_type": "e", "status": value}]},
+        False,
+    ),
+}
+
+
+class TestList:
+    def test_of_setups(self) -> None:
+        listing = read_list(dump([stored(), stored(external_id="n")]))
+        assert [setup.external_id for setup in listing.setups] == ["m", "n"]
+        assert listing.unreadable == []
+
+    @pytest.mark.parametrize("strange", STRANGE)
+    @pytest.mark.parametrize("place", PLACES)
+    def test_with_a_value_of_another_type(self, place: str, strange: str) -> None:
+        """It is named with its project, the place and the type; all others are read."""
+        value, named = STRANGE[strange]
+        put, null_is_fine = PLACES[place]
+        if (value is None and null_is_fine) or (place == "init_rules[0]" and strange == "object"):
+            pytest.skip("that can be read, or is wrong elsewhere")
+        foreign = stored(external_id="f", env_project_id="theirs") | put(value)
+        listing = read_list(dump([stored(), foreign, stored(external_id="n")]))
+        assert [setup.external_id for setup in listing.setups] == ["m", "n"]
+        (unreadable,) = listing.unreadable
+        assert unreadable.external_id == "f"
+        assert unreadable.env_project_id == (None if place == "env_project_id" else "theirs")
+        assert re.fullmatch(
+            re.escape(place) + r" should be (a string|an object), but is " + named,
+            unreadable.reason,
         )
-        ok, refused = answer.setups
+
+    def test_with_a_number_as_external_id(self) -> None:
+        """It may be one of ours that the service spells as a number."""
+        (unreadable,) = read_list(dump([stored(), stored(external_id=7)])).unreadable
+        assert unreadable.external_id == "7"
+
+    @pytest.mark.parametrize("nameless", [{}, None, [], "x", 7, stored(external_id=None)])
+    def test_with_what_has_no_name(self, nameless: object) -> None:
+        listing = read_list(dump([nameless, stored(), nameless]))
+        assert [setup.external_id for setup in listing.setups] == ["m"]
+        assert listing.unreadable == []
+
+    @pytest.mark.parametrize("body", [b"{}", b"7", b"[null]", b"[{}]", b'[{"id": "1"}]', b"["])
+    def test_of_nothing_that_is_a_setup(self, body: bytes) -> None:
+        with pytest.raises(ValidationError):
+            read_list(body)
+
+    def test_of_far_too_much_that_cannot_be_read(self) -> None:
+        strange = stored(external_id="f", status=7)
+        assert len(read_list(dump([strange] * UNREADABLE_LIMIT)).unreadable) == UNREADABLE_LIMIT
+        with pytest.raises(ValidationError, match="status"):
+            read_list(dump([strange] * (UNREADABLE_LIMIT + 1)))
+
+
+class TestBulk:
+    def test_of_items(self) -> None:
+        ok, refused = read_bulk(
+            dump(
+                {
+                    "setups": [
+                        {"external_id": "m", "status": "ok", "result": stored(), "took": 3},
+                        {"external_id": "n", "status": "error", "error": "no"},
+                    ]
+                }
+            )
+        )
+        assert isinstance(ok, BulkItem)
+        assert isinstance(refused, BulkItem)
         assert ok.result == read()
         assert (refused.result, refused.error) == (None, "no")
+
+    def test_with_one_that_cannot_be_read(self) -> None:
+        odd = {"external_id": "n", "status": "ok", "result": stored(external_id="n", status=None)}
+        good = {"external_id": "m", "status": "ok", "result": stored()}
+        ok, unreadable = read_bulk(dump({"setups": [good, odd]}))
+        assert isinstance(ok, BulkItem)
+        assert unreadable == ("n", None, "result.status should be a string, but is null")

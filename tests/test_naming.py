@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from pulumi_traceloop._naming import external_id_problem
+from pulumi_traceloop._naming import external_id_problem, path_problem
 
 
 class TestExternalIds:
     @pytest.mark.parametrize(
-        "external_id", ["m", "a/b", "...", ".a", "é 漢 🙂", "%2e", "bulk", "a\n"]
+        "external_id", ["m", "a/b", "...", ".a", "é 漢 🙂", "%2e", "bulk", "a" * 2000, "é" * 333]
     )
     def test_almost_anything_will_do(self, external_id: str) -> None:
         assert external_id_problem(external_id) is None
@@ -24,7 +24,29 @@ class TestExternalIds:
             (".", 'must not be "."'),
             ("..", 'must not be ".."'),
             ("a\ud800", "must be valid Unicode text"),
+            (" a", "must not begin or end with a blank"),
+            ("a\n", "must not begin or end with a blank"),
+            ("a\u00a0", "must not begin or end with a blank"),
+            (
+                "a" * 2001,
+                "is too long for a URL: 2,001 bytes once it is encoded, and 2,000 are allowed",
+            ),
+            ("é" * 334, "is too long for a URL: 2,004 bytes"),
+            ("m-Calling __str__ on an Output[T] is not supported.", "is the text of an Output"),
         ],
     )
     def test_is_refused(self, external_id: object, reason: str) -> None:
         assert (external_id_problem(external_id) or "").startswith(reason)
+
+    @pytest.mark.parametrize(
+        "external_id", [" a", "a\n", "a" * 4000, "Calling __str__ on an Output"]
+    )
+    def test_what_an_earlier_version_took_can_still_be_read_and_deleted(
+        self, external_id: str
+    ) -> None:
+        assert external_id_problem(external_id)
+        assert path_problem(external_id) is None
+
+    @pytest.mark.parametrize("external_id", [None, "", " ", ".", "..", "a\ud800"])
+    def test_what_no_path_can_name(self, external_id: object) -> None:
+        assert path_problem(external_id)

@@ -26,7 +26,9 @@ from pulumi_traceloop import (
     AutoMonitorSetupArgs,
     AutoMonitorSetupGroup,
     EvaluatorConfigArgs,
+    InputError,
     SelectorRuleArgs,
+    TraceloopError,
     providers,
     resource,
     span,
@@ -132,6 +134,8 @@ class Registration:
         self.name: str = request.name
         self.parent: str = request.parent
         self.inputs: Bag = from_struct(request.object)
+        self.secret_outputs = list(request.additionalSecretOutputs)
+        self.hooks = {f.name: list(names) for f, names in request.hooks.ListFields()}
 
 
 class Mocks(pulumi.runtime.Mocks):
@@ -154,17 +158,26 @@ class Monitor(MockMonitor):
     def __init__(self, mocks: Mocks) -> None:
         super().__init__(mocks)
         self.registered: list[Registration] = []
+        self.read: list[Bag] = []
+
+    def ReadResource(self, request: resource_pb2.ReadResourceRequest) -> Any:  # noqa: N802
+        self.read.append(from_struct(request.properties))
+        return _with_a_loop(lambda: super(Monitor, self).ReadResource(request))  # type: ignore[no-untyped-call]
 
     def RegisterResource(self, request: resource_pb2.RegisterResourceRequest) -> Any:  # noqa: N802
         self.registered.append(Registration(request))
-        # This is a worker's thread. The SDK would make an event loop for it and leave that open.
-        loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(loop)
-        try:
-            return super().RegisterResource(request)  # type: ignore[no-untyped-call]
-        finally:
-            asyncio.set_event_loop(None)
-            loop.close()
+        return _with_a_loop(lambda: super(Monitor, self).RegisterResource(request))  # type: ignore[no-untyped-call]
+
+
+def _with_a_loop(call: Callable[[], Any]) -> Any:
+    """Call in a worker's thread; the SDK would make an event loop for it and leave that open."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        return call()
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
 
 
 class Program:
@@ -172,13 +185,14 @@ class Program:
 
     def __init__(self) -> None:
         self.registered: list[Registration] = []
+        self.read: list[Bag] = []
 
     def run(
         self, program: Callable[[], object], *, preview: bool = False, **outputs: object
     ) -> None:
         mocks = Mocks(**outputs)
         monitor = Monitor(mocks)
-        self.registered = monitor.registered
+        self.registered, self.read = monitor.registered, monitor.read
         logger = logging.getLogger("pulumi-mocks")
         pulumi.runtime.set_mocks(mocks, preview=preview, logger=logger, monitor=monitor)
         pulumi.runtime.test(lambda: program() and None)()  # type: ignore[no-untyped-call]
@@ -238,9 +252,37 @@ class TestSetup:
         assert program.of(ONE).inputs["external_id"] == "m"
 
     def test_an_empty_external_id_is_not_left_out(self, program: Program) -> None:
-        """It is a mistake to tell, not one to hide."""
-        program.run(lambda: AutoMonitorSetup("m", external_id="", **DICT))
-        assert program.of(ONE).inputs["external_id"] == ""
+        """It is a mistake to report, not one to hide."""
+        with pytest.raises(InputError, match="external_id: must not be empty"):
+            program.run(lambda: AutoMonitorSetup("m", external_id="", **DICT))
+
+    @pytest.mark.parametrize("args", [ARGS, DICT], ids=["args", "dict"])
+    def test_takes_args_as_every_pulumi_sdk(self, program: Program, args: Any) -> None:
+        def declare() -> object:
+            opts = pulumi.ResourceOptions(parent=Component("shop"))
+            AutoMonitorSetup("m", args, opts, external_id="x")
+            return AutoMonitorSetup("n", args, opts=opts, if_exists="fail")
+
+        program.run(declare)
+        m, n = (r for r in program.registered if r.type == ONE)
+        assert m.inputs["selector"] == n.inputs["selector"] == plain(DICT)["selector"]
+        assert m.inputs["evaluators"] == n.inputs["evaluators"] == ["faithfulness"]
+        assert (m.inputs["external_id"], n.inputs["if_exists"]) == ("x", "fail")
+        assert m.parent.endswith("shop")
+        assert n.parent == m.parent
+
+    def test_args_and_their_keywords_exclude_each_other(self, program: Program) -> None:
+        with pytest.raises(InputError) as failure:
+            program.run(lambda: AutoMonitorSetup("m", ARGS, evaluators=["x"]))  # type: ignore[call-overload]
+        assert str(failure.value) == (
+            'AutoMonitorSetup "m", args: has the contents of the setup, so leave out evaluators'
+        )
+
+    def test_get_takes_a_namespace_and_no_setup(self, program: Program) -> None:
+        program.run(lambda: AutoMonitorSetup.get("m", " theirs ", config_namespace="second"))
+        (read,) = program.read
+        assert read["config_namespace"] == "second"
+        assert read["external_id"] == " theirs "
 
     def test_takes_outputs_anywhere(self, program: Program) -> None:
         program.run(
@@ -460,32 +502,301 @@ class TestGroup:
         assert program.of(BATCH).inputs["declared_by"] == name
         assert program.of(MEMBERSHIP).inputs["declared_by"] == name
 
-    @pytest.mark.parametrize("setups", [[DICT], "a", None, pulumi.ResourceOptions()])
-    def test_setups_that_are_no_mapping_are_refused(self, program: Program, setups: Any) -> None:
-        expected = (
-            'AutoMonitorSetupGroup "g": setups must map each external_id to its setup, not be a'
-            f" {type(setups).__name__}"
-        )
-        with pytest.raises(TypeError) as failure:
-            program.run(lambda: AutoMonitorSetupGroup("g", setups))
-        assert str(failure.value) == expected
-
-    @pytest.mark.parametrize(
-        "triggers",
-        [lambda: [object()], lambda: pulumi.Output.from_input(1).apply(lambda _: [object()])],
-        ids=["at once", "in an Output"],
-    )
-    def test_a_value_that_json_does_not_have_is_told_with_its_place(
-        self, program: Program, triggers: Callable[[], Any]
+    def test_a_value_that_json_does_not_have_in_an_output_is_told_with_its_place(
+        self, program: Program
     ) -> None:
+        triggers = pulumi.Output.from_input(1).apply(lambda _: [object()])
         with pytest.raises(TypeError) as failure:
-            program.setups(a={**DICT, "triggers": triggers()})
+            program.setups(a={**DICT, "triggers": triggers})
         assert 'AutoMonitorSetupGroup "g", setups["a"]: ' in str(failure.value)
 
-    def test_an_external_id_that_is_no_text_is_refused(self, program: Program) -> None:
-        setups: Any = {1: DICT}
-        with pytest.raises(TypeError, match='AutoMonitorSetupGroup "g"'):
-            program.run(lambda: AutoMonitorSetupGroup("g", setups))
+    def test_setups_are_an_output_for_tests_and_exports(self, program: Program) -> None:
+        seen: list[Any] = []
+
+        def declare() -> object:
+            value = pulumi.Output.from_input("v").apply(lambda v: v + "!")
+            other: Any = {**DICT, "selector": [span("k").equals(value)]}
+            group = AutoMonitorSetupGroup("g", {"b": ARGS, "a": other})
+            return group.setups.apply(seen.append)
+
+        program.run(declare)
+        (setups,) = seen
+        assert list(setups) == ["a", "b"]
+        assert setups["b"] == plain(DICT)
+        assert setups["a"]["selector"][0]["value"] == "v!"
+
+    def test_setups_are_secret_with_a_secret_in_them(self, program: Program) -> None:
+        seen: dict[str, bool] = {}
+
+        async def note(group: AutoMonitorSetupGroup) -> None:
+            seen[group.pulumi_resource_name] = await group.setups.is_secret()
+
+        def declare() -> object:
+            secret: Any = {**DICT, "selector": [span("k").equals(pulumi.Output.secret("v"))]}
+            groups = (
+                AutoMonitorSetupGroup("g", {"a": secret}),
+                AutoMonitorSetupGroup("h", {"b": DICT}),
+            )
+            return [asyncio.ensure_future(note(group)) for group in groups]
+
+        program.run(declare)
+        assert seen == {"g": True, "h": False}
+
+
+#: What is wrong in a setup, with the path below it.
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "a misspelled property": (
+        {**{k: v for k, v in DICT.items() if k != "evaluators"}, "evaluatrs": ["faithfulness"]},
+        'evaluatrs: is not a known property; did you mean "evaluators"?',
+    ),
+    "an unknown operator": (
+        {**DICT, "selector": [{**plain(span("k").equals("v")), "operator": "eq"}]},
+        (
+            "selector[0].operator: must be one of 'equals', 'not_equals', 'contains',"
+            " 'not_contains', 'in', 'not_in', 'exists' or 'not_exists', not \"eq\"; did you mean"
+            ' "equals"?'
+        ),
+    ),
+    "a list for values": (
+        {**DICT, "selector": [span("k").is_in(["a", "b"])]},  # type: ignore[arg-type]
+        (
+            "selector[0].values[0]: must be a string, not a list; pass the strings one by one,"
+            ' such as is_in("a", "b") or is_in(*names)'
+        ),
+    ),
+    "a builder without an operator": (
+        {**DICT, "selector": [span("k")]},
+        'selector[0].value: operator "equals" needs "value"',
+    ),
+    "an empty value": (
+        {**DICT, "selector": [span("k").equals("")]},
+        (
+            'selector[0].value: must not be empty; use the operator "exists" for spans that have'
+            ' the attribute, "not_exists" for those that lack it'
+        ),
+    ),
+    "the text of an Output": (
+        {
+            **DICT,
+            "selector": [span("k").equals("Calling __str__ on an Output[T] is not supported")],
+        },
+        (
+            "selector[0].value: is the text of an Output, not its value: use the Output itself, or"
+            ' pulumi.Output.format("...{0}", output) for a text around it'
+        ),
+    ),
+    "a set": ({**DICT, "evaluators": {"faithfulness"}}, "evaluators: must be a list"),
+    "an object in triggers": (
+        {**DICT, "triggers": [object()]},
+        "triggers[0]: is a object, which JSON does not have; use its text, str(...)",
+    ),
+}
+
+
+@pytest.mark.parametrize("preview", [True, False], ids=["preview", "update"])
+class TestInputsThatAreWrong:
+    """They end the program before anything is registered, with one message."""
+
+    @pytest.mark.parametrize("case", WRONG)
+    def test_in_one_setup(self, program: Program, case: str, preview: bool) -> None:
+        setup, problem = WRONG[case]
+        args: Any = setup
+        with pytest.raises(pulumi.RunError) as failure:
+            program.run(lambda: AutoMonitorSetup("m", args), preview=preview)
+        assert str(failure.value) == f'AutoMonitorSetup "m", {problem}'
+        assert isinstance(failure.value, TraceloopError)
+        assert program.registered == []
+
+    @pytest.mark.parametrize("case", WRONG)
+    def test_in_a_group(self, program: Program, case: str, preview: bool) -> None:
+        setup, problem = WRONG[case]
+        setups: Any = {"a": DICT, "b": setup}
+        with pytest.raises(pulumi.RunError) as failure:
+            program.run(lambda: AutoMonitorSetupGroup("g", setups), preview=preview)
+        assert str(failure.value) == f'AutoMonitorSetupGroup "g", setups["b"].{problem}'
+        assert program.registered == []
+
+    def test_all_of_a_group_at_once(self, program: Program, preview: bool) -> None:
+        later = pulumi.Output.from_input("v").apply(lambda v: v)
+        setups: Any = {
+            " a": DICT,
+            "b": {"selector": [span("k").equals(later)]},
+            "c": {**DICT, "evaluators": ["x", later, "x"]},
+            "d": pulumi.Output.from_input("no setup"),
+            7: ARGS,
+            "e": None,
+        }
+        with pytest.raises(InputError) as failure:
+            program.run(
+                lambda: AutoMonitorSetupGroup("g", setups, wait_timeout=-1, max_deletes="all"),
+                preview=preview,
+            )
+        assert str(failure.value).splitlines() == [
+            '7 problems in AutoMonitorSetupGroup "g":',
+            "  wait_timeout: must be a number of seconds above 0",
+            '  max_deletes: must be a number, or a percentage such as "10%"',
+            '  setups[" a"]: the external_id must not begin or end with a blank',
+            '  setups["b"].evaluators: give either evaluators or evaluator_configs',
+            '  setups["c"].evaluators[2]: "x" is listed twice',
+            "  setups[7]: the external_id must be a string",
+            '  setups["e"]: must be a mapping',
+        ]
+        assert failure.value.problems[2].path == 'setups[" a"]'
+
+    def test_a_long_message_is_cut_and_the_attribute_is_not(
+        self, program: Program, preview: bool
+    ) -> None:
+        setups: Any = {f"m-{n}": {} for n in range(100)}
+        with pytest.raises(InputError) as failure:
+            program.run(lambda: AutoMonitorSetupGroup("g", setups), preview=preview)
+        lines = str(failure.value).splitlines()
+        assert (len(lines), lines[0], lines[-1]) == (
+            52,
+            '200 problems in AutoMonitorSetupGroup "g":',
+            "  and 150 more",
+        )
+        assert len(failure.value.problems) == 200
+
+    @pytest.mark.parametrize("setups", [[DICT], "a", None, pulumi.ResourceOptions()])
+    def test_setups_that_are_no_mapping(self, program: Program, setups: Any, preview: bool) -> None:
+        with pytest.raises(InputError) as failure:
+            program.run(lambda: AutoMonitorSetupGroup("g", setups), preview=preview)
+        assert str(failure.value) == (
+            'AutoMonitorSetupGroup "g", setups: must map each external_id to its setup, not be a'
+            f" {type(setups).__name__}"
+        )
+
+    def test_setups_that_are_an_output(self, program: Program, preview: bool) -> None:
+        def declare() -> object:
+            setups: Any = pulumi.Output.from_input({"a": DICT})
+            return AutoMonitorSetupGroup("g", setups)
+
+        with pytest.raises(InputError) as failure:
+            program.run(declare, preview=preview)
+        assert str(failure.value) == (
+            'AutoMonitorSetupGroup "g", setups: must map each external_id to its setup, and not be'
+            " an Output: a preview has to know which setups there are. Use the Output for a setup,"
+            ' {"checkout": output.apply(lambda value: {...})}, or for a part of one,'
+            ' {"selector": [span("service.name").equals(output)], ...}'
+        )
+
+    def test_the_text_of_a_real_output(
+        self, program: Program, preview: bool, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def declare() -> object:
+            name = pulumi.Output.from_input("checkout")
+            return AutoMonitorSetupGroup("g", {f"m-{name}": DICT})
+
+        with pytest.raises(InputError, match="the external_id is the text of an Output, not its"):
+            program.run(declare, preview=preview)
+
+    def test_what_is_not_known_is_left_to_the_provider(
+        self, program: Program, preview: bool
+    ) -> None:
+        wrong = pulumi.Output.from_input("").apply(lambda v: v)
+
+        def declare() -> object:
+            setup: Any = {"selector": [span("k").equals(wrong)], "evaluators": wrong}
+            AutoMonitorSetup("m", setup, external_id=wrong)
+            return AutoMonitorSetupGroup("g", {"a": setup})
+
+        program.run(declare, preview=preview)
+        assert {r.type for r in program.registered} == {ONE, GROUP, BATCH, MEMBERSHIP}
+
+
+ODD: Any = {
+    "selector": [span("k").equals("${env} "), span("k\u200b").exists()],
+    "evaluators": ["faithfulness"],
+}
+
+
+class TestOptionsOfAGroup:
+    REFUSED = (
+        (
+            "ignore_changes: has no effect on a group: leave the setup out of the group, or declare"
+            " it as an AutoMonitorSetup, which takes this option"
+        ),
+        "replace_on_changes: has no effect on a group: to send a setup again, change its triggers",
+        (
+            "custom_timeouts: reaches no dynamic provider: use wait_timeout, or traceloop:deadline"
+            " in the configuration"
+        ),
+        'additional_secret_outputs: takes "failed" and "setup_ids", not "owned"',
+        (
+            "hooks: takes no delete hooks: setups that leave a group are deleted together, after"
+            " the program; declare what needs one as an AutoMonitorSetup"
+        ),
+    )
+
+    def test_hooks_and_secret_outputs_are_those_of_the_batch(self, program: Program) -> None:
+        def declare() -> object:
+            hook = pulumi.ResourceHook("written", lambda _: None)
+            opts = pulumi.ResourceOptions(
+                additional_secret_outputs=["failed", "setup_ids"],
+                hooks=pulumi.ResourceHookBinding(after_create=[hook], after_update=[hook]),
+            )
+            group = AutoMonitorSetupGroup("g", {"a": DICT}, opts)
+            assert opts.hooks  # the caller's own are not changed
+            return group
+
+        program.run(declare)
+        batch, others = program.of(BATCH), (program.of(GROUP), program.of(MEMBERSHIP))
+        assert batch.secret_outputs == ["failed", "setup_ids"]
+        assert batch.hooks == {"after_create": ["written"], "after_update": ["written"]}
+        assert [(r.secret_outputs, r.hooks) for r in others] == [([], {})] * 2
+
+    def test_what_would_have_no_effect_is_refused(self, program: Program) -> None:
+        def declare() -> object:
+            hook = pulumi.ResourceHook("gone", lambda _: None)
+            opts = pulumi.ResourceOptions(
+                additional_secret_outputs=["failed", "owned"],
+                custom_timeouts=pulumi.CustomTimeouts(create="1m"),
+                hooks=pulumi.ResourceHookBinding(after_delete=[hook]),
+                ignore_changes=["setups"],
+                replace_on_changes=["setups"],
+            )
+            return AutoMonitorSetupGroup("g", {"a": DICT}, opts)
+
+        with pytest.raises(InputError) as failure:
+            program.run(declare)
+        assert str(failure.value).splitlines() == [
+            '5 problems in AutoMonitorSetupGroup "g":',
+            *(f"  opts.{problem}" for problem in self.REFUSED),
+        ]
+
+
+class TestOddTexts:
+    def test_are_warned_about_once_for_one_setup(
+        self, program: Program, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        program.run(lambda: AutoMonitorSetup("m", ODD, external_id="“m”"))
+        (record,) = caplog.records
+        assert record.levelname == "WARNING"
+        assert record.message.splitlines() == [
+            "texts match as they are written; check these:",
+            "  external_id has a curly quote: “",
+            "  selector[0].value has a placeholder that nothing fills in: ${env}",
+            "  selector[1].key has an invisible character: U+200B",
+        ]
+
+    def test_are_warned_about_once_for_a_group(
+        self, program: Program, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        setups = {"good": DICT, "{{x}}": ODD, "last": ODD}
+        program.run(lambda: AutoMonitorSetupGroup("g", setups))
+        (record,) = caplog.records
+        assert record.message.splitlines() == [
+            "texts match as they are written; check these:",
+            '  setups["{{x}}"] the external_id has a placeholder that nothing fills in: {{x}}',
+            '  setups["{{x}}"].selector[0].value has a placeholder that nothing fills in: ${env}',
+            '  setups["{{x}}"].selector[1].key has an invisible character: U+200B',
+            '  setups["last"].selector[0].value has a placeholder that nothing fills in: ${env}',
+            '  setups["last"].selector[1].key has an invisible character: U+200B',
+        ]
+
+    def test_none_no_warning(self, program: Program, caplog: pytest.LogCaptureFixture) -> None:
+        program.run(lambda: (AutoMonitorSetup("m", DICT), AutoMonitorSetupGroup("g", {"a": DICT})))
+        assert caplog.records == []
 
 
 class TestResolved:
@@ -553,7 +864,8 @@ def _imported(program: str) -> set[str]:
 class TestPackage:
     @pytest.mark.parametrize("name", pulumi_traceloop.__all__)
     def test_exported_names_resolve(self, name: str) -> None:
-        assert getattr(pulumi_traceloop, name).__name__ == name
+        exported = getattr(pulumi_traceloop, name)
+        assert getattr(exported, "__name__", name) == name  # a union has none
 
     def test_all_is_sorted_and_has_what_a_program_needs(self) -> None:
         assert pulumi_traceloop.__all__ == [
@@ -564,11 +876,15 @@ class TestPackage:
             "AutoMonitorSetupResult",
             "EvaluatorConfigArgs",
             "EvaluatorConfigArgsDict",
+            "EvaluatorConfigOutput",
             "EvaluatorResult",
             "FileError",
+            "InputError",
             "SelectorRuleArgs",
             "SelectorRuleArgsDict",
+            "SelectorRuleOutput",
             "SelectorRuleResult",
+            "SetupOutput",
             "TraceloopError",
             "get_auto_monitor_setup",
             "get_auto_monitor_setup_output",
@@ -588,13 +904,13 @@ class TestPackage:
         assert heavy & _imported("import pulumi_traceloop") == set()
 
     def test_a_program_imports_neither_client_nor_emulator(self) -> None:
-        heavy = {"requests", "pydantic", "aiohttp"}
-        code = "from pulumi_traceloop import AutoMonitorSetup, AutoMonitorSetupGroup, span"
+        heavy = {"requests", "pydantic", "aiohttp", "pulumi_traceloop.spans.matching"}
+        code = "from pulumi_traceloop import AutoMonitorSetup, AutoMonitorSetupGroup, files, span"
         assert heavy & _imported(code) == set()
 
     def test_a_provider_imports_what_it_needs_when_it_needs_it(self) -> None:
         """Its process pays for each import at every start; here nothing has changed."""
-        heavy = {"requests", "urllib3", "pydantic", "aiohttp"}
+        heavy = {"requests", "urllib3", "pydantic", "aiohttp", "pulumi_traceloop.spans"}
         group = {"setups": {"a": "{}"}, "packed_setups": {"00": '{"b":{}}'}, "declared_by": "g"}
         code = f"""
 from pulumi.dynamic import ConfigureRequest

@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -15,11 +15,10 @@ from pulumi_traceloop._models import Setup
 from pulumi_traceloop._project import (
     READ_BY_ID,
     WORKERS,
-    Connection,
     Project,
-    connection,
     in_parallel,
 )
+from pulumi_traceloop._settings import Connection, connection
 from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.emulator.routes import GET_ROUTE, LIST_ROUTE
 from pulumi_traceloop.errors import (
@@ -43,10 +42,6 @@ def at(api_key: str | None = None, base_url: str | None = None, deadline: float 
         "traceloop:deadline": str(deadline),
     }
     return connection(settings.get, {})
-
-
-def told(given: Connection) -> tuple[str | None, str | None, float]:
-    return given.api_key, given.base_url, given.deadline
 
 
 RULE = {"key": "k", "source": "span_attributes", "value": "x"}
@@ -73,50 +68,6 @@ def shows(traceloop: Emulator, *api_keys: str) -> None:
     """Let the list show the setups of several projects, as one of an organization would."""
     listed = [setup for key in api_keys for setup in traceloop.setups_of(key).values()]
     traceloop.inject(Fault(route=LIST_ROUTE, body=json.dumps(listed), times=None))
-
-
-class TestConnection:
-    SETTINGS: ClassVar[dict[str, str]] = {
-        "traceloop:apiKey": "key",
-        "traceloop:baseUrl": "https://config.example",
-        "traceloop:deadline": "7.5",
-    }
-    ENVIRONMENT: ClassVar[dict[str, str]] = {
-        "TRACELOOP_API_KEY": "env-key",
-        "TRACELOOP_BASE_URL": "https://env.example",
-        "TRACELOOP_DEADLINE": "8",
-    }
-
-    def test_comes_from_the_configuration(self) -> None:
-        given = connection(self.SETTINGS.get, {})
-        assert told(given) == ("key", "https://config.example", 7.5)
-
-    def test_comes_from_the_environment(self) -> None:
-        given = connection(NO_SETTINGS.get, self.ENVIRONMENT)
-        assert told(given) == ("env-key", "https://env.example", 8.0)
-
-    @pytest.mark.parametrize("name", list(SETTINGS))
-    def test_takes_each_setting_from_the_configuration_first(self, name: str) -> None:
-        given = told(connection({name: self.SETTINGS[name]}.get, self.ENVIRONMENT))
-        without = told(connection(NO_SETTINGS.get, self.ENVIRONMENT))
-        changed = [a != b for a, b in zip(given, without, strict=True)]
-        assert changed == [each == name for each in self.SETTINGS]
-
-    def test_has_defaults_for_all_but_the_key(self) -> None:
-        assert told(connection(NO_SETTINGS.get, {})) == (None, None, 60.0)
-
-    def test_empty_settings_count_as_not_there(self) -> None:
-        given = connection(dict.fromkeys(self.SETTINGS, "").get, {})
-        assert told(given) == (None, None, 60.0)
-
-    @pytest.mark.parametrize("deadline", ["soon", "0", "-1", "nan", "inf", "1e999", "60 s"])
-    def test_refuses_a_deadline_that_is_no_time(self, deadline: str) -> None:
-        with pytest.raises(ConfigurationError, match=f'not "{deadline}"'):
-            connection({"traceloop:deadline": deadline}.get, {})
-
-    def test_refuses_a_bad_deadline_of_the_environment(self) -> None:
-        with pytest.raises(ConfigurationError, match='not "soon"'):
-            connection(NO_SETTINGS.get, {"TRACELOOP_DEADLINE": "soon"})
 
 
 class TestProject:

@@ -202,7 +202,7 @@ BAD_SETUPS = {
     "unknown operator": (
         setup(selector=[{**RULE, "operator": "like"}]),
         "selector[0].operator",
-        f'must be one of {OPERATORS}, not "like"',
+        f'must be one of {OPERATORS}, not "like"; did you mean "contains"?',
     ),
     "in without values": (
         setup(selector=[{"key": "a", "source": "span_attributes", "operator": "in"}]),
@@ -227,7 +227,10 @@ BAD_SETUPS = {
     "unknown source": (
         setup(selector=[{**RULE, "source": "span"}]),
         "selector[0].source",
-        "must be one of 'span_attributes' or 'resource_attributes', not \"span\"",
+        (
+            "must be one of 'span_attributes' or 'resource_attributes', not \"span\"; did you mean"
+            ' "span_attributes"?'
+        ),
     ),
     "both kinds of evaluators": (
         setup(evaluator_configs=[{"slug": "perplexity"}]),
@@ -258,7 +261,7 @@ BAD_SETUPS = {
     "a rule's typing error": (
         setup(selector=[{**RULE, "operater": "equals"}]),
         "selector[0].operater",
-        "is not a known property; check its spelling",
+        'is not a known property; did you mean "operator"?',
     ),
 }
 
@@ -297,6 +300,7 @@ class TestCheckOfASetup:
             "selector[1].value",
             "selector[2].key",
             "selector[2].source",
+            "selector[2].value",
         ]
 
     def test_a_second_declarer_is_refused_with_both_names(self, offline: Host) -> None:
@@ -385,6 +389,7 @@ class TestCheckOfABatch:
         _, failures = offline.check(BATCH, news)
         assert {path for path, _ in failures} == {
             'setups["a"].selector',
+            'setups["a"].evaluators',
             'setups["b"].selector',
             'setups["."]',
             'setups["."].evaluators[0]',
@@ -596,6 +601,22 @@ class TestLifeOfASetup:
         _, _, inputs = other_host.read(record)
         assert "evaluators" not in inputs
         assert sorted(inputs["evaluator_configs"], key=lambda c: str(c["slug"])) == configs
+
+    @pytest.mark.parametrize("external_id", [" blanks ", "x" * 2500])
+    def test_what_an_earlier_version_took_is_read_compared_and_deleted(
+        self, host: Host, other_host: Host, traceloop: Emulator, external_id: str
+    ) -> None:
+        """A program may no longer declare it, so that a state may still hold it."""
+        inputs = one(external_id, **setup())
+        record = host.create(ONE, inputs)
+        assert host.check(ONE, inputs)[1] != []
+        assert host.diff(ONE, record.outputs, inputs).changes == DIFF_NONE
+        empty = one(external_id, **setup(""))
+        assert host.diff(ONE, empty, empty).changes == DIFF_NONE
+        assert host.diff(ONE, empty, inputs).changes == DIFF_SOME
+        assert host.read(record)[2]["selector"] == inputs["selector"]
+        other_host.delete(record)
+        assert traceloop.setups == {}
 
     def test_read_of_what_is_gone_has_no_id(
         self, host: Host, other_host: Host, traceloop: Emulator
@@ -946,7 +967,8 @@ class TestErrors:
         """An exception would lose what did work."""
         traceloop.inject(Fault(route=GET_ROUTE, status=403, message=f"key {API_KEY} is blocked"))
         outputs = host.create(BATCH, batch(a=setup())).outputs
-        assert outputs["failed"]["a"].startswith("nothing was sent: the API key was not accepted")
+        assert "nothing was sent: http://127.0.0.1:" in outputs["failed"]["a"]
+        assert "does not accept the API key" in outputs["failed"]["a"]
         assert API_KEY not in str(outputs)
         assert outputs["owned"] == "[]"
 

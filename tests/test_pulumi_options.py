@@ -12,6 +12,8 @@ from tests.conftest import REPOSITORY, World
 from tests.engine import Result, find_cli, make_stack
 from tests.engine.cli import CliStack
 
+BATCH = "pulumi-python:dynamic/traceloop:AutoMonitorSetupBatch"
+
 
 class CliWorld(World):
     """A world on the CLI, with any option."""
@@ -89,3 +91,50 @@ def test_a_rotated_key_reaches_a_refresh_after_an_update(world: CliWorld) -> Non
     world.up()
     world.traceloop.revoke_key(world.traceloop.api_key)
     assert world.refresh(expect_no_changes=True).exit_code == 0
+
+
+def test_depends_on_a_group_waits_for_its_writes_and_its_setup_ids_for_success(
+    world: CliWorld,
+) -> None:
+    """The engine has created the batch when some of its setups failed."""
+    group = 'g = group("g", {"a": setup(), "bad": setup("x", "nope")})\n'
+    world.up(group + 'one("early", opts=pulumi.ResourceOptions(depends_on=[g]))', fails=True)
+    late = 'one("late", opts=pulumi.ResourceOptions(depends_on=g.setup_ids.apply(lambda _: [g])))'
+    world.up(group + late, fails=True)
+    assert "late" not in world.monitors
+    world.up(group.replace("nope", "perplexity") + late)
+    assert {"a", "bad", "late"} <= set(world.monitors)
+
+
+def test_ignored_changes_of_one_setup_are_not_written(world: CliWorld) -> None:
+    world.up('one("m")')
+    ignoring = 'opts=pulumi.ResourceOptions(ignore_changes=["evaluators"])'
+    world.up(f'one("m", "azure", "perplexity", {ignoring})')
+    setup = world.traceloop.setups["m"]
+    assert [e["evaluator_type"] for e in setup["evaluators"]] == ["faithfulness"]
+    assert world.monitors == {"m": "azure"}
+
+
+def test_hooks_and_secret_outputs_of_a_group(world: CliWorld) -> None:
+    program = """
+hook = pulumi.ResourceHook("written", lambda args: print("HOOK", args.type, flush=True))
+g = group("g", {"a": setup()}, opts=pulumi.ResourceOptions(
+    additional_secret_outputs=["setup_ids"],
+    hooks=pulumi.ResourceHookBinding(after_create=[hook], after_update=[hook]),
+))
+pulumi.export("ids", g.setup_ids)
+"""
+    first = world.up(program)
+    assert first.output.count("HOOK ") == first.output.count(f"HOOK {BATCH}") > 0
+    assert f'"{world.traceloop.setups["a"]["id"]}"' not in first.output
+    changed = world.up(program.replace("setup()", 'setup("azure")'))
+    assert f"HOOK {BATCH}" in changed.output
+
+
+def test_deleted_with_leaves_the_setups_of_a_group(world: CliWorld) -> None:
+    """As with every resource: the engine does not call delete. The docs say so."""
+    world.up(
+        'o = one("o")\ngroup("g", {"a": setup()}, opts=pulumi.ResourceOptions(deleted_with=o))'
+    )
+    world.destroy()
+    assert set(world.monitors) == {"a"}

@@ -161,9 +161,9 @@ class TestGroup:
         program = 'g = group("g", {"a": setup(), "b": setup("azure")})\n'
         program += 'pulumi.export("ids", g.setup_ids)\npulumi.export("failed", g.failed)'
         assert world.preview(program).changes == {"create": 4}
-        assert world.requests == {"list": 1}
+        assert world.requests == {"get": 2}
         up = world.up()
-        assert world.requests == {"list": 1, "bulk": 1}
+        assert world.requests == {"get": 2, "bulk": 1}
         assert up.outputs == {
             "ids": {i: s["id"] for i, s in world.traceloop.setups.items()},
             "failed": {},
@@ -176,7 +176,7 @@ class TestGroup:
         changed = program.replace("azure", "anthropic")
         assert world.preview(changed).changes == {"same": 3, "update": 1}
         world.up()
-        assert world.requests == {"list": 1, "bulk": 1}
+        assert world.requests == {"get": 1, "bulk": 1}
         assert world.traceloop.writes == {"b": 1}
 
         world.up(changed.replace('"a": setup(), ', ""))
@@ -216,14 +216,14 @@ pulumi.export("ids", g.setup_ids)
         assert "setups[" not in up.output
 
         preview = world.preview()
-        assert "g: 2 to try again, 248 unchanged" in preview.output
-        assert 'tried again, failed before: unknown evaluator slug "no-such-slug"' in preview.output
+        assert "g: 2 to send again, 248 unchanged" in preview.output
+        assert '"m-007": unknown evaluator slug "no-such-slug"' in preview.output
         assert "update" in preview.ops()["g"]
 
         world.traceloop.add_evaluator("other-slug")
         world.stack.set_config("slug", "perplexity")
         up = world.up()
-        assert world.requests == {"list": 1, "bulk": 1}
+        assert world.requests == {"get": 2, "bulk": 1}
         assert world.traceloop.writes == {"m-007": 1, "m-249": 1}
         assert len(up.outputs["ids"]) == 250
         assert set(world.up().changes) == {"same"}
@@ -245,7 +245,7 @@ group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
         preview = world.preview()
         assert "g: 50 to create, 251 unchanged" in preview.output
         world.up()
-        assert world.requests == {"list": 1, "bulk": 1}
+        assert world.requests == {"list": 1, "get": 50, "bulk": 1}
         assert set(world.up().changes) == {"same"}
         assert world.requests == {}
         assert world.refresh(expect_no_changes=True).exit_code == 0
@@ -324,10 +324,10 @@ group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
         world.up()
         assert world.requests == {}
         world.up(program.replace('f"v{n}"', 'f"v{n}" if n != 500 else "changed"'))
-        assert world.requests == {"list": 1, "bulk": 1}
+        assert world.requests == {"get": 1, "bulk": 1}
         assert world.traceloop.writes == {"m-0500": 1}
         world.up(program.replace("range(1000)", "range(999)"))
-        assert world.requests == {"list": 1, "bulk": 1, "delete": 1}
+        assert world.requests == {"get": 1, "bulk": 1, "delete": 1}
         world.destroy()
         assert world.requests == {"get": 1, "delete": 999}
 
@@ -339,13 +339,13 @@ group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
         assert world.requests == {}
 
     def test_drift_in_a_group(self, world: World) -> None:
-        """A refresh lists once, and shows what was changed and what is gone."""
+        """A refresh shows what was changed and what is gone."""
         world.up('group("g", {"a": setup(), "b": setup(), "c": setup()})')
         rule = {"key": "gen_ai.system", "value": "by-hand", "source": "span_attributes"}
         world.traceloop.put("a", selector=[rule], evaluators=["faithfulness"])
         world.traceloop.delete("b")
         world.refresh()
-        assert world.requests == {"list": 1, "get": 1}
+        assert world.requests == {"get": 3}
         assert "update" in world.preview().ops()["g"]
         world.up()
         assert world.traceloop.writes == {"a": 1, "b": 1}
@@ -564,18 +564,36 @@ class TestBadInput:
         """The preview names the resource, the property and the cure, for one setup and a group."""
         setup = f'{{"selector": {selector}, "evaluators": ["faithfulness"]{rest}}}'
         preview = world.preview(f'AutoMonitorSetup("m", **{setup})', fails=True)
-        path, reason = problem.split(": ", 1)
-        _assert_check_failure(preview.output, path, reason)
+        _assert_input_error(preview.output, f'AutoMonitorSetup "m", {problem}')
         preview = world.preview(f'group("g", {{"a": {setup}}})', fails=True)
-        _assert_check_failure(preview.output, f'setups["a"].{path}', reason)
+        _assert_input_error(preview.output, f'AutoMonitorSetupGroup "g", setups["a"].{problem}')
+        assert world.requests == {}
+        assert preview.ops() == {}
+
+    def test_a_bad_setup_that_is_known_late(self, world: World) -> None:
+        """The provider validates it by the same rules, in the preview where it is known by then."""
+        late = """
+late = pulumi.Output.from_input("eq").apply(lambda it: it)
+rule = {"key": "a", "source": "span_attributes", "operator": late, "value": "x"}
+bad = {"selector": [rule], "evaluators": ["faithfulness"]}
+"""
+        reason = 'not "eq"; did you mean "equals"?'
+        preview = world.preview(late + 'AutoMonitorSetup("m", bad)', fails=True)
+        _assert_check_failure(preview.output, "selector[0].operator", reason)
+        preview = world.preview(late + 'group("g", {"a": bad})', fails=True)
+        _assert_check_failure(preview.output, 'setups["a"].selector[0].operator', reason)
         assert world.requests == {}
 
     @pytest.mark.parametrize("external_id", ["", "  ", ".", ".."])
     def test_a_bad_external_id(self, world: World, external_id: str) -> None:
         preview = world.preview(f'one("m", external_id="{external_id}")', fails=True)
-        _assert_check_failure(preview.output, "external_id", "must not be")
+        _assert_input_error(preview.output, 'AutoMonitorSetup "m", external_id: must not be')
         preview = world.preview(f'group("g", {{"{external_id}": setup()}})', fails=True)
-        _assert_check_failure(preview.output, f'setups["{external_id}"]', "must not be")
+        problem = f'setups["{external_id}"]: the external_id must not be'.replace("  ", " ")
+        _assert_input_error(preview.output, f'AutoMonitorSetupGroup "g", {problem}')
+        late = f'pulumi.Output.from_input("{external_id}").apply(lambda it: it)'
+        preview = world.preview(f'one("m", external_id={late})', fails=True)
+        _assert_check_failure(preview.output, "external_id", "must not be")
 
     @pytest.mark.parametrize(
         "program",
@@ -603,6 +621,13 @@ class TestBadInput:
         assert world.monitors == dict.fromkeys(ids, "azure")
         world.destroy()
         assert world.monitors == {}
+
+
+def _assert_input_error(output: str, message: str) -> None:
+    """The program ended with this message, and neither it nor the engine said more."""
+    assert message in " ".join(output.split())
+    assert "Traceback" not in output
+    assert "has a problem" not in output
 
 
 def _assert_check_failure(output: str, path: str, reason: str) -> None:

@@ -90,7 +90,7 @@ class TestAStoredState:
 
     def test_a_preview_sees_only_what_was_not_in_place(self, world: World) -> None:
         preview = world.preview(PROGRAM)
-        assert "g: 1 to try again, 2 unchanged" in preview.output
+        assert "g: 1 to send again, 2 unchanged" in preview.output
         assert preview.ops()["single"] == preview.ops()["renamed-id"] == ("same",)
 
     def test_an_update_sends_only_what_was_not_in_place(self, world: World) -> None:

@@ -1,10 +1,143 @@
-"""What a person reads about failures."""
+"""What a person reads: values and names that differ look different; failures are grouped."""
 
 from __future__ import annotations
 
-import pytest
+import io
+import os
+import subprocess
+import sys
+import unicodedata
 
-from pulumi_traceloop._text import CAUSES, NAMES, by_cause, names
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pulumi_traceloop._text import (
+    CAUSES,
+    NAMES,
+    VALUE_WIDTH,
+    by_cause,
+    columns,
+    cut,
+    name,
+    names,
+    pair,
+    printable,
+    quoted,
+    say,
+)
+
+#: Pairs of texts that a terminal or a browser would draw alike.
+ALIKE = [
+    ("a", "a\n"),
+    ("a b", "a  b"),
+    ("a b", "a\u00a0b"),
+    ("ab", "a\u200bb"),
+    ("ab", "a\u2060b"),
+    ("a", "a\ufe0f"),
+    ("a", "a\u3164"),
+    ("\u00e9", "e\u0301"),
+    ("\u2126", "\u03a9"),
+    ("a", " a"),
+    ("a\\n", "a\n"),
+    ('"a"', "a"),
+    ("a\u2028b", "a\u2029b"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), ALIKE)
+def test_what_looks_alike_is_spelled_apart(one: str, other: str) -> None:
+    for spell in (quoted, name):
+        assert _drawn(spell(one)) != _drawn(spell(other))
+    assert _drawn(pair(one, other)[0]) != _drawn(pair(one, other)[1])
+
+
+@given(st.text(max_size=200), st.text(max_size=200))
+@example("x" * 100 + "a" + "x" * 100, "x" * 100 + "b" + "x" * 100)
+@example("x" * 100, "x" * 101)
+@example('"', '\\"')
+def test_two_texts_are_never_spelled_alike(one: str, other: str) -> None:
+    for spell in (quoted, name):
+        assert (_drawn(spell(one)) == _drawn(spell(other))) is (one == other)
+        assert spell(one).isprintable()
+    if one != other:
+        first, second = pair(one, other)
+        assert _drawn(first) != _drawn(second)
+        assert first.isprintable()
+
+
+def _drawn(text: str) -> str:
+    """As a browser draws it: composed, and of several blanks one."""
+    return " ".join(unicodedata.normalize("NFC", text).split(" "))
+
+
+def test_a_change_is_cut_around_its_first_difference() -> None:
+    arn = "arn:aws:bedrock:eu-west-1:123456789012:application-inference-profile/"
+    first, second = pair(f"{arn}q1abc", f"{arn}z9abc")
+    assert first.endswith('/q1abc"')
+    assert second.endswith('/z9abc"')
+    assert first.startswith('..."')
+    assert len(first) <= VALUE_WIDTH + 8
+    first, second = pair("a" + "x" * 100, "b" + "x" * 100)
+    assert first.startswith('"a')
+    assert second.endswith('"...')
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("gpt-4o", "gpt-4\u043e"), ("\uff41b", "ab"), ("\u0410", "A")]
+)
+def test_letters_of_another_script_are_spelled_out(old: str, new: str) -> None:
+    assert all(side.isascii() for side in pair(old, new))
+
+
+def test_letters_that_differ_visibly_stay_as_they_are() -> None:
+    assert pair("größe", "grüße") == ('"größe"', '"grüße"')
+
+
+@pytest.mark.parametrize("text", ["checkout", "a.b/c:d@e", "größe", "日本語"])
+def test_a_plain_name_has_no_quotes(text: str) -> None:
+    assert name(text) == text
+
+
+@pytest.mark.parametrize("spell", [quoted, name, printable])
+def test_the_engines_markup_is_taken_apart(spell: type[str]) -> None:
+    """A colour that it does not know ends the CLI in a panic."""
+    assert "<{%" not in spell("a<{%fg 77%}>b")
+
+
+def test_what_is_cut_is_counted_and_told_apart() -> None:
+    assert cut(["a", "b", "c"], 2) == ["a", "b", "c"]
+    assert cut(["a", "b", "c", "d"], 2) == ["a", "b", "and 2 more"]
+    first, second = (cut(list(text), 2, list(text))[-1] for text in ("abcd", "abce"))
+    assert first != second
+
+
+def test_columns_are_aligned_and_end_without_a_hole() -> None:
+    assert columns([["a", "b"], ["ccc", "d", "e"], ["f"], ["日本", "g", "h"]]) == [
+        "a     b",
+        "ccc   d  e",
+        "f",
+        "日本  g  h",
+    ]
+
+
+def test_what_cannot_be_printed_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", closed)
+    say("日本語")
+    closed.close()
+    say("nobody listens")
+
+
+def test_a_process_writes_utf8_whatever_its_pipe_has() -> None:
+    program = "from pulumi_traceloop._text import *; use_utf8(); say('日本語 \\ud800')"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout.decode().rstrip() == "日本語 \\ud800"
 
 
 @pytest.mark.parametrize(

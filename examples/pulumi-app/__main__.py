@@ -8,7 +8,7 @@ config = pulumi.Config()
 chat_model = config.require("chatModel")
 house_evaluator = config.get("houseEvaluator")
 
-PRODUCTION = resource("deployment.environment").equals("production")
+PRODUCTION = resource("deployment.environment.name").equals("production")
 
 
 def service(name: str) -> traceloop.SelectorRuleArgs:
@@ -19,11 +19,11 @@ def service(name: str) -> traceloop.SelectorRuleArgs:
 checkout = traceloop.AutoMonitorSetup(
     "checkout-agent",
     selector=[
-        span("gen_ai.system").equals("openai"),
+        span("gen_ai.provider.name").equals("openai"),
         resource("service.name").is_in("checkout", "cart"),
         PRODUCTION,
     ],
-    evaluators=["agent-goal-accuracy", "agent-tool-error-detector"],
+    evaluators=["agent-tool-error-detector", "agent-efficiency"],
 )
 
 # All the others go out together through the bulk endpoint.
@@ -55,23 +55,23 @@ monitors = traceloop.AutoMonitorSetupGroup(
                 service("shopping-assistant"),
                 span("gen_ai.request.model").not_equals(chat_model),
             ],
-            evaluators=["answer-relevancy", "perplexity"],
+            evaluators=["answer-relevancy", "prompt-perplexity"],
         ),
         "search-rewrites": AutoMonitorSetupArgs(
             selector=[service("search"), span("gen_ai.operation.name").equals("chat")],
-            evaluators=["semantic-similarity", "word-count-ratio"],
+            evaluators=["instruction-adherence", "word-count"],
         ),
         "search-answers": AutoMonitorSetupArgs(
-            selector=[service("search"), span("retrieval.documents").exists()],
+            selector=[service("search"), span("traceloop.workflow.name").equals("answer_search")],
             evaluators=["context-relevance", "faithfulness", "answer-completeness"],
         ),
         "refunds": AutoMonitorSetupArgs(
             selector=[service("refunds"), PRODUCTION],
-            evaluators=["agent-goal-completeness", *([house_evaluator] if house_evaluator else [])],
+            evaluators=["agent-efficiency", *([house_evaluator] if house_evaluator else [])],
         ),
         "support-email": AutoMonitorSetupArgs(
             selector=[service("support"), span("traceloop.workflow.name").contains("email")],
-            evaluators=["tone-detection", "pii-detector", "placeholder-regex"],
+            evaluators=["tone-detection", "pii-detector", "profanity-detector"],
         ),
         # A plain dict does as well, with the names of the API.
         "pii-everywhere": {
@@ -86,11 +86,11 @@ monitors = traceloop.AutoMonitorSetupGroup(
             "evaluators": ["pii-detector", "secrets-detector"],
         },
         "prompt-injection": AutoMonitorSetupArgs(
-            selector=[span("gen_ai.prompt.0.content").exists(), PRODUCTION],
+            selector=[span("gen_ai.input.messages").exists(), PRODUCTION],
             evaluators=["prompt-injection"],
         ),
         "reports-sql": AutoMonitorSetupArgs(
-            selector=[service("reports"), span("gen_ai.completion.0.content").contains("SELECT")],
+            selector=[service("reports"), span("gen_ai.output.messages").contains("SELECT")],
             evaluators=["sql-validator"],
         ),
         "catalog-json": AutoMonitorSetupArgs(

@@ -1,7 +1,7 @@
 """The `pulumi-traceloop` command: the extra ``cli``.
 
-Reading order: `app` (the commands and their options), `preview` and `markdown` (``plan``),
-`status`, `export`.
+Reading order: `app` (the commands and their options), `preview` and `markdown` (``plan`` and
+``preview``), `status`, `export`, `match`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import NoReturn
 
+from .._text import use_utf8
+
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command, which ends the process with its exit code."""
+    use_utf8()
     # Looked for, not imported: `--help` and `plan` do without rich, and are quicker for it.
     if not all(find_spec(name) for name in ("click", "rich")):
         print(  # noqa: T201

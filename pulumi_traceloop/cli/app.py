@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from .._text import names
 from ..errors import (
     AuthenticationError,
     ConfigurationError,
@@ -23,12 +27,18 @@ from ..errors import (
     TraceloopError,
     printable,
 )
+from ..spans.sources import SAMPLE, SpanFileError
 from .preview import PreviewError
+
+if TYPE_CHECKING:
+    from .preview import Plan
 
 __all__ = ["Runtime", "cli"]
 
 #: Exit codes; 0 is "all is well".
 ATTENTION, UNUSABLE, UNREACHABLE, TIMED_OUT = 1, 2, 3, 124
+
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 _EXIT_CODES = """\b
 Exit codes:
@@ -76,7 +86,9 @@ def _one_line() -> Iterator[None]:
         yield
     except TraceloopError as error:
         kind = _Attention
-        if isinstance(error, (AuthenticationError, ConfigurationError, PreviewError)):
+        if isinstance(
+            error, (AuthenticationError, ConfigurationError, PreviewError, SpanFileError)
+        ):
             kind = _Unusable
         elif isinstance(error, RequestError):
             kind = _Unreachable
@@ -90,11 +102,21 @@ def _one_line() -> Iterator[None]:
 
 def _write(text: str) -> None:
     """Write to standard output, in UTF-8 whatever the terminal's encoding."""
-    click.echo(text.encode(), nl=False)
+    click.echo(text.encode(errors="backslashreplace"), nl=False)
 
 
 def _note(text: str) -> None:
     click.echo(text, err=True)
+
+
+def _seconds(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
+    """Return a time such as ``24h`` in seconds."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,6})([smhdw])", text)
+    if found is None or not int(found[1]):
+        raise click.BadParameter(f"{text!r} is not a time such as 30m, 24h or 7d", context, option)
+    return int(found[1]) * _SECONDS[found[2]]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EXIT_CODES)
@@ -126,22 +148,24 @@ _json = click.option("--json", "as_json", is_flag=True, help="Write JSON, for ma
 )
 @_json
 def plan(files: Sequence[Any], stacks: Sequence[str], *, as_json: bool) -> None:
-    """Write a pull-request comment about a preview.
+    """Write a pull-request comment about previews that were made before.
 
-    Reads what `pulumi preview --json` wrote, from each FILE or from standard input, and writes
-    Markdown: which monitor setups will be created, changed, deleted or adopted. Secrets stay
-    masked, and the comment stays below GitHub's limit. With `--show-sames` given to `pulumi
-    preview`, the setups that stay as they are are counted too.
+    \b
+    Make each with
+      TRACELOOP_PLAN=json pulumi preview --json --show-sames --show-replacement-steps > FILE
+    or use `pulumi-traceloop preview`, which does both.
+
+    Writes Markdown: which monitor setups will be created, changed, deleted or adopted. Secrets stay
+    masked, and the comment stays below GitHub's limit.
 
     Needs no API key. Ends with 1 if a preview failed; the comment is written all the same. Ends
-    with 2, without a comment, if a FILE is something else.
+    with 2, without a comment, if a FILE is something else, or does not say what will happen.
     """
-    from .markdown import comment
-    from .preview import read
+    from .preview import COMMAND, read
 
     if not files:
         if sys.stdin.isatty():
-            raise click.UsageError("give a FILE, or pipe `pulumi preview --json` into it")
+            raise click.UsageError(f"give a FILE, made with: {COMMAND}")
         files = [sys.stdin.buffer]
     if stacks and len(stacks) != len(files):
         raise click.UsageError(f"{len(stacks)} --stack for {len(files)} files")
@@ -152,13 +176,49 @@ def plan(files: Sequence[Any], stacks: Sequence[str], *, as_json: bool) -> None:
         (f"{found.project}/{found.stack}" if several else found.stack) or _source(file)
         for found, file in zip(plans, files, strict=True)
     ]
+    _write_plans(plans, names, as_json=as_json)
+
+
+def _write_plans(plans: Sequence[Plan], names: Sequence[str], *, as_json: bool) -> None:
     if as_json:
         from .document import document
 
         _write(document(plans, names))
     else:
-        _write(comment(plans, names))
+        from .ci import links
+        from .markdown import comment
+
+        _write(comment(plans, names, links(os.environ)))
     if any(found.failed for found in plans):
+        raise click.exceptions.Exit(ATTENTION)
+
+
+@cli.command(context_settings={"ignore_unknown_options": True}, epilog=_EXIT_CODES)
+@click.argument("arguments", nargs=-1, metavar="[PULUMI OPTION]...", type=click.UNPROCESSED)
+def preview(arguments: Sequence[str]) -> None:
+    """Run `pulumi preview`, and write the pull-request comment about it.
+
+    Every option, such as `--stack dev`, goes to `pulumi preview`. The comment is that of
+    `pulumi-traceloop plan`. Ends with 1 if the preview failed, and with 2 if it did not even say
+    so.
+    """
+    from .._plan import ASKED
+    from .preview import read
+    from .stack import pulumi
+
+    flags = ["--json", "--show-sames", "--show-replacement-steps", "--non-interactive"]
+    with _one_line():
+        done = subprocess.run(  # noqa: S603 - what is run is the user's own CLI
+            [pulumi(), "preview", *flags, *arguments],
+            env=os.environ | dict([ASKED]),
+            stdout=subprocess.PIPE,
+            check=False,
+        )
+        if done.returncode and not done.stdout.strip():
+            raise _Unusable(f"`pulumi preview` ended with {done.returncode}")
+        found = read(done.stdout, "the output of `pulumi preview`")
+    _write_plans([found], [found.stack or "preview"], as_json=False)
+    if done.returncode:
         raise click.exceptions.Exit(ATTENTION)
 
 
@@ -179,7 +239,19 @@ def _source(file: Any) -> str:
     ),
     help="Only setups with this status; may be repeated.",
 )
-@click.option("--wait", is_flag=True, help="Wait until none is pending or in_progress any more.")
+@click.option("--wait", is_flag=True, help="Wait until every monitor exists or failed.")
+@click.option(
+    "--wait-for",
+    type=click.Choice(["spans", "accepted"]),
+    help="Wait until spans have come that match (as --wait alone does), or only until Traceloop has"
+    " processed the setups: then waiting_for_spans is enough.",
+)
+@click.option(
+    "--stale",
+    callback=_seconds,
+    metavar="TIME",
+    help="End with 1 if a setup has waited for spans for longer: 30m, 24h, 7d.",
+)
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0),
@@ -188,6 +260,16 @@ def _source(file: Any) -> str:
     metavar="SECONDS",
     help="How long --wait waits.",
 )
+@click.option(
+    "--stack",
+    metavar="NAME",
+    help="Only the setups of this Pulumi stack, with the key and the URL of its configuration.",
+)
+@click.option(
+    "--unmanaged",
+    is_flag=True,
+    help="With --stack: those of its project that are in no resource of the stack.",
+)
 @_base_url
 @_json
 @click.pass_obj
@@ -195,49 +277,84 @@ def status(
     runtime: Runtime,
     external_ids: Sequence[str],
     statuses: Sequence[str],
+    wait_for: str | None,
+    stale: int | None,
     timeout: float,
+    stack: str | None,
     base_url: str | None,
     *,
     wait: bool,
+    unmanaged: bool,
     as_json: bool,
 ) -> None:
     """Show the project's setups: their status, evaluators, errors and age.
 
-    EXTERNAL_ID may be a pattern such as 'checkout-*'. Without any, all setups are shown.
+    EXTERNAL_ID may be a pattern such as 'checkout-*'. Without any, all setups are shown. Those that
+    need attention come first.
 
-    Ends with 1 if one of them is failed or partial, or is not there.
+    --stack runs `pulumi stack export` and `pulumi config` in the current folder. What
+    --unmanaged finds may be another stack's, somebody's own, or left by an update that was killed.
+
+    A setup that is waiting_for_spans has no monitor yet: too few spans came that match. `match`
+    says why.
+
+    Ends with 1 if one of them is failed or partial, or is not there; with --stale, also if one has
+    waited for spans for longer.
     """
+    wait = wait or wait_for is not None
     if wait and statuses:
         raise click.UsageError("--wait and --status do not go together")
+    if unmanaged and (wait or external_ids or not stack):
+        raise click.UsageError("--unmanaged goes with --stack, without --wait or an EXTERNAL_ID")
     with _one_line():
         from . import status as statuses_of
-        from .project import open_project
 
-        project = open_project(base_url, longest=max(timeout, 1.0) if wait else None)
+        longest = max(timeout, 1.0) if wait else None
+        look: statuses_of.Look
+        if stack:
+            from .project import open_connection
+            from .stack import read
+
+            parts = [(p, open_connection(p.connection, longest=longest)) for p in read(stack)]
+            if unmanaged:
+                look = partial(statuses_of.unmanaged, parts, statuses)
+            else:
+                look = partial(statuses_of.look_at_stack, parts, external_ids, statuses)
+        else:
+            from .project import open_project
+
+            project = open_project(base_url, longest=longest)
+            look = partial(statuses_of.look, project, external_ids, statuses)
         if wait:
             terminal = sys.stderr.isatty()
             with statuses_of.progress_display(_note, terminal=terminal) as progress:
                 report = statuses_of.wait(
-                    project,
-                    external_ids,
+                    look,
                     timeout,
                     progress,
+                    accepted=wait_for == "accepted",
                     clock=runtime.clock,
                     sleep=runtime.sleep,
                 )
         else:
-            report = statuses_of.look(project, external_ids, statuses)
+            report = look()
+    too_long = report.stale(runtime.now(), stale) if stale is not None else []
     if as_json:
-        _write(statuses_of.as_json(report) + "\n")
+        _write(statuses_of.as_json(report, too_long) + "\n")
     else:
         terminal = sys.stdout.isatty()
         width = shutil.get_terminal_size().columns if terminal else None
         colour = terminal and not os.environ.get("NO_COLOR")
         _write(statuses_of.table(report, runtime.now(), width=width, colour=colour))
+    if too_long:
+        _note(
+            f"error: waiting for spans for too long, so that no monitor exists: {names(too_long)};"
+            " pulumi-traceloop match says why"
+        )
     if report.timed_out:
         _note(f"error: the time is up: {report.counts()}")
         raise click.exceptions.Exit(TIMED_OUT)
-    if report.failed or report.missing:
+    if report.failed or report.missing or too_long:
         raise click.exceptions.Exit(ATTENTION)
 
 
@@ -303,6 +420,124 @@ def export(
             _note(f"{len(found.setups)} setups written to {output}")
     if found.refused or missing:
         raise click.exceptions.Exit(ATTENTION)
+
+
+@cli.command(epilog=_EXIT_CODES)
+@click.argument("subjects", nargs=-1, metavar="[FILE|EXTERNAL_ID]...")
+@click.option(
+    "--since",
+    callback=_seconds,
+    metavar="TIME",
+    help="Try the spans that Traceloop recorded in so long a time: 30m, 24h (the default), 7d.",
+)
+@click.option(
+    "--spans",
+    "span_files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Try the spans of a file instead: OTLP as JSON. May be repeated.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    default=SAMPLE,
+    show_default=True,
+    metavar="N",
+    help="How many of Traceloop's spans to try: the newest ones.",
+)
+@click.option(
+    "--allow-none",
+    "allowed",
+    multiple=True,
+    metavar="EXTERNAL_ID",
+    help="A setup that is meant to match nothing, or a pattern. May be repeated.",
+)
+@_base_url
+@_json
+@click.option("--markdown", "as_markdown", is_flag=True, help="Write a Markdown table.")
+@click.pass_obj
+def match(
+    runtime: Runtime,
+    subjects: Sequence[str],
+    since: int | None,
+    span_files: Sequence[Path],
+    limit: int,
+    allowed: Sequence[str],
+    base_url: str | None,
+    *,
+    as_json: bool,
+    as_markdown: bool,
+) -> None:
+    """Show which monitors see traffic: how many real spans each one's selector matches.
+
+    FILE is a file of setups (monitors.yaml) or what `pulumi preview --json` wrote. Without one, the
+    setups are those that Traceloop has. EXTERNAL_ID, or a pattern such as 'checkout-*', picks some.
+
+    Where a monitor matches nothing, it says why and what to change. What end users wrote is never
+    read: prompts, completions, inputs and outputs.
+
+    Ends with 1 if a setup matches no span, or is not there. Needs the API key unless both the
+    setups and the spans come from files.
+    """
+    if since is not None and span_files:
+        raise click.UsageError("--since and --spans do not go together")
+    if as_json and as_markdown:
+        raise click.UsageError("--json and --markdown do not go together")
+    files = [Path(subject) for subject in subjects if _is_file(subject)]
+    patterns = [subject for subject in subjects if not _is_file(subject)]
+    with _one_line():
+        from ..spans.matching import SpanIndex
+        from ..spans.sources import read_files, read_service
+        from . import match as matches
+        from . import selectors
+        from .project import open_project, selected
+
+        project = None if files and span_files else open_project(base_url)
+        found: dict[str, selectors.Selector] = {}
+        for file in files:
+            found |= selectors.from_file(file)
+        if project is not None and not files:
+            setups, missing = selected(project, patterns)
+            found = selectors.from_setups(setups)
+        else:
+            found, missing = selectors.named(found, patterns)
+        if project is not None and not span_files:
+            seconds = since if since is not None else _SECONDS["d"]
+            now = runtime.now().timestamp()
+            sample = read_service(project.client, seconds=seconds, limit=limit, now=lambda: now)
+            if not sample.spans:
+                sample.problems.append(
+                    "Traceloop recorded no span in this time, in the environment of the API key"
+                )
+        else:
+            sample = read_files(span_files)
+        report = matches.match(
+            found,
+            SpanIndex(sample.spans),
+            allowed=allowed,
+            missing=missing,
+            problems=sample.problems,
+        )
+    if as_json:
+        _write(matches.as_json(report) + "\n")
+    elif as_markdown:
+        _write(matches.as_markdown(report))
+    else:
+        terminal = sys.stdout.isatty()
+        width = shutil.get_terminal_size().columns if terminal else None
+        _write(
+            matches.table(report, width=width, colour=terminal and not os.environ.get("NO_COLOR"))
+        )
+    for problem in report.problems:
+        _note(f"warning: {printable(problem)}")
+    _note(report.summary())
+    if report.silent or report.missing:
+        raise click.exceptions.Exit(ATTENTION)
+
+
+def _is_file(subject: str) -> bool:
+    return subject.endswith((".yaml", ".yml", ".json")) or Path(subject).is_file()
 
 
 @cli.command(

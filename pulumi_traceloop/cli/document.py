@@ -6,8 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from .._describe import difference, evaluator_texts, rule_texts, setup
+
 if TYPE_CHECKING:
-    from .preview import Change, Definition, Plan
+    from .preview import Entry, Plan
 
 __all__ = ["document"]
 
@@ -23,7 +25,7 @@ def document(plans: Sequence[Plan], names: Sequence[str]) -> str:
             "warnings": list(plan.warnings),
             "counts": plan.counts(),
             "unchanged": plan.unchanged,
-            "changes": [_change(change) for change in plan.changes],
+            "changes": [_entry(entry) for entry in plan.changes],
         }
         for plan, name in zip(plans, names, strict=True)
     ]
@@ -31,20 +33,28 @@ def document(plans: Sequence[Plan], names: Sequence[str]) -> str:
     return text.replace("\x7f", "\\u007f") + "\n"
 
 
-def _change(change: Change) -> dict[str, Any]:
+def _entry(entry: Entry) -> dict[str, Any]:
+    change = entry.change
+    differs: Sequence[str] = ()
+    if change.before is not None and change.after is not None:
+        found = difference(change.before, change.after, secret_changes=change.secret_changes)
+        differs = [text for *_, text in (*found.rules, *found.evaluators)] + list(found.notes)
     return {
         "external_id": change.external_id,
         "action": change.action,
+        "owner": entry.owner,
+        "traceloop_project": entry.project,
         "before": _setup(change.before),
         "after": _setup(change.after),
+        "differs": differs,
         "note": change.note,
     }
 
 
-def _setup(definition: Definition | None) -> dict[str, list[str]] | None:
-    if definition is None:
+def _setup(text: str | None) -> dict[str, list[str]] | None:
+    if text is None:
         return None
-    return {
-        "rules": [str(rule) for rule in definition.rules.values()],
-        "evaluators": list(definition.evaluators.values()),
-    }
+    spec = setup(text)
+    if isinstance(spec, str):
+        return {"rules": [spec], "evaluators": []}
+    return {"rules": rule_texts(spec), "evaluators": evaluator_texts(spec)}

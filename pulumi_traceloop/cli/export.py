@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
 from rich.cells import cell_len
 
-from .._models import Setup, SetupRule, SetupSpec, problems
+from .._models import Setup, SetupRule, SetupSpec
 from .._naming import external_id_problem
+from .._validation import problems
 from ..errors import printable
 
 __all__ = ["Exportable", "as_python", "as_yaml", "exportable"]
@@ -57,16 +57,11 @@ def exportable(setups: Iterable[Setup]) -> Exportable:
     refused: dict[str, str] = {}
     for setup in sorted(setups, key=lambda setup: setup.external_id):
         spec = _spec(setup)
-        try:
-            parsed = SetupSpec.model_validate(spec)
-        except ValidationError as error:
-            refused[setup.external_id] = "; ".join(
-                f"{problem.path} {problem.reason}" for problem in problems(error)
-            )
-            continue
-        if problem := external_id_problem(setup.external_id):
+        if wrong := problems(spec):
+            refused[setup.external_id] = "; ".join(f"{path} {reason}" for path, reason in wrong)
+        elif problem := external_id_problem(setup.external_id):
             refused[setup.external_id] = f"its external_id {problem}"
-        elif parsed.meaning != setup.meaning:
+        elif SetupSpec.model_validate(spec).meaning != setup.meaning:
             refused[setup.external_id] = "a program cannot express it"
         else:
             found[setup.external_id] = spec

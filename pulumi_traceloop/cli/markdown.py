@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from .preview import ACTIONS, Action, Change, Definition, Plan, RuleText
+from .._describe import difference, evaluator_texts, rule_texts, setup
+from .._naming import resource_name
+from .._plan import ACTIONS, Action, Change
+from .._text import name as shown_name
 
-_Text = TypeVar("_Text")
+if TYPE_CHECKING:
+    from .preview import Entry, Plan
 
 __all__ = ["LIMIT", "MARKER", "code", "comment", "summary"]
 
@@ -23,11 +27,12 @@ MARKER = "<!-- pulumi-traceloop plan -->"
 #: How long a comment becomes at most. GitHub takes 65,536 characters.
 LIMIT = 60_000
 
-#: A longer table is folded up.
+#: A longer table of what does no harm is folded up.
 _FOLDED_FROM = 20
+_HARMFUL: tuple[Action, ...] = ("delete", "replace")
 
 #: How much is shown of one text, and how many lines of one cell.
-_TEXT = 160
+_TEXT = 800
 _LINES = 10
 _NOTICES = 5
 
@@ -35,51 +40,56 @@ _SUMMARY: dict[Action, str] = {
     "delete": "to delete",
     "replace": "to replace",
     "change": "to change",
-    "unclear": "that may change",
-    "recheck": "to look at again",
+    "retry": "to send again",
+    "recheck": "to check again",
+    "move": "to move",
     "create": "to create",
     "adopt": "to adopt",
-    "move": "to move",
     "release": "to leave in place",
 }
 _WORDS: dict[Action, str] = {
     "delete": "**delete**",
     "replace": "**replace**",
     "change": "change",
-    "unclear": "may change",
-    "recheck": "look again",
+    "retry": "send again",
+    "recheck": "check again",
+    "move": "move",
     "create": "create",
     "adopt": "adopt",
-    "move": "move",
     "release": "leave in place",
 }
 _EXPLAINED: dict[Action, str] = {
-    "replace": "is in Traceloop already and differs, and this stack does not manage it yet",
-    "unclear": "holds a secret or a value that is not known yet",
-    "recheck": "is written but did not come up: nothing is sent",
-    "adopt": "is in Traceloop already and equal: nothing is sent",
-    "move": "nothing is sent",
-    "release": "is no longer managed, but stays in Traceloop",
+    "replace": "replaces what Traceloop has",
+    "retry": "the last update failed:",
+    "recheck": "written, but was not ready: nothing is sent",
+    "adopt": "in Traceloop already and equal: nothing is sent",
 }
-_HEADER = "| | Setup | Before | After |\n|---|---|---|---|\n"
+
+#: Room for what follows a section's rows, or the last section.
+_TAIL = 400
 
 
-def comment(plans: Sequence[Plan], names: Sequence[str], limit: int = LIMIT) -> str:
+def comment(
+    plans: Sequence[Plan], names: Sequence[str], links: Sequence[str] = (), limit: int = LIMIT
+) -> str:
     """Return the comment for *plans*, at most *limit* characters long.
 
     Args:
         plans: one for each stack.
         names: what to call each stack.
+        links: where the comment comes from, as Markdown.
         limit: what does not fit is left out and counted.
 
     """
+    last = f"<sub>{' · '.join(links)}</sub>\n" if links else ""
     heads = [_head(plan, name) for plan, name in zip(plans, names, strict=True)]
     # What every section needs is set aside first; the rows share what is left.
     needed = [_length(head) + _TAIL for head in heads]
     shown = len(heads)
-    while shown > 1 and sum(needed[:shown]) > limit - len(MARKER) - _TAIL:
+    room = limit - len(MARKER) - _TAIL - _length(last)
+    while shown > 1 and sum(needed[:shown]) > room:
         shown -= 1
-    left = limit - len(MARKER) - _TAIL - sum(needed[:shown])
+    left = room - sum(needed[:shown])
     parts = [MARKER]
     for index in range(shown):
         rows = _rows(plans[index].changes, left // (shown - index))
@@ -87,7 +97,7 @@ def comment(plans: Sequence[Plan], names: Sequence[str], limit: int = LIMIT) -> 
         parts.append(heads[index] + rows)
     if shown < len(heads):
         parts.append(f"**{len(heads) - shown} more stacks left out**: this comment is full.\n")
-    return "\n".join(parts)
+    return "\n".join([*parts, *([last] if last else [])])
 
 
 def summary(plan: Plan) -> str:
@@ -100,23 +110,20 @@ def summary(plan: Plan) -> str:
     return ", ".join([f"**{', '.join(parts)}**", *unchanged])
 
 
-#: Room for what follows a section's rows, or the last section.
-_TAIL = 400
-
-
 def _head(plan: Plan, name: str) -> str:
     lines = [f"### Monitor setups of {code(name)}", ""]
     if plan.failed:
         lines += [
             "**The preview failed**, so this is not all that will happen:",
-            *(f"- {code(error, 300)}" for error in plan.errors[:_NOTICES]),
+            "",
+            *(f"- {code(error)}" for error in plan.errors[:_NOTICES]),
             *_more(len(plan.errors) - _NOTICES, "- and {} more errors"),
             "",
         ]
     lines += [summary(plan), ""]
     if plan.warnings:
         lines += [
-            *(f"- warning: {code(warning, 300)}" for warning in plan.warnings[:_NOTICES]),
+            *(f"- warning: {code(warning)}" for warning in plan.warnings[:_NOTICES]),
             *_more(len(plan.warnings) - _NOTICES, "- and {} more warnings"),
             "",
         ]
@@ -127,34 +134,51 @@ def _more(count: int, text: str) -> list[str]:
     return [text.format(count)] if count > 0 else []
 
 
-def _rows(changes: Sequence[Change], budget: int) -> str:
-    if not changes:
-        return ""
-    rows: list[str] = []
+def _rows(entries: Sequence[Entry], budget: int) -> str:
+    """Return the tables: of what does harm, which is never folded up, and of the rest."""
+    owners = {(entry.owner, entry.project) for entry in entries}
+    projects = len({project for _, project in owners}) > 1
+    tables: list[str] = []
     left_out: Counter[Action] = Counter()
-    for change in changes:
-        row = _row(change)
-        if _length(row) > budget:
-            left_out[change.action] += 1
+    for harmful in (True, False):
+        rows: list[str] = []
+        for entry in entries:
+            if (entry.change.action in _HARMFUL) is not harmful:
+                continue
+            row = _row(entry, owner=len(owners) > 1, project=projects)
+            if _length(row) > budget:
+                left_out[entry.change.action] += 1
+                continue
+            budget -= _length(row)
+            rows.append(row)
+        if not rows:
             continue
-        budget -= _length(row)
-        rows.append(row)
-    table = "\n" + _HEADER + "".join(rows) if rows else ""
+        where = "| In " if len(owners) > 1 else ""
+        head = f"| | Setup {where}| Before | After |\n|---|---|{'---|' if where else ''}---|---|\n"
+        table = f"\n{head}{''.join(rows)}"
+        if not harmful and len(rows) > _FOLDED_FROM:
+            count = f"{len(rows):,} more setups" if tables else f"{len(rows):,} setups"
+            table = f"\n<details><summary>{count}</summary>\n{table}\n</details>\n"
+        tables.append(table)
     note = ", ".join(f"{left_out[a]:,} {_SUMMARY[a]}" for a in ACTIONS if a in left_out)
     if note:
-        note = f"\n**Left out, because this comment is full: {note}.**\n"
-    if len(rows) <= _FOLDED_FROM:
-        return table + note
-    shown = f"{len(rows):,} of {len(changes):,}" if left_out else f"{len(rows):,}"
-    return f"\n<details><summary>{shown} setups</summary>\n{table}\n</details>\n{note}"
+        tables.append(f"\n**Left out, because this comment is full: {note}.**\n")
+    return "".join(tables)
 
 
-def _row(change: Change) -> str:
+def _row(entry: Entry, *, owner: bool, project: bool) -> str:
+    change = entry.change
     before, after = _sides(change)
     explained = _EXPLAINED.get(change.action, "")
-    notes = [code(change.note, 300)] if change.note else []
-    setup = "<br>".join([code(change.external_id), *filter(None, [explained]), *notes])
-    return f"| {_WORDS[change.action]} | {setup} | {_cell(before)} | {_cell(after)} |\n"
+    notes = [code(change.note)] if change.note else []
+    setup_cell = "<br>".join(
+        [code(shown_name(change.external_id)), *filter(None, [explained]), *notes]
+    )
+    where = code(resource_name(entry.owner)) if owner else ""
+    if where and project:
+        where += f"<br>in {code(entry.project)}"
+    cells = [_WORDS[change.action], setup_cell, *([where] if owner else [])]
+    return f"| {' | '.join([*cells, _cell(before), _cell(after)])} |\n"
 
 
 def _cell(lines: Sequence[str]) -> str:
@@ -164,65 +188,31 @@ def _cell(lines: Sequence[str]) -> str:
 
 def _sides(change: Change) -> tuple[list[str], list[str]]:
     """Return what to say about the setup before and after: of a changed one, what differs."""
-    before, after = change.before or Definition(), change.after or Definition()
-    twice = _in_both_sources([*before.rules, *after.rules])
-    if change.action in ("change", "unclear") and change.before and change.after:
-        lines = (
-            _lines(_without(before.rules, after.rules), twice)
-            + _runs(_without(before.evaluators, after.evaluators), "runs"),
-            _lines(_without(after.rules, before.rules), twice)
-            + _runs(
-                _without(after.evaluators, before.evaluators),
-                "runs" if _without(before.evaluators, after.evaluators) else "runs also",
-            ),
-        )
-        if before.triggers != after.triggers:
-            lines[1].append("other triggers: it is set up again")
-        if lines == ([], []):
-            # What differs is behind a mask; so show where the masks are.
-            return _whole(before, twice), _whole(after, twice)
-        return lines
-    return (
-        _whole(before, twice) if change.before and change.action != "recheck" else [],
-        _whole(after, twice) if change.after and change.action != "move" else [],
+    before, after = change.before, change.after
+    if before is None or after is None:
+        return _whole(before), _whole(after)
+    found = difference(before, after, secret_changes=change.secret_changes)
+    old, new = (
+        [
+            *(code(rule[side]) for rule in found.rules if rule[side]),
+            *_runs([evaluator[side] for evaluator in found.evaluators if evaluator[side]]),
+        ]
+        for side in (0, 1)
     )
+    return old, [*new, *found.notes]
 
 
-def _whole(definition: Definition, twice: set[Hashable]) -> list[str]:
-    return _lines(definition.rules, twice) + _runs(definition.evaluators, "runs")
-
-
-def _without(
-    some: Mapping[tuple[Hashable, ...], _Text], others: Iterable[tuple[Hashable, ...]]
-) -> dict[tuple[Hashable, ...], _Text]:
-    rest = set(others)
-    return {key: text for key, text in some.items() if key not in rest}
-
-
-def _in_both_sources(keys: Iterable[tuple[Hashable, ...]]) -> set[Hashable]:
-    """Return the attributes that rules look for in spans and in resources."""
-    sources: dict[Hashable, set[Hashable]] = {}
-    for key in keys:
-        if len(key) > 1:
-            sources.setdefault(key[1], set()).add(key[0])
-    return {attribute for attribute, found in sources.items() if len(found) > 1}
-
-
-def _lines(rules: Mapping[tuple[Hashable, ...], RuleText], twice: set[Hashable]) -> list[str]:
-    lines = []
-    for key, text in rules.items():
-        tell = len(key) > 1 and key[0] == "resource_attributes" and key[1] in twice
-        rule = text._replace(attribute=f"{text.attribute} (resource)") if tell else text
-        lines.append(code(str(rule)))
-    return lines
-
-
-def _runs(evaluators: Mapping[tuple[Hashable, ...], str], verb: str) -> list[str]:
-    if not evaluators:
+def _whole(given: str | None) -> list[str]:
+    spec = None if given is None else setup(given)
+    if spec is None:
         return []
-    names = [code(text) for text in list(evaluators.values())[:_LINES]]
-    more = len(evaluators) - len(names)
-    return [f"{verb} {', '.join(names)}" + (f" and {more} more" if more > 0 else "")]
+    if isinstance(spec, str):
+        return [code(spec)]
+    return [*map(code, rule_texts(spec)), *_runs(evaluator_texts(spec))]
+
+
+def _runs(evaluators: Sequence[str]) -> list[str]:
+    return [f"runs {', '.join(map(code, evaluators))}"] if evaluators else []
 
 
 _BACKTICKS = re.compile("`+")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from .._naming import external_id_problem
-from .._project import Project, connection
-from ..errors import ConfigurationError
+from .._naming import path_problem
+from .._project import Project
+from .._settings import Connection, connection
 
 if TYPE_CHECKING:
     from .._models import Setup
 
-__all__ = ["open_project", "selected"]
+__all__ = ["matching", "open_connection", "open_project", "selected"]
 
 _WILDCARDS = frozenset("*?[")
 
@@ -31,12 +31,15 @@ def open_project(base_url: str | None, *, longest: float | None = None) -> Proje
 
     """
     found = connection({"traceloop:baseUrl": base_url}.get, os.environ)
-    if not found.api_key:
-        raise ConfigurationError("no API key: set the environment variable TRACELOOP_API_KEY")
+    # The configuration of a stack is not read, so no message may advise it.
+    return open_connection(found._replace(namespace="", sources=()), longest=longest)
+
+
+def open_connection(found: Connection, *, longest: float | None = None) -> Project:
+    """Return the project of a connection, without a request; see `open_project`."""
     if longest is not None:
         found = found._replace(deadline=min(found.deadline, longest))
-    # The configuration of a stack is not read, so no message may advise it.
-    return Project(found._replace(namespace=""))
+    return Project(found)
 
 
 def selected(
@@ -53,17 +56,34 @@ def selected(
     setups = project.setups(fresh=fresh)
     if not patterns:
         return dict(sorted(setups.items())), []
-    found: dict[str, Setup] = {}
+    wanted, missing = matching(setups, patterns)
+    found = {i: setups[i] for i in wanted}
+    # A list that lacks a setup is not believed: its paging is not documented.
+    asked = [i for i in missing if not _WILDCARDS & set(i) and not path_problem(i)]
+    found |= project.present(asked)
+    return dict(sorted(found.items())), [i for i in missing if i not in found]
+
+
+def matching(
+    external_ids: Collection[str], patterns: Sequence[str]
+) -> tuple[Collection[str], list[str]]:
+    """Return which of *external_ids* the *patterns* name, and the patterns that name none.
+
+    Args:
+        external_ids: all that there are.
+        patterns: external_ids, or patterns such as ``checkout-*``; none of them means all.
+
+    """
+    if not patterns:
+        return external_ids, []
+    found: dict[str, None] = {}
     missing = []
     for pattern in dict.fromkeys(patterns):
         # An external_id may hold wildcards itself, so it comes first.
-        matching = [pattern] if pattern in setups else []
-        if not matching and _WILDCARDS & set(pattern):
-            matching = [i for i in setups if fnmatchcase(i, pattern)]
-        if not matching:
+        named = [pattern] if pattern in external_ids else []
+        if not named and _WILDCARDS & set(pattern):
+            named = [i for i in external_ids if fnmatchcase(i, pattern)]
+        if not named:
             missing.append(pattern)
-        found |= {i: setups[i] for i in matching}
-    # A list that lacks a setup is not believed: its paging is not documented.
-    asked = [i for i in missing if not _WILDCARDS & set(i) and not external_id_problem(i)]
-    found |= project.present(asked)
-    return dict(sorted(found.items())), [i for i in missing if i not in found]
+        found |= dict.fromkeys(named)
+    return list(found), missing

@@ -8,34 +8,49 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from io import StringIO
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from .._text import name
 from ..errors import RateLimitedError, RequestError, ServerError, TransportError, printable
-from .project import selected
+from .project import matching, selected
+from .tables import new_table, rendered
 
 if TYPE_CHECKING:
     from .._models import Setup
     from .._project import Project
+    from .stack import Part
 
-__all__ = ["STATUSES", "Progress", "Report", "as_json", "look", "table", "wait"]
+__all__ = [
+    "STATUSES",
+    "Look",
+    "Progress",
+    "Report",
+    "as_json",
+    "look",
+    "look_at_stack",
+    "table",
+    "unmanaged",
+    "wait",
+]
 
 #: The documented ones, in the order of a setup's life.
 STATUSES = ("pending", "in_progress", "waiting_for_spans", "completed", "partial", "failed")
 
 _UNDER_WAY = ("pending", "in_progress")
+#: No monitor exists yet: too few spans came that match (page "Create an Auto Monitor Setup").
+_WAITING = "waiting_for_spans"
 _FAILED = ("partial", "failed")
 _STYLES = {
     "pending": "yellow",
     "in_progress": "yellow",
-    "waiting_for_spans": "cyan",
+    _WAITING: "yellow",
     "completed": "green",
     "partial": "red",
     "failed": "bold red",
+    "missing": "bold red",
 }
 
 #: The waits between two looks, in seconds: the first, how they grow, the longest.
@@ -61,6 +76,20 @@ class Report:
         """The setups that Traceloop is still working on."""
         return [i for i, setup in self.setups.items() if setup.status in _UNDER_WAY]
 
+    @property
+    def waiting(self) -> list[str]:
+        """The setups that have seen too few spans, so that no monitor exists yet."""
+        return [i for i, setup in self.setups.items() if setup.status == _WAITING]
+
+    def stale(self, now: datetime, seconds: float) -> list[str]:
+        """Return the setups that have waited for spans for longer than *seconds*."""
+        return [
+            i
+            for i in self.waiting
+            if (since := _waiting_since(self.setups[i])) is not None
+            and (now - since).total_seconds() > seconds
+        ]
+
     def counts(self) -> str:
         """Return how many setups have which status."""
         found = Counter(setup.status for setup in self.setups.values())
@@ -70,12 +99,59 @@ class Report:
         return ", ".join(parts) or "no setups"
 
 
+#: Returns what Traceloop has now.
+Look = Callable[[], Report]
+
+
 def look(project: Project, patterns: Sequence[str], statuses: Sequence[str] = ()) -> Report:
     """List the setups that *patterns* name and that have one of *statuses*, if some are given."""
     setups, missing = selected(project, patterns, fresh=True)
-    if statuses:
-        setups = {i: setup for i, setup in setups.items() if setup.status in statuses}
-    return Report(setups, missing)
+    return _only(Report(setups, missing), statuses)
+
+
+def look_at_stack(
+    parts: Sequence[tuple[Part, Project]], patterns: Sequence[str], statuses: Sequence[str] = ()
+) -> Report:
+    """Do the same for the setups of a stack, in all its Traceloop projects."""
+    setups: dict[str, Setup] = {}
+    missing: list[str] = []
+    unused = set(patterns)
+    for part, project in parts:
+        wanted, none = matching(part.declared, patterns)
+        unused &= set(none)
+        found = project.present(wanted, part.env_project_id, fresh=True)
+        project.expect(part.env_project_id, wanted)
+        where = f" ({part.connection.namespace})" if len(parts) > 1 else ""
+        setups |= {f"{i}{where}": setup for i, setup in sorted(found.items())}
+        missing += [f"{i}{where}" for i in sorted(wanted) if i not in found]
+    return _only(Report(setups, [*missing, *sorted(unused)]), statuses)
+
+
+def unmanaged(parts: Sequence[tuple[Part, Project]], statuses: Sequence[str] = ()) -> Report:
+    """Return the setups of a stack's Traceloop projects that are in no resource of the stack."""
+    mentioned: dict[str | None, set[str]] = {}
+    everything: dict[str | None, Mapping[str, Setup]] = {}
+    for part, project in parts:
+        # Two namespaces may lead to one project.
+        there = project.setups(fresh=True)
+        ids = {setup.env_project_id for setup in there.values()} or {part.env_project_id}
+        for env_project_id in ids:
+            mentioned.setdefault(env_project_id, set()).update(part.mentioned)
+            everything[env_project_id] = there
+    found = {
+        external_id: setup
+        for env_project_id, there in everything.items()
+        for external_id, setup in sorted(there.items())
+        if external_id not in mentioned[env_project_id]
+    }
+    return _only(Report(found), statuses)
+
+
+def _only(report: Report, statuses: Sequence[str]) -> Report:
+    if not statuses:
+        return report
+    kept = {i: setup for i, setup in report.setups.items() if setup.status in statuses}
+    return Report(kept, report.missing)
 
 
 class Progress(Protocol):
@@ -89,21 +165,21 @@ class Progress(Protocol):
 
 
 def wait(
-    project: Project,
-    patterns: Sequence[str],
+    look: Look,
     timeout: float,
     progress: Progress,
     *,
+    accepted: bool = False,
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> Report:
-    """Look until no setup is under way any more, or the time is up.
+    """Poll until no setup is under way or waiting for spans any more, or the time is up.
 
     Args:
-        project: whose setups.
-        patterns: which setups.
+        look: what to wait for.
         timeout: the longest wait, in seconds.
         progress: what is told each time.
+        accepted: whether to end before the spans: a setup that waits for them is good enough.
         clock: a monotonic clock, in seconds.
         sleep: how to wait, in seconds.
 
@@ -112,11 +188,11 @@ def wait(
 
     """
     end = clock() + timeout
-    report = look(project, patterns)
+    report = look()
     interval = _FIRST
     while True:
         progress(report)
-        if not report.under_way:
+        if not report.under_way and (accepted or not report.waiting):
             return report
         left = end - clock()
         if left <= 0:
@@ -124,7 +200,7 @@ def wait(
         sleep(min(interval, left))
         interval = min(interval * _GROWTH, _LONGEST)
         try:
-            report = look(project, patterns)
+            report = look()
         except (TransportError, ServerError, RateLimitedError) as error:
             progress.trouble(error)
 
@@ -145,7 +221,7 @@ class Lines:
         for external_id in report.failed:
             if external_id not in self._failed:
                 setup = report.setups[external_id]
-                self._say(f"  {printable(external_id)}: {printable(setup.status, 40)}")
+                self._say(f"  {name(external_id)}: {printable(setup.status, 40)}")
         self._failed = set(report.failed)
 
     def trouble(self, error: RequestError) -> None:
@@ -169,7 +245,7 @@ class Bar:
     def __call__(self, report: Report) -> None:
         """Show the counts."""
         total = len(report.setups)
-        ready = total - len(report.under_way)
+        ready = total - len(report.under_way) - len(report.waiting)
         self._status.update(Text(f"{ready} of {total} ready: {report.counts()}"))
 
     def trouble(self, error: RequestError) -> None:
@@ -194,32 +270,47 @@ def table(report: Report, now: datetime, *, width: int | None, colour: bool) -> 
         colour: whether to colour it.
 
     """
-    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("SETUP", "STATUS", "AGE", "EVALUATORS"):
-        shown.add_column(column, overflow="fold", no_wrap=width is None)
-    for external_id, setup in report.setups.items():
+    shown = new_table(("SETUP", "STATUS", "AGE", "EVALUATORS"), width)
+    rows: list[tuple[str, Setup | None]] = [*report.setups.items()]
+    rows += [(external_id, None) for external_id in report.missing]
+    # What needs attention comes first.
+    for external_id, setup in sorted(rows, key=lambda row: (_order(row[1]), row[0])):
         shown.add_row(
-            Text(printable(external_id)),
-            Text(printable(setup.status, 40), style=_STYLES.get(setup.status, "")),
-            age(setup.created_at, now),
-            Text("\n").join(_evaluators(setup)),
+            Text(name(external_id)),
+            _status(setup, now),
+            age(setup.created_at, now) if setup else "",
+            Text("\n").join(_evaluators(setup) if setup else []),
         )
-    for external_id in report.missing:
-        shown.add_row(Text(printable(external_id)), Text("missing", style="bold red"), "", "")
-    console = Console(
-        file=StringIO(),
-        width=width or 100_000,
-        force_terminal=colour,
-        no_color=not colour,
-        highlight=False,
-        legacy_windows=False,
-    )
-    with console.capture() as captured:
-        console.print(shown)
-    return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+    count = len(report.setups) + len(report.missing)
+    total = f"{count:,} monitor setup{'' if count == 1 else 's'}"
+    return f"{rendered(shown, width=width, colour=colour)}{total}: {report.counts()}\n"
+
+
+def _order(setup: Setup | None) -> int:
+    order = ("failed", "partial", "missing", *_UNDER_WAY, _WAITING)
+    status = setup.status if setup else "missing"
+    return order.index(status) if status in order else len(order)
+
+
+def _status(setup: Setup | None, now: datetime) -> Text:
+    status = setup.status if setup else "missing"
+    text = printable(status, 40)
+    if setup and status == _WAITING and (since := age(setup.updated_at, now)):
+        text = f"{text} for {since}"
+    return Text(text, style=_STYLES.get(status, ""))
+
+
+def _waiting_since(setup: Setup) -> datetime | None:
+    # An upsert begins anew; nothing else is documented to change the time.
+    return _parsed(setup.updated_at or setup.created_at or "")
 
 
 def _evaluators(setup: Setup) -> Iterable[Text]:
+    if all(e.status == setup.status and not e.error_message for e in setup.evaluators):
+        # One line, since there is nothing to say about any of them alone.
+        scopes = ((e, f" ({printable(e.scope, 40)})" if e.scope else "") for e in setup.evaluators)
+        yield Text(", ".join(f"{printable(e.evaluator_type)}{scope}" for e, scope in scopes))
+        return
     for evaluator in setup.evaluators:
         scope = f" ({printable(evaluator.scope, 40)})" if evaluator.scope else ""
         text = Text(f"{printable(evaluator.evaluator_type)}{scope}: ")
@@ -229,8 +320,14 @@ def _evaluators(setup: Setup) -> Iterable[Text]:
         yield text
 
 
-def as_json(report: Report) -> str:
-    """Return the report as JSON, in ASCII: what a server wrote cannot reach a terminal."""
+def as_json(report: Report, stale: Sequence[str] = ()) -> str:
+    """Return the report as JSON, in ASCII: what a server wrote cannot reach a terminal.
+
+    Args:
+        report: what to write.
+        stale: the setups that have waited for too long.
+
+    """
     document: dict[str, Any] = {
         "setups": [
             {
@@ -245,6 +342,8 @@ def as_json(report: Report) -> str:
         "missing": list(report.missing),
         "failed": report.failed,
         "under_way": report.under_way,
+        "waiting": report.waiting,
+        "stale": list(stale),
         "timed_out": report.timed_out,
     }
     return json.dumps(document, indent=2).replace("\x7f", "\\u007f")

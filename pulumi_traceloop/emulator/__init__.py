@@ -12,13 +12,20 @@ Point a client at it instead of at ``https://api.traceloop.com``::
 or from a shell: ``python -m pulumi_traceloop.emulator --port 8787 --data setups.db``. With pytest,
 the fixture ``traceloop_emulator`` gives a fresh one to each test.
 
+Programs that are instrumented with Traceloop's SDK, or with any OpenTelemetry SDK, send it their
+spans as they would to the service (``Traceloop.init(api_endpoint=emulator.url,
+api_key=emulator.api_key)``). With ``spans_needed=1`` a setup is ``waiting_for_spans`` until one
+matches.
+
 It is an independent implementation of the server: it shares no code with the client and validates
-requests by itself, so that the two cannot agree on the same mistake. It follows the public
-documentation (traceloop/docs, May 2026 pages); what the documentation leaves open is marked
+requests by itself, so that the two cannot agree on the same mistake. Only whether a selector
+matches a span is decided in one place for all, `pulumi_traceloop.spans.matching`. It follows the
+public documentation (traceloop/docs, June 2026 pages); what the documentation leaves open is marked
 "undocumented" in the source.
 
 Reading order: `routes`, `validation` (requests), `store` (what is kept, what an answer looks like),
-`backend` (the state and its controls), `faults`, `app` (routes), `server` (`Emulator`).
+`otlp` and `span_log` (spans), `backend` (the state and its controls), `faults`, `app` (routes),
+`control` (the emulator's own routes), `server` (`Emulator`).
 """
 
 from __future__ import annotations

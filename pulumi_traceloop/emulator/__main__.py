@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import shlex
 import signal
 import sys
@@ -21,7 +22,7 @@ _PROG = "python -m pulumi_traceloop.emulator"
 
 
 def main(argv: Sequence[str] | None = None, prog: str = _PROG) -> int:
-    """Run until Ctrl-C or SIGTERM; return the exit status.
+    """Run until Ctrl-C or SIGTERM; return the exit status, 2 if it cannot start.
 
     Args:
         argv: the arguments, those of the process if ``None``.
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None, prog: str = _PROG) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    emulator = None
     try:
         emulator = Emulator(
             host=options.host,
@@ -48,13 +50,19 @@ def main(argv: Sequence[str] | None = None, prog: str = _PROG) -> int:
             settle=options.settle,
             latency=options.latency,
             rate_limit=options.rate_limit,
+            spans_needed=options.spans_needed,
         )
         for api_key, env_project_id in options.project:
             emulator.add_project(api_key, env_project_id=env_project_id)
         emulator.start()
     except (OSError, ValueError) as error:
-        print(f"cannot start: {error}", file=sys.stderr)
-        return 1
+        reason = str(error)
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            reason = f"port {options.port} is in use; --port 0 takes a free one"
+        print(f"cannot start: {reason}", file=sys.stderr)
+        if emulator is not None:
+            emulator.close()
+        return 2
     try:
         url, key = emulator.url, shlex.quote(options.api_key)
         print(
@@ -111,7 +119,15 @@ def _parser(prog: str = _PROG) -> argparse.ArgumentParser:
         type=_seconds,
         default=5.0,
         metavar="SECONDS",
-        help="from a write to status completed (default: %(default)s)",
+        help="from a write to the end of its processing (default: %(default)s)",
+    )
+    add(
+        "--spans-needed",
+        type=_natural,
+        default=1,
+        metavar="N",
+        help="so many spans have to match a setup before its status is completed, and until then"
+        " it is waiting_for_spans; 0 if you send none (default: %(default)s)",
     )
     add(
         "--latency",
@@ -147,6 +163,13 @@ def _count(text: str) -> int:
     count = int(text)
     if count < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
+    return count
+
+
+def _natural(text: str) -> int:
+    count = int(text)
+    if count < 0:
+        raise argparse.ArgumentTypeError("must not be negative")
     return count
 
 

@@ -1,4 +1,4 @@
-"""The HTTP routes: the seven of the service, a few of the emulator's own under `/_emulator/`."""
+"""The service's HTTP routes."""
 
 from __future__ import annotations
 
@@ -6,21 +6,25 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
-from ipaddress import ip_address
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from aiohttp import web
 
-from . import validation
+from . import otlp, validation
 from .backend import Backend, Project, RequestRecord
-from .faults import Fault, error_text, gateway_page
+from .control import add_control_routes
+from .faults import Fault, error_text, gateway_page, kong_text, server_line
 from .routes import (
     BULK_ROUTE,
     CREATE_ROUTE,
     DELETE_ROUTE,
     GET_ROUTE,
     LIST_ROUTE,
+    METRICS_ROUTE,
+    SPANS_ROUTE,
+    TRACES_ROUTE,
     UNMATCHED,
     UPDATE_ROUTE,
     UPSERT_ROUTE,
@@ -58,6 +62,7 @@ class Call:
 
     request: web.Request
     record: RequestRecord
+    body: bytes
     project: Project
     external_id: str
     faults: list[Fault]
@@ -70,7 +75,7 @@ class Answer:
     status: int
     text: str = ""
     content_type: str = "application/json"
-    retry_after: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 Work = Callable[[Call], Answer]
@@ -89,12 +94,15 @@ def make_app(backend: Backend, base_path: str = "") -> web.Application:
         UPDATE_ROUTE: service.update,
         UPSERT_ROUTE: service.upsert,
         DELETE_ROUTE: service.delete,
+        TRACES_ROUTE: service.traces,
+        METRICS_ROUTE: service.metrics,
+        SPANS_ROUTE: service.spans,
     }
     for route, work in works.items():
         method, template = route.split(" ")
         path = prefix + template.replace("{external_id}", _EXTERNAL_ID)
         app.router.add_route(method, path, _endpoint(backend, route, work))
-    _add_admin_routes(app, backend)
+    add_control_routes(app, backend, _EXTERNAL_ID)
     return app
 
 
@@ -126,7 +134,7 @@ class _Service:
 
     def create(self, call: Call) -> Answer:
         """Answer 201 or 400."""
-        body = validation.parse_object(call.record.body)
+        body = validation.parse_object(call.body)
         external_id = validation.external_id_of(body)
         content = validation.for_create(body, self._backend.known_evaluators())
         if self._backend.find(call.project, external_id) is not None:
@@ -140,7 +148,7 @@ class _Service:
         A change restarts the set-up as an upsert does; a body that names nothing writes nothing
         (undocumented).
         """
-        body = validation.parse_object(call.record.body)
+        body = validation.parse_object(call.body)
         record = self._existing(call)
         content = validation.for_update(body, self._backend.known_evaluators())
         if content == Content(None, None):
@@ -149,7 +157,7 @@ class _Service:
 
     def upsert(self, call: Call) -> Answer:
         """Answer 200 replaced, 201 created, or 400. An `external_id` in the body is ignored."""
-        body = validation.parse_object(call.record.body)
+        body = validation.parse_object(call.body)
         content = validation.for_upsert(body, self._backend.known_evaluators())
         return self._written(call, call.external_id, content)
 
@@ -168,7 +176,7 @@ class _Service:
         as for a create (`evaluators` required, `selector` optional, as in that page's table) and
         writes as in an upsert.
         """
-        batch = validation.batch_of(validation.parse_object(call.record.body))
+        batch = validation.batch_of(validation.parse_object(call.body))
         known = self._backend.known_evaluators()
         errors: dict[str, Fault] = {}
         for fault in call.faults:
@@ -208,6 +216,22 @@ class _Service:
             entries = entries[: max(0, len(entries) - fault.shorten)]
         return Answer(207, f'{{"setups":[{",".join(entries)}]}}')
 
+    def traces(self, call: Call) -> Answer:
+        """Answer 200, 400 or 415, as OTLP says: spans come in."""
+        kind = _otlp_type(call)
+        self._backend.receive(otlp.decode(call.body, kind), call.project)
+        return Answer(200, otlp.success(kind), content_type=kind)
+
+    def metrics(self, call: Call) -> Answer:
+        """Answer 200 and keep nothing: Traceloop's SDK logs an error if it can't send metrics."""
+        kind = _otlp_type(call)
+        return Answer(200, otlp.success(kind), content_type=kind)
+
+    def spans(self, call: Call) -> Answer:
+        """Answer 200 or 400, with a page of the environment's spans."""
+        found = self._backend.find_spans(call.project, call.request.query)
+        return Answer(200, json.dumps(found))
+
     def _existing(self, call: Call) -> Record:
         record = self._backend.find(call.project, call.external_id)
         if record is None:
@@ -218,6 +242,13 @@ class _Service:
         record, new = self._backend.write(call.project, external_id, content)
         self._backend.wrote(call.record, [external_id])
         return Answer(201 if new else 200, self._backend.answer(record, written_now=True))
+
+
+def _otlp_type(call: Call) -> str:
+    kind = call.request.content_type
+    if kind not in (otlp.PROTOBUF, otlp.JSON):
+        raise RefusedError(415, error_text(415))
+    return kind
 
 
 def _not_found(external_id: str) -> RefusedError:
@@ -234,14 +265,16 @@ def _endpoint(backend: Backend, route: str, work: Work) -> _Handler:
 
     async def handle(request: web.Request) -> web.StreamResponse:
         record = _record(backend, request, route)
-        record.body = await request.read()
+        body = await request.read()
+        if route != TRACES_ROUTE:  # the log shall not hold what end users wrote
+            record.body = body
         backend.seen(record)
         if backend.latency:
             await asyncio.sleep(backend.latency)
         external_id = request.match_info.get("external_id", "")
         faults: list[Fault] = []
         if backend.faults:
-            about = _external_ids(request, external_id, record.body)
+            about = _external_ids(request, external_id, body)
             faults = backend.take_faults(request.method, route, about)
         fault = next((fault for fault in faults if fault.replaces_answer), None)
         await _delay(faults, "before_write")
@@ -250,7 +283,7 @@ def _endpoint(backend: Backend, route: str, work: Work) -> _Handler:
         if fault and fault.status is not None and fault.when == "before_write":
             answer = _fault_answer(fault)
         else:
-            answer = _service_answer(backend, work, request, record, external_id, faults)
+            answer = _service_answer(backend, work, request, record, body, external_id, faults)
             await _delay(faults, "after_write")
             if fault and fault.drop == "after":
                 return _drop(request)
@@ -275,6 +308,7 @@ def _service_answer(
     work: Work,
     request: web.Request,
     record: RequestRecord,
+    body: bytes,
     external_id: str,
     faults: list[Fault],
 ) -> Answer:
@@ -285,9 +319,11 @@ def _service_answer(
         return Answer(401, _error("unauthorized"))  # text undocumented
     wait = backend.over_limit(authorization)
     if wait is not None:
-        return Answer(429, _error("rate limit exceeded"), retry_after=str(wait))  # undocumented
+        return Answer(
+            429, _error("rate limit exceeded"), headers={"Retry-After": str(wait)}
+        )  # undocumented
     try:
-        return work(Call(request, record, project, external_id, faults))
+        return work(Call(request, record, body, project, external_id, faults))
     except InvalidRequestError as error:
         return Answer(400, _error(str(error)))
     except RefusedError as error:
@@ -300,9 +336,17 @@ def _fault_answer(fault: Fault) -> Answer:
         answer = Answer(status)
     elif fault.body_kind == "html":
         answer = Answer(status, gateway_page(status), content_type="text/html")
+    elif fault.body_kind == "text":
+        answer = Answer(status, server_line(status), content_type="text/plain")
+    elif fault.body_kind == "kong":
+        text = json.dumps({"message": fault.message or kong_text(status)})
+        answer = Answer(status, text, headers={"X-Kong-Request-Id": uuid4().hex})
+    elif fault.body_kind == "empty":
+        answer = Answer(status)
     else:
         answer = Answer(status, _error(fault.message or error_text(status)))
-    answer.retry_after = fault.retry_after_header()
+    if (retry_after := fault.retry_after_header()) is not None:
+        answer.headers["Retry-After"] = retry_after
     return answer
 
 
@@ -343,10 +387,9 @@ def _response(answer: Answer) -> web.Response:
 
 
 def _headers(answer: Answer) -> dict[str, str]:
-    headers = {"Content-Type": f"{answer.content_type}; charset=utf-8"}
-    if answer.retry_after is not None:
-        headers["Retry-After"] = answer.retry_after
-    return headers
+    binary = answer.content_type == otlp.PROTOBUF
+    content_type = answer.content_type + ("" if binary else "; charset=utf-8")
+    return {"Content-Type": content_type, **answer.headers}
 
 
 def _bytes(text: str) -> bytes:
@@ -397,6 +440,8 @@ def _errors_as_json(backend: Backend) -> Middleware:
             return web.json_response(
                 {"error": error_text(error.status)}, status=error.status, headers=headers
             )
+        except web.RequestPayloadError:  # such as gzip that is none
+            return web.json_response({"error": error_text(400)}, status=400)
         except asyncio.CancelledError:
             raise
         except Exception:
@@ -404,68 +449,3 @@ def _errors_as_json(backend: Backend) -> Middleware:
             return web.json_response({"error": error_text(500)}, status=500)
 
     return errors_as_json
-
-
-# -- the emulator's own routes --
-
-
-def _add_admin_routes(app: web.Application, backend: Backend) -> None:
-    """Add what another process (a demo, a shell) needs for control. No key, but loopback only."""
-
-    def admin(work: Callable[[web.Request, bytes], object]) -> _Handler:
-        async def handle(request: web.Request) -> web.StreamResponse:
-            if not _from_loopback(request):
-                return web.json_response({"error": "only from this machine"}, status=403)
-            try:
-                result = work(request, await request.read())
-            except (InvalidRequestError, ValueError, TypeError) as error:
-                return web.json_response({"error": str(error)}, status=400)
-            return web.Response(status=204) if result is None else web.json_response(result)
-
-        return handle
-
-    def add_evaluator(_: web.Request, body: bytes) -> None:
-        slug = validation.parse_object(body).get("slug")
-        if not isinstance(slug, str) or not slug:
-            raise ValueError("slug is required")
-        backend.add_evaluator(slug)
-
-    def add_fault(_: web.Request, body: bytes) -> None:
-        backend.inject(Fault.from_json(validation.parse_object(body)))
-
-    def clear_faults(_: web.Request, __: bytes) -> None:
-        backend.clear_faults()
-
-    def requests(_: web.Request, __: bytes) -> object:
-        log = [asdict(record) for record in backend.log]
-        for record in log:
-            record["body"] = record["body"].decode("utf-8", "replace")
-        return {"requests": backend.requests, "writes": backend.writes, "log": log}
-
-    def reset(_: web.Request, __: bytes) -> None:
-        backend.reset_counts()
-
-    def put(request: web.Request, body: bytes) -> object:
-        given = validation.parse_object(body)
-        names = ("selector", "evaluators", "evaluator_configs")
-        return backend.put(
-            request.match_info["external_id"], **{name: given.get(name) for name in names}
-        )
-
-    def delete(request: web.Request, _: bytes) -> object:
-        return {"deleted": backend.delete(request.match_info["external_id"])}
-
-    app.router.add_post("/_emulator/evaluators", admin(add_evaluator))
-    app.router.add_post("/_emulator/faults", admin(add_fault))
-    app.router.add_delete("/_emulator/faults", admin(clear_faults))
-    app.router.add_get("/_emulator/requests", admin(requests), allow_head=False)
-    app.router.add_delete("/_emulator/requests", admin(reset))
-    app.router.add_put(f"/_emulator/setups/{_EXTERNAL_ID}", admin(put))
-    app.router.add_delete(f"/_emulator/setups/{_EXTERNAL_ID}", admin(delete))
-
-
-def _from_loopback(request: web.Request) -> bool:
-    try:
-        return ip_address(request.remote or "").is_loopback
-    except ValueError:
-        return False

@@ -11,13 +11,17 @@ from itertools import count
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from ..spans.matching import SpanIndex
 from . import validation
 from .faults import Fault, FaultBox
-from .store import Record, Store, phase_of, render, status_of, stored_evaluators
+from .span_log import SpanLog
+from .store import Record, Store, phase_of, render, selector_of, status_of, stored_evaluators
 from .validation import Content, InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from .otlp import ReceivedSpan
 
 DEFAULT_API_KEY = "emulator-key"
 DEFAULT_ENV_PROJECT_ID = "cm9v2ga9i0000emulatorenv0"
@@ -98,16 +102,22 @@ class Backend:
         settle: float = 0,
         latency: float = 0,
         rate_limit: int | None = None,
+        spans_needed: int = 0,
         clock: Callable[[], float] = time.time,
         seed: int = 0,
     ) -> None:
         self.api_key = api_key
         self.settle = settle
+        self.spans_needed = spans_needed
         self.latency = latency
         self.rate_limit = rate_limit
         self.clock = clock
+        #: What the service makes of a rule that it stores, such as a lower-cased value; ``None`` to
+        #: store rules as they come.
+        self.normalize: Callable[[dict[str, Any]], dict[str, Any]] | None = None
         self._lock = threading.RLock()
         self._store = Store(data or ":memory:", seed=seed)
+        self._spans = SpanLog()
         self._faults = FaultBox()
         self._projects: dict[str, Project] = {}
         self._numbers = count()
@@ -160,6 +170,11 @@ class Backend:
         """Like `setups`, for another project."""
         records = self._store.all(self._projects[api_key].space)
         return {record.external_id: json.loads(self.answer(record)) for record in records}
+
+    @property
+    def spans(self) -> list[dict[str, Any]]:
+        """The default project's latest spans, oldest first, each as the service shows it."""
+        return self._spans.all(self._projects[self.api_key].env_project_id)
 
     # -- what tests change --
 
@@ -273,6 +288,10 @@ class Backend:
         """Delete a setup as if somebody else did; False when there was none."""
         return self._store.delete(self._projects[api_key or self.api_key].space, external_id)
 
+    def clear_spans(self) -> None:
+        """Forget the spans of every project. What they completed stays completed."""
+        self._spans.clear()
+
     def inject(self, fault: Fault) -> Fault:
         """Let something go wrong from now on; keep the result to `remove` it."""
         return self._faults.inject(fault)
@@ -314,6 +333,8 @@ class Backend:
         now = self.clock()
         with self._lock, self._store.transaction():
             evaluators = stored_evaluators(content, self._failing)
+            if self.normalize and content.rules is not None:
+                content = replace(content, rules=[self.normalize(r) for r in content.rules])
             identity = (project.org_id, project.project_id, project.env_project_id)
             new = self._store.insert(
                 project.space, external_id, identity, content.rules or [], evaluators or [], now
@@ -332,10 +353,30 @@ class Backend:
         """Delete a setup; False when there was none."""
         return self._store.delete(project.space, external_id)
 
+    def receive(self, spans: Sequence[ReceivedSpan], project: Project) -> None:
+        """Keep spans, and count which setups of their environment they match.
+
+        Only what comes after a setup's last write counts ("incoming spans", "Create" page).
+        """
+        environment = project.env_project_id
+        now = self.clock()
+        with self._lock, self._store.transaction():
+            self._spans.add(environment, spans)
+            index = SpanIndex(span.attributes for span in spans)
+            matched = [
+                (record, index.survey(selector_of(record)).matched)
+                for record in self._store.lacking(project.space, environment, self.spans_needed)
+            ]
+            self._store.add_matches([(r, count) for r, count in matched if count], now)
+
+    def find_spans(self, project: Project, query: Mapping[str, str]) -> dict[str, Any]:
+        """Return a page of the project's spans."""
+        return self._spans.find(project.env_project_id, query)
+
     def answer(self, record: Record, *, written_now: bool = False) -> str:
         """Return a setup's JSON text; that of a write says `pending` even if `settle` is 0."""
         phase, status = ("pending", "pending") if written_now else self._state(record)
-        return render(record, phase, status, record.written + self.settle)
+        return render(record, phase, status, max(record.written + self.settle, record.last_match))
 
     def status(self, record: Record) -> str:
         """Return a setup's status now."""
@@ -343,9 +384,9 @@ class Backend:
 
     def _state(self, record: Record) -> tuple[str, str]:
         forced = self._forced.get(record.external_id)
-        phase = phase_of(record, self.clock(), self.settle)
+        phase = phase_of(record, self.clock(), self.settle, self.spans_needed)
         if forced is not None:
-            return ("pending" if forced == "waiting_for_spans" else phase), forced
+            return (forced if forced == "waiting_for_spans" else phase), forced
         return phase, status_of(record, phase)
 
     def over_limit(self, authorization: str) -> int | None:

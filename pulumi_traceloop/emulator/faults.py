@@ -46,9 +46,12 @@ class Fault:
     #: The `Retry-After` of that answer: seconds, a moment (sent as an HTTP date), or the literal
     #: text.
     retry_after: float | datetime | str | None = None
-    #: Body of that answer: `{"error": "..."}` as the service writes it, or a gateway's page.
-    body_kind: Literal["json", "html"] = "json"
-    #: Text of the JSON error; by default the service's own for a 500, else the status's name.
+    #: Body of that answer: "json", `{"error": "..."}` as the service writes it; or what others
+    #: write: "html", a load balancer's page; "kong", a gateway's `{"message": "..."}` with its
+    #: `X-Kong-Request-Id`; "text", a Go server's line, such as `404 page not found`; "empty".
+    body_kind: Literal["json", "html", "kong", "text", "empty"] = "json"
+    #: Text of the JSON error or message; by default the service's own for a 500, the gateway's for
+    #: a 404, else the status's name.
     message: str | None = None
     #: Whether the service does its work before it answers `status`, and where `delay` falls.
     when: Literal["before_write", "after_write"] = "before_write"
@@ -78,7 +81,7 @@ class Fault:
             raise ValueError("times must be at least 1, or None for: until removed")
         for name, allowed in (
             ("route", (None, *ROUTES)),
-            ("body_kind", ("json", "html")),
+            ("body_kind", ("json", "html", "kong", "text", "empty")),
             ("when", ("before_write", "after_write")),
             ("drop", (None, "before", "after")),
             ("truncate", (None, "json", "length", "chunked")),
@@ -183,6 +186,16 @@ class FaultBox:
 def error_text(status: int) -> str:
     """Return the text of an error body; only "internal server error" is documented."""
     return "internal server error" if status == 500 else _phrase(status).lower()
+
+
+def kong_text(status: int) -> str:
+    """Return the message of the gateway in front of the service."""
+    return "no Route matched with those values" if status == 404 else _phrase(status)
+
+
+def server_line(status: int) -> str:
+    """Return the text of a Go server that does not know the route, or of another failure."""
+    return "404 page not found\n" if status == 404 else f"{_phrase(status)}\n"
 
 
 def gateway_page(status: int) -> str:

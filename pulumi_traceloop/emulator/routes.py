@@ -1,4 +1,4 @@
-"""The service's seven routes, as `Emulator.requests` counts them and `Fault.route` names them."""
+"""The service's routes, as `Emulator.requests` counts them and `Fault.route` names them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,22 @@ UPDATE_ROUTE = f"PUT {SETUPS}/{{external_id}}"
 UPSERT_ROUTE = f"PUT {SETUPS}/by-external-id/{{external_id}}"
 DELETE_ROUTE = f"DELETE {SETUPS}/{{external_id}}"
 BULK_ROUTE = f"POST {SETUPS}/bulk"
+TRACES_ROUTE = "POST /v1/traces"
+METRICS_ROUTE = "POST /v1/metrics"
+SPANS_ROUTE = "GET /v2/warehouse/spans"
 
-ROUTES = (CREATE_ROUTE, LIST_ROUTE, GET_ROUTE, UPDATE_ROUTE, UPSERT_ROUTE, DELETE_ROUTE, BULK_ROUTE)
+ROUTES = (
+    CREATE_ROUTE,
+    LIST_ROUTE,
+    GET_ROUTE,
+    UPDATE_ROUTE,
+    UPSERT_ROUTE,
+    DELETE_ROUTE,
+    BULK_ROUTE,
+    TRACES_ROUTE,
+    METRICS_ROUTE,
+    SPANS_ROUTE,
+)
 
 #: Counts requests for none of them.
 UNMATCHED = "unmatched"

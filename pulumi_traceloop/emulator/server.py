@@ -40,6 +40,9 @@ class Emulator(Backend):
         latency: seconds that every answer takes.
         rate_limit: requests per second and key; more are answered with 429 and a `Retry-After`.
             None: no limit.
+        spans_needed: how many spans have to match a setup after its write, and `settle`, before it
+            is completed; until then it is `waiting_for_spans`. With 0 the time alone completes it,
+            for tests that send no spans.
         clock: seconds since the epoch; decides status, timestamps and rate limit (not `latency`).
         seed: changes the ids that the server makes.
     """
@@ -57,9 +60,12 @@ class Emulator(Backend):
         settle: float = 0,
         latency: float = 0,
         rate_limit: int | None = None,
+        spans_needed: int = 0,
         clock: Callable[[], float] = time.time,
         seed: int = 0,
     ) -> None:
+        if not 0 <= port <= 65_535:
+            raise ValueError(f"the port must be from 0 to 65535, not {port}")
         super().__init__(
             api_key=api_key,
             env_project_id=env_project_id,
@@ -68,6 +74,7 @@ class Emulator(Backend):
             settle=settle,
             latency=latency,
             rate_limit=rate_limit,
+            spans_needed=spans_needed,
             clock=clock,
             seed=seed,
         )
@@ -139,18 +146,22 @@ class Emulator(Backend):
     def _run(self, started: threading.Event, errors: list[BaseException]) -> None:
         async def serve() -> None:
             self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-            # Answers that are still being delayed are cut short by a stop.
             runner = web.AppRunner(
                 make_app(self, self._base_path), access_log=None, shutdown_timeout=0.05
             )
             await runner.setup()
             try:
-                site = web.TCPSite(runner, self._host, self._port)
-                await site.start()
+                await web.TCPSite(runner, self._host, self._port).start()
                 self._port = runner.addresses[0][1]
                 started.set()
                 await self._stopping.wait()
             finally:
+                for site in list(runner.sites):
+                    await site.stop()
+                # Delayed responses are cut short, and not by the runner's time limit: a test that
+                # has frozen the clock would wait for ever.
+                for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                    task.cancel()
                 await runner.cleanup()
 
         try:

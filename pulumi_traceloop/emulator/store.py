@@ -1,7 +1,7 @@
 """What the emulated service keeps, in SQLite, and what a setup looks like in an answer.
 
-The status is not stored: it follows from the time of the last write, so nothing has to run in the
-background.
+The status is not stored: it follows from the time of the last write and from how many spans
+matched since, so nothing has to run in the background.
 """
 
 from __future__ import annotations
@@ -16,17 +16,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic_core import from_json, to_json
 
+from ..spans.matching import Rule
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from .validation import Content, Evaluator
 
-#: Of the data file; a number that no other program's file is likely to have.
-_VERSION = 740601
+#: Of the data file; a number that no other program's file is likely to have. The older one lacks
+#: the last two columns.
+_VERSION, _WITHOUT_SPANS = 740602, 740601
 
 # AUTOINCREMENT never uses a number twice, so a setup that is made again has another id. External
 # ids are unique inside a space. Times are seconds since the epoch, `revision` counts the writes,
 # `rules` is JSON as in init_rules, `evaluators` is JSON: [[slug, scope, why it failed]] with nulls.
+# `matched` counts the spans that matched since the last write, `last_match` is when the last came.
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS setups (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -41,10 +45,17 @@ CREATE TABLE IF NOT EXISTS setups (
     created REAL NOT NULL,
     written REAL NOT NULL,
     revision INTEGER NOT NULL,
+    matched INTEGER NOT NULL DEFAULT 0,
+    last_match REAL NOT NULL DEFAULT 0,
     UNIQUE (space, external_id)
 );
 CREATE TABLE IF NOT EXISTS evaluators (slug TEXT PRIMARY KEY);
 PRAGMA user_version = {_VERSION};
+"""
+
+_ADD_SPANS = """
+ALTER TABLE setups ADD COLUMN matched INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE setups ADD COLUMN last_match REAL NOT NULL DEFAULT 0;
 """
 
 
@@ -87,6 +98,8 @@ class Record(NamedTuple):
     created: float
     written: float
     revision: int
+    matched: int = 0
+    last_match: float = 0
 
     @property
     def slugs(self) -> list[str]:
@@ -105,23 +118,29 @@ class Store:
     def __init__(self, path: str = ":memory:", *, seed: int = 0) -> None:
         self._seed = seed
         self._lock = threading.RLock()
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        problem = f"{path} is no data file of this emulator"
+        try:
+            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{problem}: {error}") from error
         try:
             self._prepare(path)
         except (sqlite3.DatabaseError, ValueError) as error:
             self._db.close()
-            raise ValueError(f"{path}: no data file of this emulator: {error}") from error
+            raise ValueError(f"{problem}: {error}") from error
 
     def _prepare(self, path: str) -> None:
         """Make the tables in a new file; refuse somebody else's."""
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if tables and version != _VERSION:
+        if tables and version not in (_VERSION, _WITHOUT_SPANS):
             raise ValueError("it has other content")
         if path != ":memory:":
             # What is committed outlives the process; only a power cut could lose it.
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
+        if version == _WITHOUT_SPANS:
+            self._db.executescript(_ADD_SPANS)
         self._db.executescript(_SCHEMA)
         last = "SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'setups'"
         self._last: int = self._db.execute(last).fetchone()[0]
@@ -179,9 +198,9 @@ class Store:
         with self._lock:
             seq = self._last + 1
             setup_id = _token("cmm", self._seed, seq)
-            row = (seq, space, external_id, setup_id, *identity, *texts, now, now, 1)
+            row = (seq, space, external_id, setup_id, *identity, *texts, now, now, 1, 0, 0.0)
             added = self._db.execute(
-                "INSERT INTO setups VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                "INSERT INTO setups VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (space, external_id) DO NOTHING",
                 row,
             )
@@ -202,7 +221,8 @@ class Store:
         with self.transaction():
             self._db.execute(
                 "UPDATE setups SET rules = ifnull(?, rules), evaluators = ifnull(?, evaluators),"
-                " written = ?, revision = revision + 1 WHERE space = ? AND external_id = ?",
+                " written = ?, revision = revision + 1, matched = 0, last_match = 0"
+                " WHERE space = ? AND external_id = ?",
                 (
                     None if rules is None else _text(rules),
                     None if evaluators is None else _text(evaluators),
@@ -212,6 +232,21 @@ class Store:
                 ),
             )
         return self._must_get(space, external_id)
+
+    def lacking(self, space: str, env_project_id: str, matched: int) -> list[Record]:
+        """Return the environment's setups that fewer than `matched` spans matched so far."""
+        query = "SELECT * FROM setups WHERE space = ? AND env_project_id = ? AND matched < ?"
+        with self._lock:
+            rows = self._db.execute(query, (space, env_project_id, matched))
+            return [Record(*row) for row in rows]
+
+    def add_matches(self, matches: Iterable[tuple[Record, int]], now: float) -> None:
+        """Count spans that matched these setups."""
+        with self.transaction():
+            self._db.executemany(
+                "UPDATE setups SET matched = matched + ?, last_match = ? WHERE seq = ?",
+                [(count, now, record.seq) for record, count in matches],
+            )
 
     def delete(self, space: str, external_id: str) -> bool:
         """Remove a setup; False when there was none."""
@@ -259,11 +294,20 @@ def stored_evaluators(content: Content, failing: dict[str, str]) -> list[list[st
     return None if content.evaluators is None else [stored(e) for e in content.evaluators]
 
 
-def phase_of(record: Record, now: float, settle: float) -> str:
-    """Tell how far the set-up is: half of `settle` (seconds) pending, then in_progress."""
+def selector_of(record: Record) -> list[Rule]:
+    """Return a setup's rules in the form that the matcher takes."""
+    return [Rule(**rule) for rule in from_json(record.rules)]
+
+
+def phase_of(record: Record, now: float, settle: float, spans_needed: int) -> str:
+    """Tell how far the set-up is.
+
+    Half of `settle` (seconds) pending, then in_progress; after that it is "ready and waiting for
+    enough spans" ("Create" page) until so many have matched since the last write.
+    """
     age = now - record.written
     if age >= settle:
-        return "completed"
+        return "completed" if record.matched >= spans_needed else "waiting_for_spans"
     return "in_progress" if age >= settle / 2 else "pending"
 
 
@@ -283,9 +327,9 @@ def render(record: Record, phase: str, status: str, processed: float) -> str:
     """Return the JSON text of a setup as every route answers it.
 
     Args:
-        phase: of the evaluators: pending, in_progress or completed (the status words of an
-            evaluator are undocumented, the pages show "pending" only; the emulator uses those of
-            the setup).
+        phase: of the set-up. The status words of an evaluator are undocumented, the pages show
+            "pending" only: the emulator uses those of the setup, and "pending" while it waits for
+            spans.
         status: of the setup.
         processed: when the set-up ended, in seconds since the epoch; shown once the phase is
             completed.
@@ -293,7 +337,8 @@ def render(record: Record, phase: str, status: str, processed: float) -> str:
     if phase == "completed":
         evaluators = _completed(record, processed)
     else:
-        evaluators = _unsettled(record.evaluators, phase)
+        waiting = phase == "waiting_for_spans"
+        evaluators = _unsettled(record.evaluators, "pending" if waiting else phase)
     head = {
         "id": record.id,
         "external_id": record.external_id,

@@ -10,8 +10,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .._plan import change
-from .._text import printable
+from .._describe import difference
+from .._text import name
 from ..args import canonical
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ def report_normalized(stored: Mapping[str, Setup], shown: Mapping[str, str]) -> 
     """
     lines = []
     for external_id, setup in sorted(stored.items()):
-        difference = ", ".join(
-            filter(None, change(shown[external_id], canonical(setup.as_input())))
-        )
-        lines.append(f"  {printable(external_id)}: Traceloop stores it as {difference}")
+        texts = difference(shown[external_id], canonical(setup.as_input())).texts()
+        changed = ", ".join(filter(None, texts))
+        lines.append(f"  {name(external_id)}: Traceloop stores it as {changed}")
     return lines

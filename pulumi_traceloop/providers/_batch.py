@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pulumi.dynamic import (
@@ -20,12 +19,12 @@ from pulumi.output import Unknown
 
 from .._codec import compressed, repacked, unpacked
 from .._deployment import Granted
-from .._masking import masked, stand_in_of_other
+from .._masking import masked
 from .._naming import external_id_problem, resource_name
 from .._ownership import flushed, group_deletes, refreshed
-from .._plan import Entry, change
-from .._text import names
-from .._validation import differ, parsed
+from .._plan import Change, report_drift
+from .._text import names, say
+from .._validation import option_problems, problems_in_json
 from ..args import canonical
 from ..errors import SetupsMissingError, TraceloopError
 from . import _display as display
@@ -40,7 +39,8 @@ from ._host import (
     without_traceback,
 )
 from ._membership import delete_owned
-from ._options import exists_error, option_failures, too_many_deletes
+from ._options import exists_error, too_many_deletes
+from ._specs import differ, parsed
 
 if TYPE_CHECKING:
     from .._models import Setup, SetupSpec
@@ -99,6 +99,7 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
     @without_traceback
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
         """Validate the setups that are new or spelled differently than before."""
+        self._take_preview(news)
         setups, old = unpacked(news), unpacked(olds)
         project = self._project(news)
         twice = self._declare(setups, news)
@@ -108,14 +109,13 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
                 failures.append(CheckFailure(at(external_id), f"the external_id {reason}"))
             if isinstance(setup, Unknown) or setup == old.get(external_id):
                 continue
-            _, problems = parsed(setup)
-            if problems:
+            if problems := problems_in_json(setup):
                 secrets = display.secrets_of(news, external_id, setup)
                 failures += [
                     CheckFailure(at(external_id, p.path), masked(p.reason, secrets))
                     for p in problems
                 ]
-        failures += option_failures(news)
+        failures += [CheckFailure(*problem) for problem in option_problems(news, Unknown)]
         self._checked.add(news["declared_by"])
         self._deployment.grant(news["declared_by"], Granted())
         self._deployment.manage(old, self._project(olds))
@@ -124,8 +124,8 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         failures += too_many_deletes(news, old, [i for i in removed if not expected(i, project)])
         if not failures and news.get("if_exists") in ("adopt", "fail"):
             failures += self._exist_already(news, setups, setups.keys() - old.keys())
-        if not failures and not olds and setups:
-            display.announce(news, self._new_entries(news, setups, setups), 0)
+        if not failures:
+            self._present(news, [] if olds else self._new_changes(news, setups, setups), setups)
         # What the membership takes: also of a program whose transforms add or remove setups.
         return CheckResult(news | {"external_ids": canonical(sorted(setups))}, failures)
 
@@ -150,24 +150,23 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         for external_id, setup in there.items():
             if self._deployment.manages(external_id, self._project(inputs), ask=ask):
                 continue
-            spec = (
-                None if isinstance(setups[external_id], Unknown) else parsed(setups[external_id])[0]
-            )
+            declared = setups[external_id]
+            spec = None if isinstance(declared, Unknown) else parsed(declared)
             if error := exists_error(inputs.get("if_exists"), external_id, spec, setup):
                 refused[external_id] = error
         return refused
 
-    def _new_entries(
+    def _new_changes(
         self, news: Mapping[str, Any], setups: Mapping[str, Any], external_ids: Iterable[str]
-    ) -> list[Entry]:
-        """Return the plan's entries for setups that are not in the state."""
+    ) -> list[Change]:
+        """Return what happens to setups that are not in the state."""
         new = list(external_ids)
         project = self._project(news)
         reading = project.look(new) if new else None
         there = reading.setups if reading else {}
         shown = display.shown_of(news, setups)
         return [
-            display.new_entry(self._deployment, project, there.get(i), i, setups[i], shown(i))
+            display.new_change(self._deployment, project, there.get(i), i, setups[i], shown(i))
             for i in new
         ]
 
@@ -218,26 +217,31 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
             refused = self._refused(news, new, reading.setups if reading else {}, ask=False)
             for _, error in sorted(refused.items()):
                 raise error
-        found = {e.external_id: e for e in self._new_entries(news, new, unmanaged)}
-        entries = self._new_entries(news, new, changes.added)
-        entries += [Entry("~", i, partial(change, before(i), after(i))) for i in changes.changed]
-        entries += [
-            found[i]
-            if i in found and found[i].symbol != "+"
-            else Entry("*", i, partial(display.again, after(i), failed[i]))
-            for i in changes.again
+        told = self._new_changes(news, new, changes.added)
+        told += [display.change_of(i, old[i], new[i], before(i), after(i)) for i in changes.changed]
+        told += [
+            change
+            if change.action == "adopt"
+            or (change.action == "replace" and change.external_id in unmanaged)
+            else change._replace(action="retry", note=failed[change.external_id])
+            for change in self._new_changes(news, new, changes.again)
         ]
         sent = {*changes.again, *changes.changed}
-        looked_at = [i for i in unsettled if i in new and i not in sent]
-        entries += [Entry("?", i, partial(display.looked_at, unsettled[i])) for i in looked_at]
-        unchanged = len(new) - len(entries)
+        told += [
+            Change("recheck", i, after=after(i), note=why)
+            for i, why in unsettled.items()
+            if i in new and i not in sent
+        ]
         for external_id in changes.removed:
+            # What failed is not what is there.
+            shown = None if external_id in failed else before(external_id)
             if declarer := self._deployment.expected_declarer(external_id, project):
-                entries.append(Entry(">", external_id, partial(display.moved, declarer)))
+                told.append(Change("move", external_id, shown, note=f"to {declarer}"))
             elif external_id in owned:
-                entries.append(Entry("-", external_id))
-                self._deployment.leave(external_id, news["declared_by"])
-        display.announce(news, entries, unchanged)
+                told.append(Change("delete", external_id, shown))
+                if self._preview:
+                    self._deployment.leave(external_id, news["declared_by"])
+        self._present(news, told, new)
 
     @without_traceback
     def create(self, props: dict[str, Any]) -> CreateResult:
@@ -281,7 +285,8 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         outcome.failed.update(invalid)
         if outcome.failed:
             # The group's own error says why; the program may end before, over another resource.
-            print(f"{name}: failed: {names(sorted(outcome.failed))}", flush=True)  # noqa: T201
+            say(f"{name}: failed: {names(sorted(outcome.failed))}")
+        self._report(inputs, outcome.stored)
         unsettled: dict[str, str] = {}
         if inputs.get("wait_for_setup"):
             unsettled_before = (state.get("unsettled") or {}).keys() & setups.keys()
@@ -343,7 +348,7 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
             if (digest := differs_from_declaration(setup, specs[i], secret=i in secret))
         }
         if lines := report_normalized({i: stored[i] for i in found}, {i: shown(i) for i in found}):
-            print("\n".join([resource_name(inputs["declared_by"]) + ":", *lines]), flush=True)  # noqa: T201
+            say("\n".join([resource_name(inputs["declared_by"]) + ":", *lines]))
         kept = {
             i: digest
             for i, digest in (state.get("normalized") or {}).items()
@@ -370,23 +375,26 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         if len(before.owned) > 1 and not there and not unreadable:
             raise SetupsMissingError(props["declared_by"], len(before.owned))
         for _, error in sorted(unreadable.items()):
-            print(f"{resource_name(props['declared_by'])}: not compared: {error}", flush=True)  # noqa: T201
+            say(f"{resource_name(props['declared_by'])}: not compared: {error}")
         after = refreshed(before, there.keys() | unreadable.keys())
         old_ids = mapped(props.get("setup_ids"))
         setup_ids = {i: old_ids[i] for i in unreadable if i in old_ids}
         setup_ids |= {i: setup.id for i, setup in there.items()}
         alone, normalized = props.get("setups") or {}, props.get("normalized") or {}
         changed: dict[str, str] = {}
+        drift: list[Change] = []
+        shown_of = display.shown_of(props, unpacked(props))
         for external_id in sorted(before.owned):
             setup = there.get(external_id)
             if external_id in failed or external_id in unreadable:
                 continue  # The user's definition is not in place; the next update tries again.
             if setup is None:
-                if setups.pop(external_id, None) is not None:
+                if (state := setups.pop(external_id, None)) is not None:
                     changed[external_id] = "gone"
+                    drift.append(display.drift_of(external_id, state, None, shown_of(external_id)))
                 continue
             declared = setups[external_id]
-            spec, _ = parsed(declared)
+            spec = parsed(declared)
             if spec is not None and spec.meaning == setup.meaning:
                 continue
             if normalized.get(external_id) == baseline(setup):
@@ -395,8 +403,10 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
             kept = {} if triggers is None else {"triggers": triggers}
             found = canonical(setup.as_input() | kept)
             changed[external_id] = setups[external_id] = found
+            drift.append(display.drift_of(external_id, declared, found, shown_of(external_id)))
             if external_id in shown:
-                shown[external_id] = stand_in_of_other(found, declared, shown[external_id])
+                shown[external_id] = drift[-1].after
+        report_drift(self._plan(props, drift))
         inputs = {k: v for k, v in props.items() if k not in _OUTPUTS} | repacked(setups, props)
         inputs["shown"] = shown or None
         if props.get("external_ids") is not None:
@@ -441,11 +451,11 @@ def _to_send(
         known = external_id in before and external_id not in failed
         if known and not differ(before[external_id], setup):
             continue
-        spec, problems = parsed(setup)
-        if spec is None:
-            invalid[external_id] = "; ".join(f"{p.path} {p.reason}" for p in problems)
-        else:
+        if (spec := parsed(setup)) is not None:
             specs[external_id] = spec
+        else:
+            reasons = [f"{p.path} {p.reason}" for p in problems_in_json(setup)]
+            invalid[external_id] = "; ".join(reasons)
     return specs, invalid
 
 

@@ -1,20 +1,18 @@
-"""What a plan shows of setups: its lines, with stand-ins for what must not or cannot be shown."""
+"""What a plan says of setups, with stand-ins for what must not or cannot be shown."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pulumi.output import Unknown
 
-from .._masking import masked, secret_values
-from .._naming import resource_name
-from .._plan import CAUSE_WIDTH, UNKNOWN, Entry, change, description, layout, summary
-from .._text import printable
-from .._validation import holds_unknown, parsed, spec_inputs
+from .._describe import unseen_change
+from .._masking import masked, secret_values, stand_in_of_other
+from .._plan import UNKNOWN, Change
 from ..args import canonical
+from ._specs import holds_unknown, parsed, spec_inputs
 
 if TYPE_CHECKING:
     from .._deployment import Deployment
@@ -22,11 +20,9 @@ if TYPE_CHECKING:
     from .._project import Project
 
 __all__ = [
-    "again",
-    "announce",
-    "looked_at",
-    "moved",
-    "new_entry",
+    "change_of",
+    "drift_of",
+    "new_change",
     "secrets",
     "secrets_of",
     "shown",
@@ -81,51 +77,57 @@ def without_secrets(
     return {i: masked(why, secrets_of(batch, i, setups[i])) for i, why in reasons.items()}
 
 
-def new_entry(
+def new_change(
     deployment: Deployment,
     where: Project,
     there: Setup | None,
     external_id: str,
-    setup: str | Mapping[str, Any],
+    setup: str | Mapping[str, Any] | Unknown,
     shown: str,
-) -> Entry:
-    """Return the plan's entry for a setup that is not in the state of its resource."""
+) -> Change:
+    """Return what happens to a setup that is not in the state of its resource.
+
+    Args:
+        deployment: who manages what.
+        where: the project that the setup is in.
+        there: what Traceloop has, if anything.
+        external_id: the setup's key.
+        setup: the declared setup, as the engine passes it.
+        shown: the same, as people may see it.
+
+    """
     if there is None:
-        return Entry("+", external_id, partial(description, shown))
-    spec, _ = (None, None) if holds_unknown(setup) else parsed(setup)
-    if spec is not None and spec.meaning == there.meaning:
-        return Entry("=", external_id, lambda: ("already there, unchanged", ""))
-    old = canonical(there.as_input())
-    if deployment.manages(external_id, where, ask=False):
-        return Entry("~", external_id, partial(change, old, shown, hide_old=True))
-    return Entry("!", external_id, partial(_replaced, old, shown))
+        return Change("create", external_id, after=shown)
+    if isinstance(setup, Unknown) or holds_unknown(setup):
+        # Nobody can tell which values of what is there are the declared ones.
+        before = stand_in_of_other(canonical(there.as_input()), "{}", "{}")
+    else:
+        spec = parsed(setup)
+        if spec is not None and spec.meaning == there.meaning:
+            return Change("adopt", external_id, after=shown)
+        before = stand_in_of_other(canonical(there.as_input()), _text(setup), shown)
+    managed = deployment.manages(external_id, where, ask=False)
+    return Change("change" if managed else "replace", external_id, before, shown)
 
 
-def moved(declarer: str) -> tuple[str, str]:
-    """Describe a setup that another resource declares now."""
-    return f"to {declarer}", ""
+def change_of(external_id: str, old: Any, new: Any, shown_old: str, shown_new: str) -> Change:
+    """Return the change of a setup that is in the state, given as `new_change` takes it."""
+    unseen = unseen_change(_text(old), _text(new), shown_old, shown_new)
+    return Change("change", external_id, shown_old, shown_new, secret_changes=unseen)
 
 
-def _replaced(old: str, new: str) -> tuple[str, str]:
-    selector, evaluators = change(old, new, hide_old=True)
-    difference = ", ".join(filter(None, (selector, evaluators)))
-    return f"replaces a setup that this stack does not manage: {difference}", ""
+def drift_of(external_id: str, state: Any, found: str | None, shown_state: str) -> Change:
+    """Return how a setup differs from the state, that a refresh has *found* or not."""
+    if found is None:
+        return Change("delete", external_id, shown_state)
+    declared = _text(state)
+    # Where nothing is hidden, the state has what was found, and every later plan shows it.
+    open_ = shown_state == declared
+    seen = found if open_ else stand_in_of_other(found, declared, shown_state)
+    return Change("change", external_id, shown_state, seen)
 
 
-def again(shown: str, why: str) -> tuple[str, str]:
-    """Describe a setup that is sent again after a failure."""
-    selector, evaluators = description(shown)
-    return selector, f"{evaluators}   tried again, failed before: {printable(why, CAUSE_WIDTH)}"
-
-
-def looked_at(why: str) -> tuple[str, str]:
-    """Describe a setup whose status is read again."""
-    return f"is written but did not come up: {why}", ""
-
-
-def announce(news: Mapping[str, Any], entries: list[Entry], unchanged: int) -> None:
-    """Print a group's plan."""
-    told = summary(entries, unchanged) or "no setups"
-    head = f"{resource_name(news['declared_by'])}: {told}"
-    # In one piece: the host serves several calls at once.
-    print("\n".join([head, *layout(entries)]), flush=True)  # noqa: T201
+def _text(setup: Any) -> str:
+    if isinstance(setup, Unknown):
+        return UNKNOWN
+    return setup if isinstance(setup, str) else canonical(_with_stand_ins(spec_inputs(setup)))

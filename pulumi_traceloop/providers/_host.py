@@ -6,7 +6,7 @@ import atexit
 import gc
 import json
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -14,11 +14,14 @@ from pulumi.dynamic import ConfigureRequest, ResourceProvider
 
 from .._deployment import Deployment, deployment
 from .._ownership import Ownership
-from .._project import DEFAULT_NAMESPACE, Project, connection
+from .._plan import Change, ResourcePlan, announce, report
+from .._settings import DEFAULT_NAMESPACE, connection
+from .._text import use_utf8
 from ..errors import DeclaredTwiceError, TraceloopError
 
 if TYPE_CHECKING:
     from .._models import Setup
+    from .._project import Project
 
 __all__ = [
     "HostedProvider",
@@ -64,9 +67,14 @@ class HostedProvider(ResourceProvider):
     _setting: Callable[[str], Any]
     #: The declarers that were checked in this deployment.
     _checked: set[str]
+    #: What happens to the setups of each declarer, until an update has done it.
+    _plans: dict[str, ResourcePlan]
+    #: Whether this is a preview. The program says so in an input that `check` takes out again.
+    _preview: bool
 
     def configure(self, req: ConfigureRequest) -> None:
         """Keep the stack's configuration, which has the secrets in plain text."""
+        use_utf8()
         # The process lives for one operation. By default Python looks for garbage so often, while
         # ten thousand setups are read, that this takes as long as the reading.
         gc.set_threshold(GARBAGE_THRESHOLD)
@@ -74,6 +82,8 @@ class HostedProvider(ResourceProvider):
         atexit.register(gc.freeze)
         self._setting = req.config.get
         self._checked = set()
+        self._plans = {}
+        self._preview = False
 
     @property
     def _deployment(self) -> Deployment:
@@ -82,7 +92,56 @@ class HostedProvider(ResourceProvider):
     def _project(self, props: Mapping[str, Any]) -> Project:
         """Return the Traceloop project that a resource is in."""
         given = connection(self._setting, os.environ, props.get("config_namespace"))
-        return self._deployment.project(given)
+        deployment = self._deployment
+        # A refresh and a destroy have the configuration of the last update, and check nothing.
+        return deployment.project(given, key_is_stored=lambda: deployment.declares_nothing)
+
+    def _take_preview(self, inputs: dict[str, Any]) -> None:
+        """Note whether this is a preview, and take that out of the inputs: it is no part of them.
+
+        Neither the state nor a saved plan has it, and an update does as the plan says (seen on the
+        Pulumi CLI 3.260).
+        """
+        self._preview = bool(inputs.pop("preview", False))
+
+    def _present(
+        self,
+        inputs: Mapping[str, Any],
+        changes: Iterable[Change],
+        declares: Iterable[str],
+        *,
+        group: bool = True,
+    ) -> None:
+        """Print a plan in a preview; an update prints what it did, when it is done."""
+        plan = self._plan(inputs, changes, declares, group=group)
+        if self._preview:
+            announce(plan)
+        elif plan.changes:
+            self._plans[plan.owner] = plan
+
+    def _report(self, inputs: Mapping[str, Any], in_place: Collection[str]) -> None:
+        """Print what an update did."""
+        if plan := self._plans.pop(inputs["declared_by"], None):
+            report(plan, in_place)
+
+    def _plan(
+        self,
+        props: Mapping[str, Any],
+        changes: Iterable[Change],
+        declares: Iterable[str] = (),
+        *,
+        group: bool = True,
+    ) -> ResourcePlan:
+        project = self._project(props)
+        return ResourcePlan(
+            props["declared_by"],
+            list(changes),
+            list(declares),
+            project.env_project_id or props.get("env_project_id") or "",
+            project.namespace,
+            group,
+            project.blind,
+        )
 
     def _declare(
         self, external_ids: Collection[Any], props: Mapping[str, Any]

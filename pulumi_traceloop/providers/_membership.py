@@ -10,7 +10,8 @@ from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, 
 from pulumi.output import Unknown
 
 from .._ownership import adopted, deletable, needs_replacement
-from .._text import names
+from .._plan import deleted
+from .._text import names, say
 from ..args import canonical
 from ..errors import SetupsMissingError
 from ._host import (
@@ -66,13 +67,17 @@ class AutoMonitorSetupMembershipProvider(HostedProvider):
         self._deployment.add_group(
             declarer, olds.get("declared_by"), None if isinstance(group_id, Unknown) else group_id
         )
-        unknown = [k for k in ("owned", "left") if isinstance(news.get(k), Unknown)]
-        if not unknown:
+        if not isinstance(news.get("owned"), Unknown):
+            # The batch does not change. An output that it lacks is an unknown one in a preview.
+            for key in ("left", "env_project_id"):
+                if isinstance(news.get(key), Unknown):
+                    news[key] = None
             recorded = self._recorded.setdefault(declarer, [])
             recorded.append(ownership_of(olds))
             # What was removed before any membership knew of it: this one deletes it next.
             news["owned"] = canonical(sorted(adopted(ownership_of(news), recorded)))
-        elif olds and external_ids == olds.get("external_ids") == olds.get("owned"):
+            return CheckResult(news, failures)
+        if olds and external_ids == olds.get("external_ids") == olds.get("owned"):
             news["owned"] = olds["owned"]  # all are in place, and stay
         if isinstance(news.get("env_project_id"), Unknown) and olds.get("env_project_id"):
             news["env_project_id"] = olds["env_project_id"]
@@ -145,4 +150,9 @@ def delete_owned(
     def declared(external_id: str) -> bool:
         return deployment.declarer(external_id, project) is not None
 
-    delete_all(project, deletable(owned, declared, project.deleted), props.get("env_project_id"))
+    removed = deletable(owned, declared, project.deleted)
+    try:
+        delete_all(project, removed, props.get("env_project_id"))
+    finally:
+        if done := [i for i in removed if i in project.deleted]:
+            say(deleted(props["declared_by"], done))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,25 +9,13 @@ from pulumi.dynamic import CheckFailure
 from pulumi.output import Unknown
 
 from .._text import names
+from .._validation import MAX_DELETES
 from ..errors import ExistsError
 
 if TYPE_CHECKING:
     from .._models import Setup, SetupSpec
 
-__all__ = ["IF_EXISTS", "exists_error", "option_failures", "too_many_deletes"]
-
-IF_EXISTS = ("replace", "adopt", "fail")
-
-
-def option_failures(inputs: Mapping[str, Any]) -> list[CheckFailure]:
-    """Return what is wrong with the options of a setup or a group."""
-    failures = []
-    if inputs.get("if_exists", "replace") not in IF_EXISTS:
-        failures.append(CheckFailure("if_exists", "must be 'replace', 'adopt' or 'fail'"))
-    timeout = inputs.get("wait_timeout", 1)
-    if not isinstance(timeout, Unknown) and (not isinstance(timeout, (int, float)) or timeout <= 0):
-        failures.append(CheckFailure("wait_timeout", "must be a number of seconds above 0"))
-    return failures
+__all__ = ["exists_error", "too_many_deletes"]
 
 
 def exists_error(
@@ -56,9 +43,9 @@ def too_many_deletes(
     limit = inputs.get("max_deletes")
     if limit is None or isinstance(limit, Unknown):
         return []
-    match = re.fullmatch(r"(\d+)(?:\.0)?(%?)", str(limit))
-    if not match or (match[2] and int(match[1]) > 100):
-        return [CheckFailure("max_deletes", 'must be a number, or a percentage such as "10%"')]
+    match = MAX_DELETES.fullmatch(str(limit))
+    if not match:
+        return []  # `option_problems` says so
     allowed = len(before) * int(match[1]) // 100 if match[2] else int(match[1])
     if len(removed) <= allowed:
         return []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pulumi.dynamic import (
@@ -16,17 +15,18 @@ from pulumi.dynamic import (
 )
 from pulumi.output import Unknown
 
-from .._masking import masked, stand_in_of_other
-from .._naming import external_id_problem, resource_name
-from .._plan import UNKNOWN, Entry, change, description, layout
-from .._text import printable
-from .._validation import differ, parsed, spec_inputs, spec_of
+from .._masking import masked
+from .._naming import external_id_problem
+from .._plan import UNKNOWN, Change, deleted, report_drift
+from .._text import names, say
+from .._validation import option_problems, problems
 from ..args import canonical
 from ..errors import GoneError, TraceloopError
 from . import _display as display
 from ._baseline import baseline, differs_from_declaration
 from ._host import HostedProvider, identity, namespace_changed, without_traceback
-from ._options import exists_error, option_failures
+from ._options import exists_error
+from ._specs import differ, parsed, spec_inputs, spec_of
 
 if TYPE_CHECKING:
     from .._models import Setup, SetupSpec
@@ -59,23 +59,28 @@ class AutoMonitorSetupProvider(HostedProvider):
     @without_traceback
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
         """Validate the inputs; every problem is reported, with the path of its property."""
+        self._take_preview(news)
         external_id = news.get("external_id")
         # First of all, valid or not: what is declared must not be deleted.
         twice = self._declare([external_id], news)
         failures = [CheckFailure("external_id", str(error)) for error in twice.values()]
         if not isinstance(external_id, Unknown) and (reason := external_id_problem(external_id)):
             failures.append(CheckFailure("external_id", reason))
-        _, problems = parsed(spec_inputs(news))
         secrets = display.secrets(news)
         # The engine prints the value of a path that leads to one.
         prefix = "setup." if secrets else ""
-        failures += [CheckFailure(prefix + p.path, masked(p.reason, secrets)) for p in problems]
-        failures += option_failures(news)
+        failures += [
+            CheckFailure(prefix + p.path, masked(p.reason, secrets))
+            for p in problems(spec_inputs(news), Unknown)
+        ]
+        failures += [CheckFailure(*problem) for problem in option_problems(news, Unknown)]
         self._checked.add(news["declared_by"])
         if olds:
             self._deployment.manage([olds.get("external_id", "")], self._project(olds))
         if not failures and (not olds or olds.get("external_id") != external_id):
             failures += self._announce_new(news)
+        elif not failures:
+            self._announce(news)
         return CheckResult(news, failures)
 
     def _announce_new(self, news: dict[str, Any]) -> list[CheckFailure]:
@@ -83,7 +88,7 @@ class AutoMonitorSetupProvider(HostedProvider):
         external_id = news["external_id"]
         shown = display.shown(news)
         if isinstance(external_id, Unknown):
-            self._announce(news, Entry("+", UNKNOWN, partial(description, shown)))
+            self._announce(news, Change("create", UNKNOWN, after=shown))
             return []
         project = self._project(news)
         reading = project.look([external_id])
@@ -92,8 +97,8 @@ class AutoMonitorSetupProvider(HostedProvider):
         there = reading.setups.get(external_id) if reading else None
         if there and (refused := self._refused(news, there, ask=False)):
             return [CheckFailure("external_id", str(refused))]
-        entry = display.new_entry(self._deployment, project, there, external_id, news, shown)
-        self._announce(news, entry)
+        change = display.new_change(self._deployment, project, there, external_id, news, shown)
+        self._announce(news, change)
         return []
 
     def _refused(
@@ -103,20 +108,17 @@ class AutoMonitorSetupProvider(HostedProvider):
         external_id = inputs["external_id"]
         if self._deployment.manages(external_id, self._project(inputs), ask=ask):
             return None
-        spec, _ = parsed(spec_inputs(inputs))
+        spec = parsed(spec_inputs(inputs))
         return exists_error(inputs.get("if_exists"), external_id, spec, there)
 
-    def _announce(self, news: Mapping[str, Any], entry: Entry) -> None:
-        """Print the plan's line, once: for a replacement the engine checks twice."""
-        told = (news["declared_by"], entry.symbol, entry.external_id)
-        if told not in self._announced:
-            self._announced.add(told)
-            (line,) = layout([entry])
-            # Not indented: below a group's name it would look like one of its setups.
-            line = line.strip()
-            if resource_name(news["declared_by"]) != entry.external_id:
-                line += f"   ({news['declared_by']})"
-            print(line, flush=True)  # noqa: T201
+    def _announce(self, news: Mapping[str, Any], *changes: Change) -> None:
+        """Print the plan, once: for a replacement the engine checks twice."""
+        reported = {(news["declared_by"], c.action, c.external_id) for c in changes}
+        if not changes or reported - self._announced:
+            self._announced |= reported
+            external_id = news["external_id"]
+            declares = [] if isinstance(external_id, Unknown) else [external_id]
+            self._present(news, changes, declares, group=False)
 
     @without_traceback
     def diff(self, id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
@@ -131,20 +133,22 @@ class AutoMonitorSetupProvider(HostedProvider):
             where.made_in(olds.get("env_project_id"))
         if replaces:
             if checked and not self._deployment.expected_declarer(id, where):
-                self._deployment.leave(id, news["declared_by"])
-                self._announce(news, Entry("-", id))
+                if self._preview:
+                    self._deployment.leave(id, news["declared_by"])
+                self._announce(news, Change("delete", id, display.shown(olds)))
             return DiffResult(changes=True, replaces=replaces)
         changed = differ(spec_inputs(olds), spec_inputs(news))
         if not checked:
             return DiffResult(changes=changed)
         pending = olds.get("failed") or olds.get("unsettled")
+        shown = display.shown(news)
         if changed:
-            shown = partial(change, display.shown(olds), display.shown(news))
-            self._announce(news, Entry("~", id, shown))
+            before = display.shown(olds)
+            self._announce(news, display.change_of(id, olds, news, before, shown))
         elif why := olds.get("failed"):
-            self._announce(news, Entry("*", id, partial(display.again, display.shown(news), why)))
+            self._announce(news, Change("retry", id, after=shown, note=why))
         elif why := olds.get("unsettled"):
-            self._announce(news, Entry("?", id, partial(display.looked_at, why)))
+            self._announce(news, Change("recheck", id, after=shown, note=why))
         return DiffResult(changes=changed or bool(pending))
 
     @without_traceback
@@ -201,8 +205,9 @@ class AutoMonitorSetupProvider(HostedProvider):
             why = masked(why, secrets)
             if state and not state.get("failed"):
                 # The engine keeps the state, so the next update compares with it again.
-                raise TraceloopError(f'setup "{printable(external_id)}": {why}')
+                raise TraceloopError(f"setup {names([external_id])}: {why}")
             return inputs | dict.fromkeys(_OUTPUTS) | {"failed": why}
+        self._report(inputs, outcome.stored)
         setup = outcome.stored[external_id]
         reason = None
         if inputs.get("wait_for_setup"):
@@ -230,11 +235,13 @@ class AutoMonitorSetupProvider(HostedProvider):
         setup = project.present([id], props.get("env_project_id")).get(id)
         project.expect(props.get("env_project_id"))
         if setup is None:
-            if "declared_by" not in props:
-                raise GoneError(id)
+            if not (props.get("setup_id") or props.get("failed")):
+                raise GoneError(id)  # no state: a program's `get`
+            drift = display.drift_of(id, props, None, display.shown(props))
+            report_drift(self._plan(props, [drift], group=False))
             return ReadResult("", {})
         declared = {key: value for key, value in props.items() if key not in _OUTPUTS}
-        spec, _ = parsed(spec_inputs(props))
+        spec = parsed(spec_inputs(props))
         same = spec is not None and spec.meaning == setup.meaning
         normalized = props.get("normalized")
         if not same and (normalized is None or baseline(setup) != normalized):
@@ -242,9 +249,11 @@ class AutoMonitorSetupProvider(HostedProvider):
                 declared.pop(key, None)
             there = setup.as_input()
             declared |= {"external_id": id, **there}
-            if (shown := props.get("shown")) is not None:
-                before = canonical(spec_inputs(props))
-                declared["shown"] = stand_in_of_other(canonical(there), before, shown)
+            if props.get("setup_id"):  # else a program reads it, with `get`
+                drift = display.drift_of(id, props, canonical(there), display.shown(props))
+                report_drift(self._plan(props, [drift], group=False))
+                if props.get("shown") is not None:
+                    declared["shown"] = drift.after
         outs = declared | {key: props.get(key) for key in _OUTPUTS} | identity(setup)
         return ReadResult(id, outs, declared)
 
@@ -253,7 +262,8 @@ class AutoMonitorSetupProvider(HostedProvider):
         """Delete the setup, unless another resource of the program declares it now."""
         project = self._project(props)
         if declarer := self._deployment.declarer(id, project):
-            print(f'kept the monitor setup "{printable(id)}": {declarer} declares it')  # noqa: T201
+            say(f"kept the monitor setup {names([id])}: {declarer} declares it")
             return
         project.expect(props.get("env_project_id"), [id])
         project.delete(id)
+        say(deleted(props["declared_by"], [id]))

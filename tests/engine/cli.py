@@ -15,6 +15,7 @@ import yaml
 from .driver import (
     STACK_TYPE,
     Command,
+    Kind,
     ResourceState,
     Result,
     Step,
@@ -32,6 +33,8 @@ _PROVIDER_TYPES = "pulumi:providers:"
 
 class CliStack:
     """A stack driven by the real CLI."""
+
+    kind: Kind = "cli"
 
     def __init__(
         self, directory: Path, project_dir: Path, project: str, stack: str, env: dict[str, str]
@@ -100,6 +103,9 @@ class CliStack:
     def refresh(self, *, expect_no_changes: bool = False) -> Result:
         expected = ["--expect-no-changes"] if expect_no_changes else []
         return self._start(self.command("refresh"), *expected).wait()
+
+    def operate(self, operation: str, *args: str) -> Result:
+        return self._start(self.command(operation), *args).wait()
 
     def destroy(self) -> Result:
         return self._start(self.command("destroy")).wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
@@ -30,6 +31,8 @@ _WORDS = {
     "discard-replaced": ("<<", "discard original", "discarded original"),
     "remove-pending-replace": ("~", "complete replacement", "completed replacement"),
 }
+#: What the engine makes colours of, or leaves out.
+_MARKUP = re.compile(r"<\{%.*?%\}>")
 #: The steps that the summary counts: a replacement is one change, not three.
 COUNTED = ("create", "update", "delete", "replace", "read", "discard", "same")
 
@@ -68,6 +71,7 @@ class Display:
 
     def diagnostic(self, severity: str, message: str, urn: str = "") -> None:
         """Keep a message for the end; one without a resource belongs to the stack."""
+        message = _MARKUP.sub("", message)
         prefix = "" if severity == "info" else f"{severity}: "
         with self._lock:
             urn = urn or self._root

@@ -111,6 +111,7 @@ class Running(Protocol):
 class Stack(Protocol):
     """One stack of one project, its state in a folder of its own."""
 
+    kind: Kind
     #: Where the program is: a copy, if the stack was made from an existing project.
     project_dir: Path
 
@@ -125,6 +126,9 @@ class Stack(Protocol):
     def up(self, *, replace: Sequence[str] = (), refresh: bool = False) -> Result: ...
     def start_up(self, *, replace: Sequence[str] = (), refresh: bool = False) -> Running: ...
     def refresh(self, *, expect_no_changes: bool = False) -> Result: ...
+    def operate(self, operation: str, *args: str) -> Result:
+        """Run an operation with more options, which only the CLI knows."""
+
     def destroy(self) -> Result: ...
     def command(self, operation: str) -> Command:
         """How `preview`, `up`, `refresh` or `destroy` is started, for who watches it run."""

@@ -14,6 +14,7 @@ import yaml
 from .driver import (
     STACK_TYPE,
     Command,
+    Kind,
     ResourceState,
     Result,
     Step,
@@ -34,6 +35,8 @@ _FAULT = 70  # as in deployment.py, which is not for this process: it imports th
 
 class LocalStack:
     """A stack on the test engine. A secret of the configuration is never written anywhere."""
+
+    kind: Kind = "test-engine"
 
     def __init__(
         self, directory: Path, project_dir: Path, project: str, stack: str, env: dict[str, str]
@@ -94,6 +97,9 @@ class LocalStack:
     def refresh(self, *, expect_no_changes: bool = False) -> Result:
         return self._start("refresh", expect_no_changes=expect_no_changes).wait()
 
+    def operate(self, operation: str, *args: str) -> Result:
+        raise NotImplementedError(f"the test engine knows no {operation} {' '.join(args)}")
+
     def destroy(self) -> Result:
         return self._start("destroy").wait()
 
@@ -137,7 +143,8 @@ class LocalStack:
 
     def _command(self, kind: str, result_file: str, **options: Any) -> Command:
         root = str(Path(__file__).parents[2])
-        env = child_environment(self._env)
+        # The engine's own output is read here, whatever encoding its children's pipes have.
+        env = child_environment(self._env) | {"PYTHONIOENCODING": "utf-8"}
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [root, env.get("PYTHONPATH")]))
         request = {
             "kind": kind,

@@ -6,7 +6,7 @@ plan is a plan, and a failing one shrinks well.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from hypothesis import strategies as st
@@ -18,6 +18,10 @@ THEIRS = ("theirs-1", "theirs-2")
 RESOURCES = ("r1", "r2", "r3")
 GROUPS = ("g1", "g2", "g3")
 PLACES = (*RESOURCES, *GROUPS)
+
+#: Namespaces of the configuration that all lead to the stack's project: the default one, the
+#: default one by its name, another one with the same key, and one with a second key.
+NAMESPACES = (None, "traceloop", "renamed", "second")
 
 #: A value that is secret in the program and must not be seen anywhere but in requests.
 SECRET = "s3cret-tenant-0815"
@@ -74,6 +78,10 @@ class Program:
     """The places of a program in the order of declaration, and what each declares."""
 
     places: dict[str, dict[str, Declared]] = field(default_factory=dict)
+    #: The configuration's namespace of each place that names one.
+    namespaces: dict[str, str | None] = field(default_factory=dict)
+    #: What each place was called before it was renamed by alias.
+    aliases: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def declared(self) -> dict[str, Declared]:
@@ -86,10 +94,12 @@ class Program:
 
     def until(self, stop: int | None) -> Program:
         """The part before the *stop*-th place, where the program raises."""
-        return self if stop is None else Program(dict(list(self.places.items())[:stop]))
+        if stop is None:
+            return self
+        return replace(self, places=dict(list(self.places.items())[:stop]))
 
-    def source(self, *, raises: bool) -> str:
-        """The program's text."""
+    def source(self, *, raises: bool, aliases: bool) -> str:
+        """The program's text; the test engine knows no aliases."""
         lines = [
             "import pulumi",
             "from pulumi_traceloop import AutoMonitorSetup, AutoMonitorSetupGroup",
@@ -97,12 +107,18 @@ class Program:
         ]
         for place, members in self.places.items():
             texts = {i: _text(setup) for i, setup in members.items()}
+            more = f"config_namespace={self.namespaces.get(place)!r}"
+            if aliases and (names := self.aliases.get(place)):
+                given = ", ".join(f"pulumi.Alias(name={name!r})" for name in names)
+                more += f", opts=pulumi.ResourceOptions(aliases=[{given}])"
             if place in RESOURCES:
                 ((external_id, text),) = texts.items()
-                lines.append(f"AutoMonitorSetup({place!r}, external_id={external_id!r}, **{text})")
+                lines.append(
+                    f"AutoMonitorSetup({place!r}, external_id={external_id!r}, **{text}, {more})"
+                )
             else:
                 items = ", ".join(f"{i!r}: {text}" for i, text in texts.items())
-                lines.append(f"AutoMonitorSetupGroup({place!r}, {{{items}}})")
+                lines.append(f"AutoMonitorSetupGroup({place!r}, {{{items}}}, {more})")
         if raises:
             lines.append('raise ValueError("half-way")')
         return "\n".join(lines) + "\n"
@@ -138,6 +154,8 @@ class Put:
 
     def apply(self, program: Program) -> None:
         _withdraw(program, self.external_id)
+        for names in program.aliases.values():
+            names[:] = [name for name in names if name != self.place]
         members = program.places.setdefault(self.place, {})
         if self.place in RESOURCES:
             members.clear()
@@ -178,15 +196,34 @@ class Drop:
 
 @dataclass(frozen=True)
 class Rename:
-    """Give a resource or a group another name, if that is free."""
+    """Give a resource or a group another name, if that is free; by alias, or as another one."""
 
     place: str
     name: str
+    by_alias: bool = False
 
     def apply(self, program: Program) -> None:
-        if self.place[0] == self.name[0] and self.name not in program.places:
-            renamed = {self.name if p == self.place else p: m for p, m in program.places.items()}
-            program.places = renamed
+        place, name = self.place, self.name
+        if place not in program.places or place[0] != name[0] or name in program.places:
+            return
+        program.places = {name if p == place else p: m for p, m in program.places.items()}
+        program.namespaces[name] = program.namespaces.pop(place, None)
+        names = program.aliases.pop(place, [])
+        program.aliases[name] = [*names, place] if self.by_alias else []
+        # A name that is in use is nobody's alias: the engine would take the one for the other.
+        for others in program.aliases.values():
+            others[:] = [other for other in others if other != name]
+
+
+@dataclass(frozen=True)
+class Reconnect:
+    """Let a place find its project by another namespace."""
+
+    place: str
+    namespace: str | None
+
+    def apply(self, program: Program) -> None:
+        program.namespaces[self.place] = self.namespace
 
 
 @dataclass(frozen=True)
@@ -245,7 +282,7 @@ class LoseState:
     """The state is lost."""
 
 
-Edit = Put | Change | Remove | Drop | Rename | Swap | Reorder
+Edit = Put | Change | Remove | Drop | Rename | Reconnect | Swap | Reorder
 Event = Gone | ByHand | LoseState
 
 #: How long a request may take with all its attempts (``traceloop:deadline``), where it is going to
@@ -326,7 +363,16 @@ class Step:
     raises: int | None = None
 
 
-Plan = list[Step]
+@dataclass(frozen=True)
+class Plan:
+    """What kind of service there is, and what happens."""
+
+    steps: tuple[Step, ...]
+    #: How many setups are asked for by their ids before the list is read.
+    read_by_id: int
+    #: Whether the service stores values in its own spelling.
+    normalizes: bool
+
 
 _WHO = st.sampled_from(["up", "provider"])
 _ids = st.sampled_from(IDS)
@@ -350,7 +396,8 @@ _edits = _weighted(
     (4, st.builds(Change, _ids, _setups)),
     (3, st.builds(Remove, _ids)),
     (2, st.builds(Drop, _places)),
-    (2, st.builds(Rename, _places, _places)),
+    (3, st.builds(Rename, _places, _places, st.booleans())),
+    (3, st.builds(Reconnect, _places, st.sampled_from(NAMESPACES))),
     (2, st.builds(Swap, _ids, _ids)),
     (1, st.builds(Reorder, st.permutations(PLACES).map(tuple))),
 )
@@ -418,5 +465,9 @@ _steps = _weighted(
 def plans() -> st.SearchStrategy[Plan]:
     """Plans of 5 to 9 steps; the first one declares something."""
     return st.builds(
-        lambda first, steps: [first, *steps], _first, st.lists(_steps, min_size=4, max_size=8)
+        lambda first, steps, read_by_id, normalizes: Plan((first, *steps), read_by_id, normalizes),
+        _first,
+        st.lists(_steps, min_size=4, max_size=8),
+        st.sampled_from([0, 2, 24]),
+        st.sampled_from([False, False, True]),
     )

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, cast
@@ -36,20 +36,23 @@ from .plans import (
     Gone,
     Kill,
     LoseState,
-    Plan,
     Program,
     Step,
     Trouble,
     content_of,
 )
-from .service import Gate, Meaning, WatchedEmulator, meaning_in, meaning_of
+from .service import SECOND_KEY, Gate, Meaning, WatchedEmulator, meaning_in, meaning_of, upper
 
-#: Has the program and the provider wait a fiftieth of the time before they try again. Nothing else
-#: changes: the service is slow or not in real time, and so are the limits for it.
-_SHORT_WAITS = """\
+#: Has the program and the provider wait a fiftieth of the time before they try again, and read the
+#: list as soon as more than so many setups are asked for. Nothing else changes: the service is slow
+#: or not in real time, and so are the limits for it.
+_SITE = """\
 import time
 _sleep = time.sleep
 time.sleep = lambda seconds: _sleep(seconds / 50)
+
+from pulumi_traceloop import _project
+_project.READ_BY_ID = {read_by_id}
 """
 
 #: An `up` that takes longer hangs.
@@ -64,15 +67,24 @@ class Sequence:
     """One stack, from nothing through a plan to its destruction."""
 
     def __init__(
-        self, kind: Kind, directory: Path, service: WatchedEmulator, tally: Counter[str]
+        self,
+        kind: Kind,
+        directory: Path,
+        service: WatchedEmulator,
+        tally: Counter[str],
+        *,
+        read_by_id: int,
+        normalizes: bool,
     ) -> None:
         self._kind = kind
+        self._normalizes = normalizes
+        service.normalize = upper if normalizes else None
         self._service = service
         self._tally = tally
-        waits = directory / "waits"
-        waits.mkdir()
-        (waits / "sitecustomize.py").write_text(_SHORT_WAITS)
-        path = [str(waits), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
+        site = directory / "site"
+        site.mkdir()
+        (site / "sitecustomize.py").write_text(_SITE.format(read_by_id=read_by_id))
+        path = [str(site), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
         environment = {"PYTHONPATH": os.pathsep.join(filter(None, path))}
         self._stack: Stack = make_stack(kind, directory, env=environment)
         self._configure()
@@ -103,14 +115,25 @@ class Sequence:
     def _configure(self) -> None:
         self._stack.set_config("traceloop:baseUrl", self._service.url)
         self._stack.set_config("traceloop:apiKey", API_KEY, secret=True)
-        self._stack.set_config("traceloop:deadline", str(LONG_DEADLINE))
+        self._set_deadline(LONG_DEADLINE)
+        for namespace, key in (("renamed", API_KEY), ("second", SECOND_KEY)):
+            self._stack.set_config(f"{namespace}:baseUrl", self._service.url)
+            self._stack.set_config(f"{namespace}:apiKey", key, secret=True)
         self._stack.set_config("tenant", SECRET, secret=True)
 
-    def run(self, plan: Plan) -> None:
+    def _set_deadline(self, seconds: float) -> None:
+        """For all namespaces: the others inherit it."""
+        self._stack.set_config("traceloop:deadline", str(seconds))
+
+    def run(self, steps: Iterable[Step]) -> None:
         """Take all steps, then settle."""
-        for step in plan:
+        for step in steps:
             self._take(step)
         self._settle()
+
+    @property
+    def _aliases(self) -> bool:
+        return self._kind == "cli"
 
     # The steps.
 
@@ -126,7 +149,7 @@ class Sequence:
         names = " ".join(trouble.name for trouble in step.troubles)
         endless = "slow" in names or "for good" in names
         if endless:
-            self._stack.set_config("traceloop:deadline", str(DEADLINE))
+            self._set_deadline(DEADLINE)
         if step.operation == "refresh":
             self._refresh(f"{step}")
         elif step.operation == "preview":
@@ -141,11 +164,10 @@ class Sequence:
                 refresh=step.operation == "up --refresh",
                 kill=step.kill,
                 raises=raises,
-                hidden={i for t in step.troubles if "lacks" in t.name for i in t.external_ids},
                 note=f"{step}",
             )
         if endless:
-            self._stack.set_config("traceloop:deadline", str(LONG_DEADLINE))
+            self._set_deadline(LONG_DEADLINE)
 
     def _happen(self, event: Event) -> None:
         if isinstance(event, LoseState):
@@ -175,13 +197,15 @@ class Sequence:
         refresh: bool = False,
         kill: Kill | None = None,
         raises: int | None = None,
-        hidden: set[str] | None = None,
         replace: tuple[str, ...] = (),
         note: str = "up",
     ) -> Result:
         program = copy.deepcopy(self._program.until(raises))
         declared = program.declared
-        wanted = {i: meaning_of(content_of(setup.kind)) for i, setup in declared.items()}
+        wanted = {
+            i: meaning_of(content_of(setup.kind), normalized=self._normalizes)
+            for i, setup in declared.items()
+        }
         for external_id, setup in declared.items():
             self._triggers.setdefault(external_id, set()).add(setup.triggers)
         steady = {
@@ -189,7 +213,7 @@ class Sequence:
             for i, setup in declared.items()
             if i in self._steady and self._steady[i][0] == program.place_of(i)
         }
-        self._stack.write_program(program.source(raises=raises is not None))
+        self._stack.write_program(program.source(raises=raises is not None, aliases=self._aliases))
         before = self._service.records()
         if kill is None:
             result = self._operate(
@@ -213,7 +237,8 @@ class Sequence:
             self._hold(
                 touch.before != touch.after
                 or len(self._triggers[i]) > 1
-                or (i in (hidden or ()) and i not in steady),
+                # Who has not written it cannot know how the service spells it.
+                or (self._normalizes and i not in steady),
                 f"{i!r} was written though it was equal already",
             )
         adopted = {
@@ -267,7 +292,7 @@ class Sequence:
         return result
 
     def _preview(self, note: str = "preview") -> Result:
-        self._stack.write_program(self._program.source(raises=False))
+        self._stack.write_program(self._program.source(raises=False, aliases=self._aliases))
         result = self._operate("preview", self._stack.preview, note)
         self._hold(not self._service.touched, "a preview wrote or deleted")
         return result

@@ -16,10 +16,14 @@ from pulumi_traceloop.emulator import Emulator, Fault, ManualClock, Project, Req
 from pulumi_traceloop.emulator.store import Record
 from pulumi_traceloop.emulator.validation import Content
 
-from .plans import UNKNOWN_OUTCOME
+from .plans import IDS, SECRET, UNKNOWN_OUTCOME
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+#: A second key of the project, and one of another project of the organization.
+SECOND_KEY = "tl-key-the-second-of-the-project-4712"
+OTHER_KEY = "tl-key-of-another-project-4713"
 
 #: How long a request waits at the gate at most, in seconds.
 _GATE_SECONDS = 60
@@ -32,12 +36,22 @@ class Meaning(NamedTuple):
     evaluators: frozenset[tuple[str, str | None]]
 
 
-def meaning_of(content: Mapping[str, Any]) -> Meaning:
-    """The meaning of a setup as a program or a request has it."""
+def upper(rule: dict[str, Any]) -> dict[str, Any]:
+    """What a service makes of a rule that has a spelling of its own; it leaves the secret alone.
+
+    The package keeps no digest of a setup with a secret, so that would be drift.
+    """
+    value = rule.get("value")
+    return rule if value in (None, SECRET) else rule | {"value": str(value).upper()}
+
+
+def meaning_of(content: Mapping[str, Any], *, normalized: bool = False) -> Meaning:
+    """The meaning of a setup as a program or a request has it, or as the service stores it."""
     configs = content.get("evaluator_configs") or [
         {"slug": slug} for slug in content.get("evaluators") or ()
     ]
-    return _meaning(content["selector"], ((c["slug"], c.get("scope")) for c in configs))
+    rules = [upper(rule) if normalized else rule for rule in content["selector"]]
+    return _meaning(rules, ((c["slug"], c.get("scope")) for c in configs))
 
 
 def meaning_in(record: Record) -> Meaning:
@@ -101,6 +115,12 @@ class WatchedEmulator(Emulator):
         self.hits: Counter[str] = Counter()
         self.gate: Gate | None = None
         self._names: dict[Fault, str] = {}
+        self.add_project(OTHER_KEY)
+        env_project_id = self._projects[api_key].env_project_id
+        self.add_project(SECOND_KEY, env_project_id=env_project_id)
+        foreign = {"key": "system", "source": "span_attributes", "value": "foreign"}
+        for external_id in (*IDS, "foreign"):
+            self.put(external_id, [foreign], ["faithfulness"], api_key=OTHER_KEY)
 
     def __enter__(self) -> Self:
         self.start()
@@ -124,7 +144,12 @@ class WatchedEmulator(Emulator):
 
     def records(self) -> dict[str, Record]:
         """All that is kept of each setup, down to the number of its writes."""
-        return {r.external_id: r for r in self.listed(self._projects[self.api_key], None)}
+        return {r.external_id: r for r in super().listed(self._projects[self.api_key], None)}
+
+    def listed(self, project: Project, external_id: str | None) -> list[Record]:
+        """The list is the organization's: other projects have setups of the same names."""
+        foreign = super().listed(self._projects[OTHER_KEY], external_id)
+        return [*foreign, *super().listed(project, external_id)]
 
     def trouble(self, name: str, fault: Fault) -> None:
         """Inject a fault that is counted under this name."""

@@ -40,7 +40,15 @@ def run(kind: Kind, plan: Plan, tally: Counter[str]) -> None:
         tempfile.TemporaryDirectory() as directory,
         WatchedEmulator(API_KEY) as service,
     ):
-        Sequence(kind, Path(directory), service, tally).run(plan)
+        sequence = Sequence(
+            kind,
+            Path(directory),
+            service,
+            tally,
+            read_by_id=plan.read_by_id,
+            normalizes=plan.normalizes,
+        )
+        sequence.run(plan.steps)
     tally["sequence"] += 1
 
 

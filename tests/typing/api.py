@@ -17,6 +17,7 @@ from pulumi_traceloop import (
     EvaluatorConfigArgsDict,
     SelectorRuleArgs,
     SelectorRuleArgsDict,
+    SetupOutput,
     TraceloopError,
     resource,
     span,
@@ -46,7 +47,28 @@ span("a").like("x")  # type: ignore[attr-defined]
 span()  # type: ignore[call-arg]
 
 rule: SelectorRuleArgsDict = {"key": "a", "source": "span_attributes", "value": tenant}
+rule_of_outputs: SelectorRuleArgsDict = {"key": "a", "source": tenant, "operator": tenant}
 config_of_one: EvaluatorConfigArgsDict = {"slug": "pii-detector", "scope": "trace"}
+config_of_outputs: EvaluatorConfigArgsDict = {"slug": tenant, "scope": tenant}
+SelectorRuleArgs("a", tenant, tenant, tenant)
+SelectorRuleArgs("a", "span_attributes", "not_in", values=["x"])
+EvaluatorConfigArgs("pii-detector", tenant)
+SelectorRuleArgs("a", "span")  # type: ignore[arg-type]
+SelectorRuleArgs("a", "span_attributes", "eq", "x")  # type: ignore[arg-type]
+EvaluatorConfigArgs("pii-detector", "spans")  # type: ignore[arg-type]
+rule_of_another_source: SelectorRuleArgsDict = {
+    "key": "a",
+    "source": "span",  # type: ignore[typeddict-item]
+}
+rule_of_another_operator: SelectorRuleArgsDict = {
+    "key": "a",
+    "source": "span_attributes",
+    "operator": "eq",  # type: ignore[typeddict-item]
+}
+config_of_another_scope: EvaluatorConfigArgsDict = {
+    "slug": "x",
+    "scope": "spans",  # type: ignore[typeddict-item]
+}
 rule_without_source: SelectorRuleArgsDict = {"key": "a"}  # type: ignore[typeddict-item]
 rule_with_a_slip: SelectorRuleArgsDict = {
     "key": "a",
@@ -91,10 +113,16 @@ AutoMonitorSetup("outputs", selector=pulumi.Output.from_input([rule]), evaluator
 assert_type(AutoMonitorSetup.get("theirs", "their-external-id"), AutoMonitorSetup)
 AutoMonitorSetup.get("theirs", tenant, pulumi.ResourceOptions())
 
-AutoMonitorSetup("m", selector=span("a").exists(), evaluators=["x"])  # type: ignore[arg-type]
+assert_type(AutoMonitorSetup.get("theirs", "id", config_namespace="second"), AutoMonitorSetup)
+
+AutoMonitorSetup("m", selector=span("a").exists(), evaluators=["x"])  # type: ignore[call-overload]
 AutoMonitorSetup("m", selector=[span("a")], evaluators=["x"])  # type: ignore[list-item]
-AutoMonitorSetup("m", "x", selector=[rule])  # type: ignore[call-arg]
-AutoMonitorSetup("m", selector=[rule], evaluator=["x"])  # type: ignore[call-arg]
+AutoMonitorSetup("m", "x", selector=[rule])  # type: ignore[call-overload]
+AutoMonitorSetup("m", selector=[rule], evaluator=["x"])  # type: ignore[call-overload]
+AutoMonitorSetup("m")  # type: ignore[call-overload]
+AutoMonitorSetup("m", selector=[rule])  # type: ignore[call-overload]
+AutoMonitorSetup("m", evaluators=["x"])  # type: ignore[call-overload]
+AutoMonitorSetup("m", selector=[rule], evaluators=["x"], evaluator_configs=[])  # type: ignore[call-overload]
 
 # A group.
 
@@ -104,6 +132,13 @@ as_args = AutoMonitorSetupArgs(
     evaluator_configs=[EvaluatorConfigArgs("perplexity")],
     triggers=[1],
 )
+AutoMonitorSetup("m", as_args, opts=pulumi.ResourceOptions(protect=True))
+AutoMonitorSetup("m", as_dict, pulumi.ResourceOptions(), external_id=tenant, if_exists="fail")
+AutoMonitorSetup("m", {"selector": [rule], "evaluators": ["x"]})
+AutoMonitorSetup("m", args=as_args)
+AutoMonitorSetup("m", as_args, selector=[rule])  # type: ignore[call-overload]
+AutoMonitorSetup("m", pulumi.Output.from_input(as_args))  # type: ignore[call-overload]
+
 monitors = AutoMonitorSetupGroup(
     "monitors",
     setups={
@@ -121,6 +156,9 @@ monitors = AutoMonitorSetupGroup(
 )
 assert_type(monitors.setup_ids, pulumi.Output[dict[str, str]])
 assert_type(monitors.failed, pulumi.Output[dict[str, str]])
+assert_type(monitors.setups, pulumi.Output[dict[str, SetupOutput]])
+monitors.setups.apply(lambda setups: setups["openai"]["selector"][0]["key"].upper())
+monitors.setups.apply(lambda setups: setups["openai"]["rules"])  # type: ignore[typeddict-item]
 AutoMonitorSetupGroup("mixed", {"dict": as_dict, "args": as_args})
 AutoMonitorSetupGroup(
     "outputs",
@@ -140,7 +178,15 @@ def group_of(setups: Mapping[str, AutoMonitorSetupArgs]) -> AutoMonitorSetupGrou
 AutoMonitorSetupGroup("list", [as_args])  # type: ignore[arg-type]
 AutoMonitorSetupGroup("whole", pulumi.Output.from_input({"a": as_args}))  # type: ignore[arg-type]
 AutoMonitorSetupGroup("slip", {"a": {"evaluators": ["x"]}})  # type: ignore[dict-item]
-AutoMonitorSetupArgs(evaluators=["x"])  # type: ignore[call-arg]
+AutoMonitorSetupGroup(
+    "slip",
+    {"a": {"selector": [rule], "evaluatrs": ["x"]}},  # type: ignore[dict-item]
+)
+AutoMonitorSetupGroup("slip", {"a": {"selector": [rule]}})  # type: ignore[dict-item]
+AutoMonitorSetupArgs(evaluators=["x"])  # type: ignore[call-overload]
+AutoMonitorSetupArgs([rule])  # type: ignore[call-overload]
+AutoMonitorSetupArgs([rule], ["x"], [config_of_one])  # type: ignore[call-overload]
+assert_type(AutoMonitorSetupArgs([rule], evaluator_configs=[config_of_one]), AutoMonitorSetupArgs)
 as_args.triggers = None  # type: ignore[misc]
 
 # Errors.

@@ -1,0 +1,322 @@
+"""A setup, and what differs between two, as a person says it.
+
+A setup is given as people may see it: as JSON with `SECRET`, `UNKNOWN` or `HIDDEN` in the place of
+what must not or cannot be shown, or as one of these as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ._text import cut, name, pair, quoted
+
+__all__ = [
+    "HIDDEN",
+    "OPERATORS",
+    "SECRET",
+    "UNKNOWN",
+    "Difference",
+    "description",
+    "difference",
+    "evaluator_texts",
+    "hides",
+    "rule_text",
+    "rule_texts",
+    "setup",
+    "unseen_change",
+]
+
+#: Placeholders: for a secret, for what is not known yet, and for what only Traceloop has, where
+#: nobody can tell whether it was a secret once.
+SECRET = "[secret]"  # noqa: S105 - it is none
+UNKNOWN = "<unknown>"
+HIDDEN = "..."
+
+#: How a person says an operator.
+OPERATORS = {
+    "equals": "=",
+    "not_equals": "!=",
+    "contains": "contains",
+    "not_contains": "does not contain",
+    "in": "in",
+    "not_in": "not in",
+    "exists": "exists",
+    "not_exists": "does not exist",
+}
+
+#: How many of a list's values, and of a selector's rules, are listed.
+VALUES = 6
+RULES = 6
+
+
+class Difference(NamedTuple):
+    """What differs between two setups: of each thing, how it was and how it will be.
+
+    One of the two texts is empty where something is added or removed.
+    """
+
+    #: With a third text: the change in one piece, such as ``a = "x" -> "y"``.
+    rules: Sequence[tuple[str, str, str]] = ()
+    evaluators: Sequence[tuple[str, str, str]] = ()
+    #: What cannot be seen in either.
+    notes: Sequence[str] = ()
+
+    def texts(self) -> tuple[str, str]:
+        """Return what changes in the selector, and in the evaluators and elsewhere."""
+        rules, evaluators = (
+            cut([text for *_, text in found], RULES) for found in (self.rules, self.evaluators)
+        )
+        return ", ".join(rules), ", ".join([*evaluators, *self.notes])
+
+
+def rule_text(rule: Any, *, source: bool = False) -> str:
+    """Return a rule as a person would say it, such as ``service.name in ("cart", "checkout")``.
+
+    Args:
+        rule: the rule.
+        source: whether to tell a resource's attribute from a span's.
+
+    """
+    if not isinstance(rule, Mapping):  # a whole rule that is secret or not known yet
+        return _value(rule)
+    return f"{_attribute(rule, source)} {_condition(rule)}"
+
+
+def description(text: str) -> tuple[str, str]:
+    """Return the selector and the evaluators of a setup, as two texts."""
+    spec = setup(text)
+    if isinstance(spec, str):
+        return spec, ""
+    return " and ".join(rule_texts(spec)), ", ".join(evaluator_texts(spec))
+
+
+def rule_texts(spec: Mapping[str, Any]) -> list[str]:
+    """Return the rules of a setup; what is cut off is counted."""
+    rules = _rules(spec)
+    sources = _ambiguous(rules)
+    texts = [rule_text(rule, source=_key(rule) in sources) for rule in rules]
+    return cut(texts, RULES, [_same(rule) for rule in rules])
+
+
+def evaluator_texts(spec: Mapping[str, Any]) -> list[str]:
+    """Return the evaluators of a setup, such as ``pii-detector (trace)``, cut as its rules are."""
+    found = [_evaluator(slug, scopes) for slug, scopes in _evaluators(spec).items()]
+    return cut(found, 2 * RULES, found)
+
+
+def difference(before: str, after: str, *, secret_changes: bool = False) -> Difference:
+    """Return what differs between two setups.
+
+    Args:
+        before: the setup before.
+        after: the setup after.
+        secret_changes: whether a value differs that is `SECRET` in both.
+
+    """
+    old, new = setup(before), setup(after)
+    if isinstance(old, str) or isinstance(new, str):
+        if old == new:
+            return Difference(notes=[_unseen(before, after, secret_changes)])
+        left, right = (spec if isinstance(spec, str) else "a known setup" for spec in (old, new))
+        return Difference(rules=[(left, right, f"{left} -> {right}")])
+    rules = _rule_changes(_rules(old), _rules(new))
+    evaluators = _evaluator_changes(_evaluators(old), _evaluators(new))
+    notes = []
+    if secret_changes:
+        notes.append("a secret value changes")
+    if old.get("triggers") != new.get("triggers"):
+        notes.append("triggers changed: sent again")
+    if not rules and not evaluators and not notes:
+        notes.append(_unseen(before, after, secret_changes))
+    return Difference(rules, evaluators, notes)
+
+
+def hides(text: str) -> bool:
+    """Whether a part of a setup is not shown, so that nobody can compare it."""
+    return any(mark in text for mark in (SECRET, UNKNOWN, HIDDEN))
+
+
+def _unseen(before: str, after: str, secret_changes: bool) -> str:
+    if secret_changes:
+        return "a secret value changes"
+    if UNKNOWN in after or UNKNOWN in before:
+        return "a value that is not known yet may change"
+    if SECRET in after or SECRET in before:
+        return "a secret value may change"
+    return "only its spelling changes"
+
+
+def setup(text: str) -> dict[str, Any] | str:
+    """Return a setup, given as JSON, as values; or the placeholder for it as a whole."""
+    if text in (SECRET, UNKNOWN, HIDDEN):
+        return text
+    spec = json.loads(text)
+    return spec if isinstance(spec, dict) else _value(spec)
+
+
+def _rules(spec: Mapping[str, Any]) -> list[Any]:
+    selector = spec.get("selector") or []
+    return [selector] if isinstance(selector, str) else list(selector)
+
+
+def _key(rule: Any) -> str:
+    return str(rule.get("key", "")) if isinstance(rule, Mapping) else ""
+
+
+def _ambiguous(*selectors: Iterable[Any]) -> set[str]:
+    """Keys that are looked for both in spans and in resources, or that move between the two."""
+    seen: dict[str, set[str]] = {}
+    for rule in (r for rules in selectors for r in rules if isinstance(r, Mapping)):
+        seen.setdefault(_key(rule), set()).add(str(rule.get("source")))
+    return {key for key, sources in seen.items() if len(sources) > 1}
+
+
+def _attribute(rule: Mapping[str, Any], source: bool) -> str:
+    where = " (resource)" if source and rule.get("source") == "resource_attributes" else ""
+    return f"{_word(rule.get('key'))}{where}"
+
+
+def _operator(rule: Mapping[str, Any]) -> str:
+    operator = str(rule.get("operator") or "equals")
+    return OPERATORS.get(operator) or _word(operator)
+
+
+def _condition(rule: Mapping[str, Any]) -> str:
+    if isinstance(values := rule.get("values"), list):
+        shown = ", ".join(cut([_value(v) for v in values], VALUES, sorted(map(_text, values))))
+        return f"{_operator(rule)} ({shown})"
+    operand = rule.get("values", rule.get("value"))
+    return _operator(rule) if operand is None else f"{_operator(rule)} {_value(operand)}"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def _value(value: Any) -> str:
+    return value if value in (SECRET, UNKNOWN, HIDDEN) else quoted(_text(value))
+
+
+def _word(value: Any) -> str:
+    return str(value) if value in (SECRET, UNKNOWN, HIDDEN) else name(_text(value))
+
+
+def _same(rule: Any) -> str:
+    """Return what two rules have in common that are the same."""
+    if not isinstance(rule, Mapping):
+        return _text(rule)
+    full = {"operator": "equals", **rule}
+    if isinstance(full.get("values"), list):
+        full["values"] = sorted({*map(_text, full["values"])})
+    return json.dumps(full, sort_keys=True)
+
+
+def _rule_changes(before: list[Any], after: list[Any]) -> list[tuple[str, str, str]]:
+    old, new = ({_same(rule): rule for rule in rules} for rules in (before, after))
+    removed = [rule for same, rule in old.items() if same not in new]
+    added = [rule for same, rule in new.items() if same not in old]
+    sources = _ambiguous(before, after)
+    count = Counter(_key(rule) for rule in removed)
+    changes = []
+    for rule in removed:
+        key = _key(rule)
+        twins = [twin for twin in added if key and _key(twin) == key]
+        if len(twins) == 1 and count[key] == 1 and key not in sources:
+            added.remove(twins[0])
+            changes.append(_rule_change(rule, twins[0]))
+        else:
+            text = rule_text(rule, source=key in sources)
+            changes.append((text, "", f"- {text}"))
+    for rule in added:
+        text = rule_text(rule, source=_key(rule) in sources)
+        changes.append(("", text, f"+ {text}"))
+    return changes
+
+
+def _rule_change(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return a change of one attribute's condition."""
+    head = f"{_attribute(new, False)} {_operator(new)}"
+    before, after = rule_text(old), rule_text(new)
+    if _operator(old) != _operator(new):
+        return before, after, f"{before} -> {_condition(new)}"
+    if isinstance(old.get("values"), list) and isinstance(new.get("values"), list):
+        changed = _list_change(old["values"], new["values"])
+        if max(len(old["values"]), len(new["values"])) > VALUES:
+            before, after = f"{head} ({len(old['values'])} values)", f"{head}: {changed}"
+        return before, after, f"{head}: {changed}"
+    sides = [rule.get("values", rule.get("value")) for rule in (old, new)]
+    if all(isinstance(v, str) and v not in (SECRET, UNKNOWN, HIDDEN) for v in sides):
+        left, right = pair(*sides)
+        return f"{head} {left}", f"{head} {right}", f"{head} {left} -> {right}"
+    return before, after, f"{before} -> {_value(sides[1])}"
+
+
+def _list_change(old: list[Any], new: list[Any]) -> str:
+    parts = [f"+ {_value(value)}" for value in new if value not in old]
+    parts += [f"- {_value(value)}" for value in old if value not in new]
+    return ", ".join(cut(parts, 2 * VALUES))
+
+
+def _evaluators(spec: Mapping[str, Any]) -> dict[str, list[str | None]]:
+    """Return the scopes of each slug; one without a scope has ``None``."""
+    found: dict[str, list[str | None]] = {}
+    listed = spec.get("evaluator_configs") or spec.get("evaluators") or []
+    for evaluator in [listed] if isinstance(listed, str) else listed:
+        entry = evaluator if isinstance(evaluator, Mapping) else {"slug": evaluator}
+        scope = entry.get("scope")
+        found.setdefault(_word(entry.get("slug", "")), []).append(_word(scope) if scope else None)
+    return found
+
+
+def _evaluator(slug: str, scopes: Iterable[str | None]) -> str:
+    named = [scope for scope in scopes if scope]
+    return f"{slug} ({', '.join(named)})" if named else slug
+
+
+def _evaluator_changes(
+    before: Mapping[str, list[str | None]], after: Mapping[str, list[str | None]]
+) -> list[tuple[str, str, str]]:
+    changes = []
+    for slug in before.keys() - after.keys():
+        text = _evaluator(slug, before[slug])
+        changes.append((text, "", f"- {text}"))
+    changes.sort()
+    for slug, scopes in after.items():
+        text = _evaluator(slug, scopes)
+        if slug not in before:
+            changes.append(("", text, f"+ {text}"))
+        elif set(before[slug]) != set(scopes):
+            old, new = (
+                ", ".join(scope or "no scope" for scope in found)
+                for found in (before[slug], scopes)
+            )
+            changes.append((_evaluator(slug, before[slug]), text, f"{slug} ({old} -> {new})"))
+    return changes
+
+
+def unseen_change(old: str, new: str, shown_old: str, shown_new: str) -> bool:
+    """Whether more differs between two setups than what people may see of them differs.
+
+    Args:
+        old: the setup before, with its secrets.
+        new: the setup after.
+        shown_old: *old*, as people may see it.
+        shown_new: *new*, as people may see it.
+
+    """
+    specs = [setup(text) for text in (old, new, shown_old, shown_new)]
+    if any(isinstance(spec, str) for spec in specs):
+        return old != new and shown_old == shown_new
+    before, after, seen_before, seen_after = map(_parts, specs)
+    return (before - after).total() > (seen_before - seen_after).total() or (
+        (after - before).total() > (seen_after - seen_before).total()
+    )
+
+
+def _parts(spec: Any) -> Counter[str]:
+    evaluators = ((slug, scope) for slug, scopes in _evaluators(spec).items() for scope in scopes)
+    triggers = [json.dumps(spec["triggers"], sort_keys=True)] if "triggers" in spec else []
+    return Counter([*map(_same, _rules(spec)), *map(json.dumps, evaluators), *triggers])

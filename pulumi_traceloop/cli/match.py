@@ -1,0 +1,240 @@
+"""`pulumi-traceloop match`: which monitors would have seen traffic, and if not, why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from ..errors import printable
+from .markdown import code
+from .tables import new_table, rendered
+
+if TYPE_CHECKING:
+    from ..spans.matching import SpanIndex, Survey
+    from .selectors import Selector
+
+__all__ = ["Report", "Result", "as_json", "as_markdown", "match", "table"]
+
+#: GitHub takes a comment of 65,536 characters.
+_MARKDOWN_LIMIT = 60_000
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one setup would have seen."""
+
+    external_id: str
+    survey: Survey
+    #: Whether it is meant to see nothing.
+    allowed: bool = False
+    #: Whether it has rules that could not be tried.
+    partly_hidden: bool = False
+
+    @property
+    def undecided(self) -> int:
+        """How many spans may match."""
+        return self.survey.undecided + (self.survey.matched if self.partly_hidden else 0)
+
+    @property
+    def matched(self) -> int:
+        """How many spans match for certain."""
+        return 0 if self.partly_hidden else self.survey.matched
+
+    @property
+    def sees_nothing(self) -> bool:
+        """Whether it certainly sees no span."""
+        return not self.matched and not self.undecided
+
+    @property
+    def silent(self) -> bool:
+        """Whether it sees nothing and is not meant to."""
+        return self.sees_nothing and not self.allowed
+
+    @property
+    def why(self) -> str:
+        """What a person should know about it, on one line."""
+        notes = [self.survey.why] if self.survey.why else []
+        if self.partly_hidden and self.undecided:
+            notes.append("a rule's value is secret or not known yet, so it was not tried")
+        if self.sees_nothing and self.allowed:
+            notes.append("allowed")
+        return "; ".join(notes)
+
+    @property
+    def count(self) -> str:
+        """How many of how many match, such as ``1,240 of 2,000``."""
+        least = (
+            f"up to {self.matched + self.undecided:,}" if self.undecided else f"{self.matched:,}"
+        )
+        return f"{least} of {self.survey.spans:,}"
+
+    @property
+    def share(self) -> str:
+        """The part that matches, such as ``62%``."""
+        if not self.survey.spans or self.undecided:
+            return ""
+        share = 100 * self.matched / self.survey.spans
+        return "<1%" if 0 < share < 1 else f"{int(share)}%"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What all setups would have seen."""
+
+    #: Those that see nothing first, then by external_id.
+    results: Sequence[Result]
+    #: How many spans were tried, and from when to when.
+    spans: int
+    period: tuple[float, float] | None
+    #: What was asked for by name and is not there.
+    missing: Sequence[str] = ()
+    #: What could not be read.
+    problems: Sequence[str] = ()
+
+    @property
+    def silent(self) -> list[str]:
+        """The setups that see nothing and are not meant to."""
+        return [result.external_id for result in self.results if result.silent]
+
+    def summary(self) -> str:
+        """Return one line about all."""
+        count = len(self.results)
+        silent = f"{len(self.silent):,} of {count:,} monitors match none of {self.spans:,} spans"
+        good = f"every one of {count:,} monitors matches some of {self.spans:,} spans"
+        told = silent if self.silent else good if count else "there is no monitor"
+        return told + self._span_of_time()
+
+    def _span_of_time(self) -> str:
+        if self.period is None:
+            return ""
+        first, last = (datetime.fromtimestamp(moment, timezone.utc) for moment in self.period)
+        return f" ({first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC)"
+
+
+def match(
+    selectors: Mapping[str, Selector],
+    index: SpanIndex,
+    *,
+    allowed: Sequence[str] = (),
+    missing: Sequence[str] = (),
+    problems: Sequence[str] = (),
+) -> Report:
+    """Try selectors on spans.
+
+    Args:
+        selectors: by external_id.
+        index: the spans.
+        allowed: patterns of the external_ids that may see nothing.
+        missing: what was asked for by name and is not there.
+        problems: what could not be read.
+
+    """
+    results = [
+        Result(
+            external_id,
+            index.survey(selector.rules),
+            any(i == external_id or fnmatchcase(external_id, i) for i in allowed),
+            selector.partly_hidden,
+        )
+        for external_id, selector in selectors.items()
+    ]
+    results.sort(key=lambda result: (not result.silent, result.external_id))
+    return Report(results, len(index), index.period, missing, problems)
+
+
+def table(report: Report, *, width: int | None, colour: bool) -> str:
+    """Return the report as a table; see `tables.rendered`."""
+    shown = new_table(("SETUP", "MATCHED", "SHARE", "WHY NOT"), width)
+    for result in report.results:
+        style = "bold red" if result.silent else "yellow" if result.undecided else ""
+        shown.add_row(
+            Text(printable(result.external_id)),
+            Text(result.count, style=style),
+            Text(result.share),
+            Text(printable(result.why, 1000)),
+        )
+    for external_id in report.missing:
+        shown.add_row(Text(printable(external_id)), Text("missing", style="bold red"), "", "")
+    return rendered(shown, width=width, colour=colour)
+
+
+def as_markdown(report: Report) -> str:
+    """Return the report as a Markdown table, at most `_MARKDOWN_LIMIT` characters long."""
+    lines = ["| | Setup | Matched | Share | Why not |", "|---|---|---|---|---|"]
+    left = _MARKDOWN_LIMIT
+    rows = list(_markdown_rows(report))
+    for row in rows:
+        left -= len(row.encode("utf-16-le")) // 2 + 1
+        if left < 0:
+            break
+        lines.append(row)
+    rest = len(rows) - len(lines) + 2
+    more = f"\n\nand {rest:,} more" if rest else ""
+    return f"{_sentence(report.summary())}\n\n" + "\n".join(lines) + f"{more}\n"
+
+
+def _markdown_rows(report: Report) -> Iterable[str]:
+    for result in report.results:
+        mark = "**none**" if result.silent else ""
+        why = code(printable(result.why, 1000), 1000) if result.why else ""
+        yield (
+            f"| {mark} | {code(printable(result.external_id))} | {result.count} |"
+            f" {result.share.replace('<', '&lt;')} | {why} |"
+        )
+    for external_id in report.missing:
+        yield f"| **missing** | {code(printable(external_id))} | | | |"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def as_json(report: Report) -> str:
+    """Return the report as JSON, in ASCII: what a server wrote cannot reach a terminal."""
+    document: dict[str, Any] = {
+        "spans": report.spans,
+        "period": report.period and [_iso(moment) for moment in report.period],
+        "setups": [_result(result) for result in report.results],
+        "silent": report.silent,
+        "missing": list(report.missing),
+        "problems": list(report.problems),
+    }
+    return json.dumps(document, indent=2).replace("\x7f", "\\u007f")
+
+
+def _result(result: Result) -> dict[str, Any]:
+    return {
+        "external_id": result.external_id,
+        "matched": result.matched,
+        "undecided": result.undecided,
+        "share": round(result.matched / result.survey.spans, 4) if result.survey.spans else 0.0,
+        "allowed": result.allowed,
+        "why": result.why,
+        # Not what the rules compare with: that may be a secret.
+        "rules": [
+            {
+                "key": rule.rule.key,
+                "source": rule.rule.source,
+                "operator": rule.rule.operator,
+                "present": rule.present,
+                "matched": rule.matched,
+                "undecided": rule.undecided,
+                "excluded_alone": rule.excluded_alone,
+            }
+            for rule in result.survey.rules
+        ],
+        "reasons": [
+            {"key": reason.key, "text": reason.text, "near": [asdict(near) for near in reason.near]}
+            for reason in result.survey.reasons
+        ],
+    }
+
+
+def _iso(moment: float) -> str:
+    return datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,148 @@
+"""Which selectors to try: those of a file of setups, of a preview, or of what Traceloop has."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from .._codec import unpacked
+from ..spans.matching import Rule, SelectorRule
+from .preview import PreviewError
+
+if TYPE_CHECKING:
+    from .._models import Setup
+
+__all__ = ["Selector", "from_file", "from_setups", "named"]
+
+_RESOURCES: Final = "pulumi-python:dynamic/traceloop:"
+_DELETES: Final = ("delete", "delete-replaced", "discard", "discard-replaced")
+
+#: What the CLI and the package put in the place of what is secret or not known yet.
+_HIDDEN: Final = ("[secret]", "<unknown>", "04da6b54-80e4-46f7-96ec-b56ff0331ba9")
+
+
+@dataclass(frozen=True)
+class Selector:
+    """The rules of one setup."""
+
+    rules: Sequence[SelectorRule]
+    #: Whether there are more rules, whose values are secret or not known yet.
+    partly_hidden: bool = False
+
+
+def from_setups(setups: Mapping[str, Setup]) -> dict[str, Selector]:
+    """Return the selectors of what Traceloop has."""
+    return {external_id: Selector(setup.init_rules) for external_id, setup in setups.items()}
+
+
+def from_file(path: Path) -> dict[str, Selector]:
+    """Return the selectors of a file of setups, or of what `pulumi preview --json` wrote.
+
+    Raises:
+        PreviewError: it is neither.
+        OSError: it cannot be read.
+
+    """
+    preview = _preview(path)
+    if preview is None:
+        from ..files import FileError, load_setups
+
+        try:
+            setups: Mapping[str, Any] = load_setups(path)
+        except FileError as error:
+            raise PreviewError(str(error)) from None
+    else:
+        setups = dict(_declared(preview))
+    return {external_id: _selector(setup) for external_id, setup in sorted(setups.items())}
+
+
+def named(
+    selectors: Mapping[str, Selector], patterns: Sequence[str]
+) -> tuple[dict[str, Selector], list[str]]:
+    """Return the selectors that *patterns* name, all if there are none, and what names nothing."""
+    if not patterns:
+        return dict(selectors), []
+    found = {
+        external_id: selector
+        for external_id, selector in selectors.items()
+        if any(_names(pattern, external_id) for pattern in patterns)
+    }
+    missing = [p for p in patterns if not any(_names(p, external_id) for external_id in found)]
+    return found, missing
+
+
+def _names(pattern: str, external_id: str) -> bool:
+    return pattern == external_id or fnmatchcase(external_id, pattern)
+
+
+def _preview(path: Path) -> Mapping[str, Any] | None:
+    """Return what the file has if it is a preview."""
+    text = path.read_bytes()
+    if not text.lstrip(b"\xef\xbb\xbf\xff\xfe \r\n\t").startswith(b"{"):
+        return None
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return None  # YAML begins with a brace too; `load_setups` says what is wrong
+    is_preview = isinstance(document, dict) and document.keys() & {"steps", "changeSummary"}
+    return document if is_preview else None
+
+
+def _declared(preview: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield each setup that there is after the update, with its external_id."""
+    for step in preview.get("steps") or []:
+        state = step.get("newState") or {}
+        inputs, kind = state.get("inputs") or {}, str(state.get("type", ""))
+        if step.get("op") in _DELETES:
+            continue
+        if kind == f"{_RESOURCES}AutoMonitorSetup":
+            yield str(inputs.get("external_id")), _seen(inputs, inputs.get("shown"))
+        elif kind == f"{_RESOURCES}AutoMonitorSetupBatch":
+            shown = inputs.get("shown")
+            for external_id, setup in _members(inputs).items():
+                other = shown.get(external_id) if isinstance(shown, dict) else shown
+                yield external_id, _seen(setup, other)
+
+
+def _members(batch: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        return unpacked(batch)
+    except (AttributeError, TypeError, ValueError, zlib.error):  # the CLI has masked them
+        return {}
+
+
+def _seen(setup: Any, shown: Any) -> Any:
+    """Return the setup, or what may be seen of it where it holds what is hidden."""
+    for text in (shown, setup):
+        if isinstance(text, dict):
+            return text
+        if isinstance(text, str) and text not in _HIDDEN:
+            return json.loads(text)
+    return None
+
+
+def _selector(setup: Any) -> Selector:
+    rules = setup.get("selector") if isinstance(setup, dict) else None
+    if not isinstance(rules, list):
+        return Selector((), partly_hidden=True)
+    seen = [_rule(rule) for rule in rules]
+    known = [rule for rule in seen if rule is not None]
+    return replace(Selector(known), partly_hidden=len(known) < len(seen))
+
+
+def _rule(rule: Any) -> Rule | None:
+    """Return the rule; ``None`` if something in it is hidden."""
+    if not isinstance(rule, dict):
+        return None
+    values = rule.get("values")
+    parts = [rule.get(name) for name in ("key", "source", "operator", "value")]
+    if any(
+        part in _HIDDEN for part in (*parts, *(values if isinstance(values, list) else [values]))
+    ):
+        return None
+    return Rule(rule["key"], rule["source"], rule.get("operator"), rule.get("value"), values)

@@ -1,0 +1,80 @@
+"""Reads setups as the engine passes them: nested inputs of an `AutoMonitorSetup`, JSON in a batch.
+
+What is not known yet, in a preview, is a `pulumi.output.Unknown`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache, lru_cache
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
+
+from pulumi.output import Unknown
+
+from ..args import canonical
+
+if TYPE_CHECKING:
+    from .._models import SetupSpec
+
+__all__ = ["differ", "holds_unknown", "parsed", "spec_inputs", "spec_of"]
+
+#: The inputs of an `AutoMonitorSetup` that make up the setup itself.
+_SPEC = ("selector", "evaluators", "evaluator_configs", "triggers")
+
+
+def spec_inputs(props: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs of an `AutoMonitorSetup` that make up the setup itself."""
+    return {key: props[key] for key in _SPEC if props.get(key) is not None}
+
+
+@cache
+def _models() -> ModuleType:
+    """Return the module of the models: the program, which needs none, does not load it."""
+    from .. import _models as models
+
+    return models
+
+
+def spec_of(setup: str | Mapping[str, Any]) -> SetupSpec:
+    """Read a setup, all of which is known.
+
+    Raises:
+        pydantic.ValidationError: it is not valid.
+
+    """
+    return _read(setup if isinstance(setup, str) else canonical(spec_inputs(setup)))
+
+
+@lru_cache(maxsize=16_384)
+def _read(text: str) -> SetupSpec:
+    # Cached, since what is checked is also compared and sent.
+    return cast("SetupSpec", _models().SetupSpec.model_validate_json(text))
+
+
+def parsed(setup: str | Mapping[str, Any]) -> SetupSpec | None:
+    """Return a setup, or ``None`` if it is none."""
+    try:
+        return spec_of(setup)
+    except _models().ValidationError:
+        return None
+
+
+def differ(old: str | Mapping[str, Any], new: object) -> bool:
+    """Whether two setups differ in meaning or triggers; what is not known yet may."""
+    if old == new:
+        return False
+    if not isinstance(new, (str, Mapping)) or holds_unknown(new):
+        return True
+    old_spec, new_spec = parsed(old), parsed(new)
+    if old_spec is None or new_spec is None:
+        return True
+    return old_spec.meaning != new_spec.meaning or old_spec.triggers != new_spec.triggers
+
+
+def holds_unknown(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(holds_unknown, value.values()))
+    if isinstance(value, list):
+        return any(map(holds_unknown, value))
+    return isinstance(value, Unknown)

@@ -1,0 +1,310 @@
+"""For tests of programs: do the monitors that a program declares match real spans?
+
+Example::
+
+    from pulumi_traceloop.testing import assert_matches, declared_setups, load_spans
+
+    def test_monitors_see_traffic() -> None:
+        setups = declared_setups("__main__.py", config={"shop:chatModel": "gpt-4o"})
+        assert_matches(setups, load_spans("tests/spans.jsonl"))
+
+A program runs on a mocked engine: nothing is asked of Pulumi or Traceloop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import runpy
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pulumi
+from pulumi.runtime import rpc
+from pulumi.runtime.mocks import MockCallArgs, MockMonitor, MockResourceArgs
+
+from ._codec import unpacked
+from .args import AutoMonitorSetupArgs, AutoMonitorSetupArgsDict, plain, resolved
+from .files import load_setups
+from .spans.matching import Rule, Span, SpanIndex, Survey
+from .spans.sources import read_files
+
+__all__ = [
+    "SetupMocks",
+    "Setups",
+    "Spans",
+    "assert_matches",
+    "assert_matches_nothing",
+    "declared_setups",
+    "load_spans",
+    "surveys",
+]
+
+_RESOURCES = "pulumi-python:dynamic/traceloop:"
+
+#: One setup, setups by external_id, or the name of a file of setups.
+Setups: TypeAlias = (
+    AutoMonitorSetupArgs | AutoMonitorSetupArgsDict | Mapping[str, Any] | str | os.PathLike[str]
+)
+
+#: What `load_spans` returns, the name of a file, or spans.
+Spans: TypeAlias = SpanIndex | str | os.PathLike[str] | Iterable[Span]
+
+
+def load_spans(*paths: str | os.PathLike[str]) -> SpanIndex:
+    """Return the spans of files: OTLP as JSON, or what Traceloop answers.
+
+    What end users wrote is dropped. What is broken in a file becomes a warning.
+
+    Raises:
+        SpanFileError: there is no span in one of them.
+        OSError: one of them cannot be read.
+
+    """
+    sample = read_files(paths)
+    for problem in sample.problems:
+        warnings.warn(problem, stacklevel=2)
+    return SpanIndex(sample.spans)
+
+
+def surveys(setups: Setups, spans: Spans) -> dict[str, Survey]:
+    """Return, for each setup, how many spans match, and if none, why.
+
+    Args:
+        setups: one setup, several by external_id, or the name of a file of setups.
+        spans: what to try them on.
+
+    Raises:
+        TypeError: a selector holds an Output; see `declared_setups`.
+
+    """
+    index = _index(spans)
+    return {external_id: index.survey(rules) for external_id, rules in _selectors(setups)}
+
+
+def assert_matches(setups: Setups, spans: Spans, *, allow_none: Iterable[str] = ()) -> None:
+    """Assert that each setup matches at least one span.
+
+    Args:
+        setups: one setup, several by external_id, or the name of a file of setups.
+        spans: what to try them on.
+        allow_none: the external_ids of those that are meant to match nothing here; they may be
+            patterns, such as ``canary-*``.
+
+    Raises:
+        AssertionError: one matches nothing; the message says why, and what to change.
+        TypeError: a selector holds an Output; see `declared_setups`.
+
+    """
+    __tracebackhide__ = True
+    allowed = list(allow_none)
+    found = surveys(setups, spans)
+    silent = {
+        external_id: survey
+        for external_id, survey in found.items()
+        if not survey.matched and not any(_names(each, external_id) for each in allowed)
+    }
+    if silent:
+        raise AssertionError(_told(silent, found, "match no span"))
+
+
+def assert_matches_nothing(setups: Setups, spans: Spans) -> None:
+    """Assert that no setup matches any span.
+
+    Args:
+        setups: one setup, several by external_id, or the name of a file of setups.
+        spans: what to try them on.
+
+    Raises:
+        AssertionError: one matches a span, or may match one.
+        TypeError: a selector holds an Output; see `declared_setups`.
+
+    """
+    __tracebackhide__ = True
+    found = surveys(setups, spans)
+    seeing = {i: survey for i, survey in found.items() if survey.matched or survey.undecided}
+    if seeing:
+        raise AssertionError(_told(seeing, found, "match spans, or may"))
+
+
+def _told(some: Mapping[str, Survey], of: Mapping[str, Survey], what: str) -> str:
+    head = f"{len(some)} of {len(of)} setups {what}:"
+    return "\n".join([head, *(f"  {i}: {survey}" for i, survey in sorted(some.items()))])
+
+
+def _names(pattern: str, external_id: str) -> bool:
+    return pattern == external_id or fnmatchcase(external_id, pattern)
+
+
+def _index(spans: Spans) -> SpanIndex:
+    if isinstance(spans, SpanIndex):
+        return spans
+    if isinstance(spans, (str, os.PathLike)):
+        return load_spans(spans)
+    return SpanIndex(spans)
+
+
+def _selectors(setups: Setups) -> Iterator[tuple[str, list[Rule]]]:
+    if isinstance(setups, (str, os.PathLike)):
+        setups = load_setups(setups)
+    spelled = plain(setups)
+    if isinstance(spelled, dict) and isinstance(spelled.get("selector"), list):
+        spelled = {"the setup": spelled}
+    if not isinstance(spelled, dict) or not spelled:
+        raise TypeError("there is no setup to try: give one, several by external_id, or a file")
+    for external_id, setup in spelled.items():
+        selector = setup.get("selector") if isinstance(setup, dict) else None
+        if not isinstance(selector, list) or not resolved(selector):
+            raise TypeError(
+                f'setup "{external_id}": its selector is not known here; run the program with'
+                " declared_setups, or with SetupMocks"
+            )
+        yield external_id, [Rule(**rule) for rule in selector]
+
+
+class SetupMocks(pulumi.runtime.Mocks):
+    """Mocks for `pulumi.runtime.set_mocks` that note the setups a program declares.
+
+    Example::
+
+        mocks = SetupMocks()
+        pulumi.runtime.set_mocks(mocks)
+
+    Args:
+        mocks: the test's own mocks, which answer; without them, a resource's outputs are its
+            inputs.
+
+    """
+
+    def __init__(self, mocks: pulumi.runtime.Mocks | None = None) -> None:
+        self._mocks = mocks
+        #: The setups by external_id, those of single resources and of groups. They are complete
+        #: when the program has ended.
+        self.setups: dict[str, dict[str, Any]] = {}
+
+    def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        """Note what a resource declares, and answer for it."""
+        self.setups |= _declared(args)
+        if self._mocks is not None:
+            return self._mocks.new_resource(args)
+        return f"{args.name}-id", args.inputs
+
+    def call(self, args: MockCallArgs) -> Any:
+        """Answer a function's call."""
+        return self._mocks.call(args) if self._mocks is not None else {}
+
+
+def _declared(args: MockResourceArgs) -> dict[str, dict[str, Any]]:
+    inputs = _open(args.inputs)
+    kind = args.typ.removeprefix(_RESOURCES)
+    if kind == "AutoMonitorSetup" and not args.resource_id:  # `get` reads one, by its id
+        parts = {name: inputs.get(name) for name in ("evaluators", "evaluator_configs")}
+        known = {name: part for name, part in parts.items() if part is not None}
+        return {inputs["external_id"]: {"selector": inputs.get("selector"), **known}}
+    if kind == "AutoMonitorSetupBatch":
+        return {external_id: json.loads(text) for external_id, text in unpacked(inputs).items()}
+    return {}
+
+
+def _open(value: Any) -> Any:
+    """Return the value with its secrets unwrapped."""
+    value = rpc.unwrap_rpc_secret(value)
+    if isinstance(value, dict):
+        return {key: _open(item) for key, item in value.items()}
+    return [_open(item) for item in value] if isinstance(value, list) else value
+
+
+def declared_setups(
+    program: Callable[[], object] | str | os.PathLike[str],
+    *,
+    config: Mapping[str, str] | None = None,
+    project: str = "project",
+    stack: str = "stack",
+    mocks: pulumi.runtime.Mocks | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Run a program on a mocked engine, and return the setups that it declares, by external_id.
+
+    Single resources and groups count, those of files too; Outputs and secrets are resolved.
+
+    Args:
+        program: a function that declares resources, or the program's file, such as
+            ``__main__.py``.
+        config: the stack's configuration, such as ``{"shop:chatModel": "gpt-4o"}``.
+        project: the project's name.
+        stack: the stack's name.
+        mocks: what answers for resources and functions; without, a resource's outputs are its
+            inputs.
+
+    Raises:
+        Exception: what the program raises.
+
+    """
+    noted = SetupMocks(mocks)
+    run = program if callable(program) else partial(_run_file, Path(program))
+    # The SDK's settings and configuration belong to a context, and its event loop to a thread:
+    # those of the test stay as they are.
+    with ThreadPoolExecutor(1) as thread:
+        started = thread.submit(
+            copy_context().run, _run, run, noted, dict(config or {}), project, stack
+        )
+        started.result()
+    return noted.setups
+
+
+def _run_file(path: Path) -> None:
+    folder = str(path.absolute().parent)
+    sys.path.insert(0, folder)
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    finally:
+        sys.path.remove(folder)
+
+
+class _Monitor(MockMonitor):
+    """A mocked engine that leaves no event loop open in the SDK's worker threads."""
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802
+        return _in_a_loop(super().RegisterResource, request)
+
+    def ReadResource(self, request: Any) -> Any:  # noqa: N802
+        return _in_a_loop(super().ReadResource, request)
+
+    def Invoke(self, request: Any) -> Any:  # noqa: N802
+        return _in_a_loop(super().Invoke, request)
+
+
+def _in_a_loop(call: Callable[[Any], Any], request: Any) -> Any:
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        return call(request)
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def _run(
+    program: Callable[[], object],
+    mocks: SetupMocks,
+    config: dict[str, str],
+    project: str,
+    stack: str,
+) -> None:
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        pulumi.runtime.set_all_config(config)
+        pulumi.runtime.set_mocks(mocks, project=project, stack=stack, monitor=_Monitor(mocks))
+        pulumi.runtime.test(lambda: program() and None)()  # type: ignore[no-untyped-call]
+    finally:
+        loop.run_until_complete(loop.shutdown_default_executor())
+        asyncio.set_event_loop(None)
+        loop.close()

@@ -1,0 +1,290 @@
+"""`pulumi-traceloop match`: which monitors see traffic, and if not, why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pulumi_traceloop._codec import packed
+from pulumi_traceloop.args import canonical
+from pulumi_traceloop.cli.app import Runtime, cli
+from pulumi_traceloop.cli.selectors import from_file
+from tests.conftest import API_KEY
+from tests.warehouse import PLANTED, Warehouse, page
+
+SPANS = str(Path(__file__).parent / "data" / "spans" / "openllmetry-0.62.4.jsonl")
+
+MONITORS = """\
+setups:
+  old-key:
+    selector: [{key: gen_ai.system, source: span_attributes, value: openai}]
+    evaluators: [faithfulness]
+  openai:
+    selector: [{key: gen_ai.provider.name, source: span_attributes, value: openai}]
+    evaluators: [faithfulness]
+"""
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs the command in a folder of its own, without an API key."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TRACELOOP_API_KEY", raising=False)
+    (tmp_path / "monitors.yaml").write_text(MONITORS)
+
+    def invoke(*arguments: str, **env: str) -> Result:
+        runtime = Runtime(now=lambda: datetime(2026, 11, 26, 12, tzinfo=timezone.utc))
+        result = CliRunner().invoke(cli, ["match", *arguments], env=env, obj=runtime)
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        return result
+
+    return invoke
+
+
+class TestFiles:
+    def test_a_table(self, run: Run) -> None:
+        result = run("monitors.yaml", "--spans", SPANS)
+        assert result.stdout == (
+            "SETUP    MATCHED  SHARE  WHY NOT\n"
+            "old-key  0 of 12  0%     no span has gen_ai.system; 6 have gen_ai.provider.name"
+            " (openai 4, anthropic 2)\n"
+            "openai   4 of 12  33%\n"
+        )
+        assert result.stderr == (
+            "1 of 2 monitors match none of 12 spans (2026-11-26 07:42 to 2026-11-26 07:43 UTC)\n"
+        )
+        assert result.exit_code == 1
+
+    def test_what_matches_is_well(self, run: Run) -> None:
+        result = run("monitors.yaml", "openai", "--spans", SPANS)
+        assert result.stderr.startswith("every one of 1 monitors matches some of 12 spans")
+        assert result.exit_code == 0
+
+    @pytest.mark.parametrize("pattern", ["old-key", "old-*"])
+    def test_one_that_is_meant_to_see_nothing(self, run: Run, pattern: str) -> None:
+        result = run("monitors.yaml", "--spans", SPANS, "--allow-none", pattern)
+        assert "(openai 4, anthropic 2); allowed" in result.stdout
+        assert result.exit_code == 0
+
+    def test_one_that_is_not_there(self, run: Run) -> None:
+        result = run("monitors.yaml", "openai", "other", "--spans", SPANS)
+        assert result.stdout.splitlines()[-1] == "other   missing"
+        assert result.exit_code == 1
+
+    def test_json(self, run: Run) -> None:
+        result = run("monitors.yaml", "--spans", SPANS, "--json")
+        document = json.loads(result.stdout)
+        assert document["spans"] == 12
+        assert document["period"][0] == "2026-11-26T07:42:56+00:00"
+        assert document["silent"] == ["old-key"]
+        old, new = document["setups"]
+        assert (new["matched"], new["share"], new["reasons"]) == (4, 0.3333, [])
+        assert old["rules"] == [
+            {
+                "key": "gen_ai.system",
+                "source": "span_attributes",
+                "operator": "equals",
+                "present": 0,
+                "matched": 0,
+                "undecided": 0,
+                "excluded_alone": 12,
+            }
+        ]
+        assert old["reasons"][0]["near"][0]["values"] == {"openai": 4, "anthropic": 2}
+
+    def test_markdown(self, run: Run) -> None:
+        result = run("monitors.yaml", "--spans", SPANS, "--markdown")
+        assert result.stdout.splitlines() == [
+            "1 of 2 monitors match none of 12 spans (2026-11-26 07:42 to 2026-11-26 07:43 UTC).",
+            "",
+            "| | Setup | Matched | Share | Why not |",
+            "|---|---|---|---|---|",
+            (
+                "| **none** | `old-key` | 0 of 12 | 0% | `no span has gen_ai.system; 6 have"
+                " gen_ai.provider.name (openai 4, anthropic 2)` |"
+            ),
+            "|  | `openai` | 4 of 12 | 33% |  |",
+        ]
+
+    def test_markdown_stays_below_githubs_limit(self, run: Run) -> None:
+        rule = "[{key: k, source: span_attributes, value: x}]"
+        setups = [f"  m-{n}: {{selector: {rule}, evaluators: [perplexity]}}" for n in range(2000)]
+        Path("many.yaml").write_text("\n".join(["setups:", *setups]))
+        text = run("many.yaml", "--spans", SPANS, "--markdown").stdout
+        assert len(text) < 61_000
+        rows = sum(line.startswith("| **none**") for line in text.splitlines())
+        assert text.endswith(f"and {2000 - rows:,} more\n")
+
+    def test_a_value_that_is_not_read(self, run: Run) -> None:
+        rule = "{key: gen_ai.input.messages, source: span_attributes, operator: contains, value: x}"
+        Path("m.yaml").write_text(
+            f"setups: {{m: {{selector: [{rule}], evaluators: [pii-detector]}}}}"
+        )
+        result = run("m.yaml", "--spans", SPANS)
+        assert "up to 5 of 12" in result.stdout
+        assert "gen_ai.input.messages holds what end users wrote" in result.stdout
+        assert result.exit_code == 0
+
+    def test_a_broken_line_is_a_warning(self, run: Run) -> None:
+        Path("spans.jsonl").write_text(Path(SPANS).read_text() + f'{{"{PLANTED}\n')
+        result = run("monitors.yaml", "openai", "--spans", "spans.jsonl")
+        assert "warning: spans.jsonl:13: no JSON" in result.stderr
+        assert PLANTED not in result.output
+        assert result.exit_code == 0
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["missing.yaml", "--spans", SPANS],
+            ["monitors.yaml", "--spans", "missing.jsonl"],
+            ["monitors.yaml", "--spans", "monitors.yaml"],
+            ["monitors.yaml"],  # no key
+            ["--spans", SPANS],  # no key
+            ["monitors.yaml", "--since", "1h", "--spans", SPANS],
+            ["monitors.yaml", "--since", "soon"],
+            ["monitors.yaml", "--since", "0h"],
+            ["monitors.yaml", "--spans", SPANS, "--json", "--markdown"],
+            [SPANS, "--spans", SPANS],
+        ],
+    )
+    def test_what_cannot_be_used(self, run: Run, arguments: list[str]) -> None:
+        result = run(*arguments)
+        assert result.exit_code == 2, result.output
+        assert result.stdout == ""
+
+
+def step(kind: str, op: str = "create", **inputs: Any) -> dict[str, Any]:
+    state = {"type": f"pulumi-python:dynamic/traceloop:{kind}", "inputs": inputs}
+    return {"op": op, "newState": state}
+
+
+def selector(key: str, value: object = "openai") -> dict[str, Any]:
+    rule = {"key": key, "source": "span_attributes", "value": value}
+    return {"selector": [rule], "evaluators": ["faithfulness"]}
+
+
+class TestPreviews:
+    @pytest.mark.parametrize(
+        ("name", "count", "hidden"),
+        [
+            ("preview-create.json", 12, {"hidden", "secret", "unknown"}),
+            ("preview-change.json", 11, {"hidden", "secret"}),
+            ("preview-again.json", 9, {"hidden", "late-secret"}),
+            ("preview-delete.json", 0, set()),
+        ],
+    )
+    def test_what_the_cli_wrote(self, name: str, count: int, hidden: set[str]) -> None:
+        found = from_file(Path(__file__).parent / "data" / name)
+        assert len(found) == count
+        assert {i for i, selector in found.items() if selector.partly_hidden} == hidden
+        assert all(selector.rules for i, selector in found.items() if i not in hidden)
+
+    @pytest.fixture
+    def preview(self, tmp_path: Path) -> Callable[..., str]:
+        def write(*steps: dict[str, Any]) -> str:
+            (tmp_path / "preview.json").write_text(json.dumps({"steps": steps}))
+            return "preview.json"
+
+        return write
+
+    def test_what_there_is_after_the_update(self, run: Run, preview: Callable[..., str]) -> None:
+        name = preview(
+            step("AutoMonitorSetup", external_id="one", **selector("gen_ai.provider.name")),
+            step("AutoMonitorSetup", "delete", external_id="gone", **selector("x")),
+            step("AutoMonitorSetupBatch", "same", setups={"two": canonical(selector("x"))}),
+            {"op": "create", "newState": {"type": "pulumi:pulumi:Stack"}},
+        )
+        result = run(name, "--spans", SPANS)
+        assert [line.split()[0] for line in result.stdout.splitlines()] == ["SETUP", "two", "one"]
+
+    def test_a_large_group(self, run: Run, preview: Callable[..., str]) -> None:
+        many = packed({f"m-{n}": canonical(selector("gen_ai.provider.name")) for n in range(400)})
+        result = run(preview(step("AutoMonitorSetupBatch", packed_setups=many)), "--spans", SPANS)
+        assert "every one of 400 monitors matches some of 12 spans" in result.stderr
+
+    def test_what_is_hidden_is_not_tried(self, run: Run, preview: Callable[..., str]) -> None:
+        known = selector("gen_ai.provider.name")
+        shown = {**known, "selector": [*known["selector"], *selector("a", "[secret]")["selector"]]}
+        name = preview(
+            step(
+                "AutoMonitorSetupBatch",
+                setups={"partly": "[secret]", "wholly": "[secret]"},
+                shown={"partly": canonical(shown)},
+            ),
+            step("AutoMonitorSetup", external_id="none", **selector("a", "[secret]")),
+        )
+        result = run(name, "--spans", SPANS)
+        assert "partly  up to 4 of 12" in result.stdout
+        assert "wholly  up to 12 of 12" in result.stdout
+        assert "none    up to 12 of 12" in result.stdout
+        assert result.exit_code == 0
+        assert set(from_file(Path(name))) == {"none", "partly", "wholly"}
+
+    def test_a_json_file_of_setups_is_none(self, run: Run) -> None:
+        Path("monitors.json").write_text(json.dumps({"setups": {"m": selector("x")}}))
+        assert run("monitors.json", "--spans", SPANS).stdout.splitlines()[1].startswith("m ")
+
+
+class TestTraceloop:
+    @pytest.fixture
+    def warehouse(self) -> Iterator[Warehouse]:
+        with Warehouse() as served:
+            served.pages = {"": page(3, "more"), "more": page(2)}
+            rule = {"key": "gen_ai.system", "source": "span_attributes", "value": "openai"}
+            served.setups = [
+                {"id": "1", "external_id": "m", "init_rules": [{**rule, "operator": "equals"}]},
+                {"id": "2", "external_id": "n", "init_rules": [{**rule, "operator": "not_exists"}]},
+            ]
+            yield served
+
+    @pytest.fixture
+    def online(self, run: Run, warehouse: Warehouse) -> Run:
+        def invoke(*arguments: str) -> Result:
+            result = run(*arguments, TRACELOOP_API_KEY=API_KEY, TRACELOOP_BASE_URL=warehouse.url)
+            assert API_KEY not in result.output
+            assert PLANTED not in result.output
+            return result
+
+        return invoke
+
+    def test_what_traceloop_has(self, online: Run, warehouse: Warehouse) -> None:
+        result = online("--since", "2h")
+        assert result.stdout.splitlines()[1:] == [
+            "n      0 of 5   0%     every span has gen_ai.system",
+            "m      5 of 5   100%",
+        ]
+        assert result.exit_code == 1
+        noon = int(datetime(2026, 11, 26, 12, tzinfo=timezone.utc).timestamp())
+        assert warehouse.queries[0]["from_timestamp_sec"] == str(noon - 7200)
+
+    def test_a_day_if_nothing_else_is_said(self, online: Run, warehouse: Warehouse) -> None:
+        assert online("m").exit_code == 0
+        noon = int(datetime(2026, 11, 26, 12, tzinfo=timezone.utc).timestamp())
+        assert warehouse.queries[0]["from_timestamp_sec"] == str(noon - 86_400)
+
+    def test_a_file_of_setups_on_traceloops_spans(self, online: Run) -> None:
+        result = online("monitors.yaml", "--limit", "4")
+        assert "old-key  4 of 4" in result.stdout
+        assert "openai   0 of 4" in result.stdout
+
+    def test_no_spans_were_recorded(self, online: Run, warehouse: Warehouse) -> None:
+        warehouse.pages = {"": page(0)}
+        result = online("m")
+        assert "m      0 of 0" in result.stdout
+        assert result.stderr == (
+            "warning: Traceloop recorded no span in this time, in the environment of the API key\n"
+            "1 of 1 monitors match none of 0 spans\n"
+        )
+        assert result.exit_code == 1
+
+    @pytest.mark.parametrize("form", ["--json", "--markdown"])
+    def test_what_end_users_wrote_is_in_no_form(self, online: Run, form: str) -> None:
+        assert "gen_ai.system" in online(form).stdout  # `online` looks for it

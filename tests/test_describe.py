@@ -1,0 +1,148 @@
+"""A setup, and what differs between two, as a person says it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pulumi_traceloop._describe import (
+    HIDDEN,
+    SECRET,
+    UNKNOWN,
+    description,
+    difference,
+    rule_text,
+    unseen_change,
+)
+
+SERVICES = [f"service-{n:02}" for n in range(14)]
+
+
+def rule(value: Any = "x", key: str = "k", **more: Any) -> dict[str, Any]:
+    found = {"key": key, "source": "span_attributes", **more}
+    if isinstance(value, list):
+        return {"operator": "in", "values": value, **found}
+    return found if value is None else {"value": value, **found}
+
+
+def setup(*rules: Any, evaluators: Any = ("faithfulness",), **more: Any) -> str:
+    return json.dumps({"selector": list(rules), "evaluators": list(evaluators), **more})
+
+
+def texts(before: str, after: str, **options: bool) -> tuple[str, str]:
+    return difference(before, after, **options).texts()
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (rule("gpt-4o"), 'k = "gpt-4o"'),
+        (rule('a"b', operator="not_equals"), 'k != "a\\"b"'),
+        (rule("é", operator="contains"), 'k contains "é"'),
+        (rule("x", operator="not_contains"), 'k does not contain "x"'),
+        (rule(["a", "b"]), 'k in ("a", "b")'),
+        (rule(["a"], operator="not_in"), 'k not in ("a")'),
+        (rule(None, operator="exists"), "k exists"),
+        (rule(None, operator="not_exists"), "k does not exist"),
+        (rule(SECRET), "k = [secret]"),
+        (rule(["a", SECRET]), 'k in ("a", [secret])'),
+        (rule("x", operator="sounds_like"), 'k sounds_like "x"'),
+        (rule("x", key="a b"), '"a b" = "x"'),
+        (UNKNOWN, "<unknown>"),
+    ],
+)
+def test_a_rule_in_the_users_terms(given: Any, text: str) -> None:
+    assert rule_text(given) == text
+
+
+def test_a_whole_setup() -> None:
+    configs = [{"slug": "pii-detector", "scope": "trace"}, {"slug": "faithfulness"}]
+    text = json.dumps({"selector": [rule(), rule(["y"], "l")], "evaluator_configs": configs})
+    assert description(text) == ('k = "x" and l in ("y")', "pii-detector (trace), faithfulness")
+    assert description(SECRET) == (SECRET, "")
+
+
+def test_the_source_is_told_where_it_tells_two_rules_apart() -> None:
+    spans, resources = rule(), rule(source="resource_attributes")
+    assert texts(setup(spans), setup(resources))[0] == '- k = "x", + k (resource) = "x"'
+    assert description(setup(spans, resources))[0] == 'k = "x" and k (resource) = "x"'
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [
+        (rule("a"), rule("b"), 'k = "a" -> "b"'),
+        (rule("a\n"), rule("a"), 'k = "a\\n" -> "a"'),
+        (rule("a"), rule("a", operator="contains"), 'k = "a" -> contains "a"'),
+        (rule(SERVICES), rule([*SERVICES[:-1], "new"]), 'k in: + "new", - "service-13"'),
+        (rule(["a", "b"]), rule(["b", "a"]), ""),
+        (rule("a", key="l"), rule("a"), '- l = "a", + k = "a"'),
+        (rule(HIDDEN), rule("b"), 'k = ... -> "b"'),
+        (rule(SECRET), rule("b"), 'k = [secret] -> "b"'),
+        (SECRET, rule("b"), '- [secret], + k = "b"'),
+    ],
+)
+def test_a_changed_rule(before: Any, after: Any, text: str) -> None:
+    assert texts(setup(before), setup(after))[0] == text
+
+
+def test_one_of_many_values_that_changes_is_seen() -> None:
+    """In a setup that is told whole, too: two lists that differ where they are cut."""
+    swapped = [*SERVICES[:-1], "new"]
+    assert description(setup(rule(SERVICES))) != description(setup(rule(swapped)))
+
+
+def test_evaluators_that_come_go_and_get_a_scope() -> None:
+    before = setup(rule(), evaluators=["a", "b"])
+    configs = [{"slug": "b", "scope": "trace"}, {"slug": "c"}]
+    after = json.dumps({"selector": [rule()], "evaluator_configs": configs})
+    assert texts(before, after) == ("", "- a, b (no scope -> trace), + c")
+
+
+def test_neither_order_nor_a_default_is_a_change() -> None:
+    before = setup(rule(operator="equals"), rule(key="l"), evaluators=["a", "b"])
+    configs = [{"slug": "b"}, {"slug": "a"}]
+    after = json.dumps({"selector": [rule(key="l"), rule()], "evaluator_configs": configs})
+    assert not difference(before, after).rules
+    assert not difference(before, after).evaluators
+
+
+def test_changed_triggers_are_told() -> None:
+    found = texts(setup(rule(), triggers=["1"]), setup(rule(), triggers=["2"]))
+    assert found == ("", "triggers changed: sent again")
+
+
+def test_a_secret_that_changes_is_told_also_beside_another_change() -> None:
+    before, after = setup(rule(SECRET)), setup(rule(SECRET), rule("y", "l"))
+    changed = difference(before, after, secret_changes=True).texts()
+    assert changed == ('+ l = "y"', "a secret value changes")
+    assert texts(before, before, secret_changes=True) == ("", "a secret value changes")
+    assert texts(SECRET, SECRET, secret_changes=True) == ("", "a secret value changes")
+    unknown = setup(rule(UNKNOWN))
+    assert texts(unknown, unknown) == ("", "a value that is not known yet may change")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changes"),
+    [
+        (setup(rule("s1")), setup(rule("s2")), True),
+        (setup(rule("s1")), setup(rule("s1")), False),
+        (setup(rule("s1"), rule("a", "l")), setup(rule("s1"), rule("b", "l")), False),
+        (setup(rule("s1"), rule("a", "l")), setup(rule("s2"), rule("b", "l")), True),
+        (setup(rule("s1"), triggers=["s1"]), setup(rule("s1"), triggers=["s2"]), True),
+        (setup(rule("x"), evaluators=["s1"]), setup(rule("x"), evaluators=["s2"]), True),
+    ],
+)
+def test_whether_a_secret_changes(old: str, new: str, changes: bool) -> None:
+    def shown(text: str) -> str:
+        return text.replace('"s1"', f'"{SECRET}"').replace('"s2"', f'"{SECRET}"')
+
+    assert unseen_change(old, new, shown(old), shown(new)) is changes
+
+
+def test_a_setup_that_is_a_secret_as_a_whole() -> None:
+    assert unseen_change("1", "2", SECRET, SECRET)
+    assert not unseen_change("1", "1", SECRET, SECRET)
+    assert texts(SECRET, setup(rule())) == ("[secret] -> a known setup", "")

@@ -1,0 +1,164 @@
+"""Every monitor that the README, the docs, the examples and the docstrings show sees traffic.
+
+They are tried on what Traceloop's SDKs emit today: a reader copies them.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from markdown_it import MarkdownIt
+
+from pulumi_traceloop import FileError, resource, span
+from pulumi_traceloop.emulator import Emulator
+from pulumi_traceloop.files import SCHEMA, load_setups
+from pulumi_traceloop.spans.matching import Rule, SpanIndex
+from tests.conftest import API_KEY, REPOSITORY
+from tests.engine import make_stack
+from tests.telemetry import captures
+
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+MODULES = sorted((REPOSITORY / "pulumi_traceloop").rglob("*.py"))
+
+#: What ``::`` introduces in a docstring.
+_LITERAL = re.compile(r"::\n\n((?:[ ]+\S.*\n|\n)+)")
+
+#: A rule as plans write it.
+_SHOWN = re.compile(r"([a-z_]+(?:\.[a-z_0-9]+)+) (?:!?=|in \(|contains|exists)")
+
+
+@pytest.fixture(scope="module")
+def index() -> SpanIndex:
+    return captures.index(*captures.CURRENT)
+
+
+def blocks(path: Path) -> Iterator[tuple[str, str]]:
+    """The code in a page, or in a module's docstrings: where it is, and the text."""
+    if path.suffix == ".md":
+        for token in MarkdownIt("commonmark").parse(path.read_text(encoding="utf-8")):
+            if token.type == "fence" and token.map:
+                yield f"{path.name}:{token.map[0] + 1}", token.content
+        return
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+            for text in _LITERAL.findall(f"{ast.get_docstring(node) or ''}\n"):
+                yield f"{path.name}:{getattr(node, 'name', '')}", textwrap.dedent(text)
+
+
+def selectors_in_python(text: str) -> Iterator[list[Any]]:
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:
+        return
+    for node in ast.walk(tree):
+        values = [node.value] if isinstance(node, ast.keyword) and node.arg == "selector" else []
+        if isinstance(node, ast.Dict):
+            values += [
+                value
+                for key, value in zip(node.keys, node.values, strict=True)
+                if isinstance(key, ast.Constant) and key.value == "selector"
+            ]
+        yield from (evaluated(value) for value in values if isinstance(value, ast.List))
+
+
+def evaluated(node: ast.List) -> list[Any]:
+    code = compile(ast.Expression(node), "example", "eval")
+    rules = eval(code, {"span": span, "resource": resource})
+    assert isinstance(rules, list)
+    return rules
+
+
+def selectors_in_yaml(text: str, folder: Path) -> Iterator[list[Any]]:
+    if not re.search("^setups:", text, re.MULTILINE):
+        return
+    file = folder / "example.yaml"
+    file.write_text(text, encoding="utf-8")
+    try:
+        setups = load_setups(file)
+    except FileError:
+        return  # shows what is wrong with it
+    yield from (setup["selector"] for setup in setups.values())
+
+
+def as_rule(rule: Any) -> Rule:
+    given = rule if isinstance(rule, dict) else vars(rule)
+    return Rule(**{name: given[name] for name in Rule._fields if given.get(name) is not None})
+
+
+def silent(selectors: dict[str, list[Any]], index: SpanIndex) -> dict[str, str]:
+    """Those that match nothing, and why."""
+    surveys = {name: index.survey(map(as_rule, rules)) for name, rules in selectors.items()}
+    return {name: str(survey) for name, survey in surveys.items() if not survey.matched}
+
+
+def test_pages_and_docstrings(index: SpanIndex, tmp_path: Path) -> None:
+    selectors = {
+        f"{where} ({number})": rules
+        for path in [*PAGES, *MODULES]
+        for where, text in blocks(path)
+        for number, rules in enumerate(
+            [*selectors_in_python(text), *selectors_in_yaml(text, tmp_path)]
+        )
+    }
+    assert {where.partition(":")[0] for where in selectors} >= {
+        "README.md",
+        "cli.md",
+        "yaml.md",
+        "__init__.py",
+        "resources.py",
+        "group.py",
+        "files.py",
+    }
+    assert silent(selectors, index) == {}
+
+
+def test_the_file_of_monitors(index: SpanIndex) -> None:
+    setups = load_setups(REPOSITORY / "examples" / "monitors.yaml")
+    assert silent({i: setup["selector"] for i, setup in setups.items()}, index) == {}
+
+
+def test_the_example_program(index: SpanIndex, tmp_path: Path) -> None:
+    with Emulator(api_key=API_KEY) as traceloop:
+        source = REPOSITORY / "examples" / "pulumi-app"
+        stack = make_stack("test-engine", tmp_path, source=source)
+        stack.set_config("traceloop:baseUrl", traceloop.url)
+        stack.set_config("traceloop:apiKey", traceloop.api_key, secret=True)
+        assert stack.up().exit_code == 0
+        selectors = {i: setup["init_rules"] for i, setup in traceloop.setups.items()}
+    assert len(selectors) == 13
+    assert silent(selectors, index) == {}
+
+
+def test_what_plans_show_and_what_an_editor_suggests() -> None:
+    emitted = {
+        key
+        for each in captures.spans(*captures.CURRENT)
+        for key in (*each.span_attributes, *each.resource_attributes)
+    }
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    suggested = {
+        key
+        for definition in schema["$defs"].values()
+        for key in definition.get("properties", {}).get("key", {}).get("examples", [])
+    }
+    shown = {
+        key
+        for path in [*PAGES, *MODULES]
+        for key in _SHOWN.findall(path.read_text(encoding="utf-8"))
+        if key.startswith(("gen_ai.", "traceloop.", "llm.", "service.", "deployment."))
+    }
+    assert "gen_ai.request.model" in suggested & shown
+    assert (suggested | shown) - emitted == set()
+
+
+def test_a_monitor_for_an_older_sdk_would_be_found(index: SpanIndex) -> None:
+    old = [span("gen_ai.system").equals("openai"), resource("service.name").equals("checkout")]
+    assert list(silent({"old": old}, index)) == ["old"]
+    assert silent({"old": old}, captures.index(*captures.OLD)) == {}

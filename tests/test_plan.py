@@ -1,0 +1,191 @@
+"""The plan as lines, and as data."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pulumi_traceloop._plan import (
+    ACTIONS,
+    ASKED,
+    LINES,
+    Change,
+    ResourcePlan,
+    announce,
+    decoded,
+    deleted,
+    encoded,
+    lines,
+    summary,
+    with_renames,
+)
+
+OWNER = 'AutoMonitorSetupGroup "monitors"'
+
+
+def setup(value: str = "openai", *evaluators: str) -> str:
+    rule = {"key": "k", "source": "span_attributes", "value": value}
+    return json.dumps({"selector": [rule], "evaluators": [*(evaluators or ["faithfulness"])]})
+
+
+def group(*changes: Change, **more: Any) -> ResourcePlan:
+    return ResourcePlan(OWNER, list(changes), **more)
+
+
+def shown(plan: ResourcePlan, **options: Any) -> list[str]:
+    """The lines as the engine shows them without colours."""
+    return [re.sub(r"<\{%.*?%\}>", "", line) for line in lines(plan, **options)]
+
+
+def test_a_groups_plan() -> None:
+    plan = group(
+        Change("create", "anthropic", after=setup("anthropic")),
+        Change("change", "gpt", setup("gpt-4o"), setup("gpt-5", "faithfulness", "toxicity")),
+        Change("change", "more", setup(), setup("openai", "faithfulness", "toxicity")),
+        Change("delete", "old", setup("azure")),
+        Change("adopt", "same", after=setup()),
+        Change("replace", "theirs", setup("..."), setup("azure")),
+        declares=["anthropic", "gpt", "more", "same", "theirs", "other"],
+    )
+    assert shown(plan) == [
+        "monitors: 1 to create, 1 to replace, 2 to change, 1 to delete, 1 to adopt, 1 unchanged",
+        '  + anthropic  k = "anthropic"          faithfulness',
+        '  ~ gpt        k = "gpt-4o" -> "gpt-5"  + toxicity',
+        "  ~ more       + toxicity",
+        '  - old        k = "azure"              faithfulness',
+        "  = same       in Traceloop already and equal: nothing is sent",
+        '  ! theirs     replaces what Traceloop has: k = ... -> "azure"',
+    ]
+
+
+def test_a_single_setup_has_one_line_with_its_resource_if_that_has_another_name() -> None:
+    change = Change("create", "x", after=setup())
+    plan = ResourcePlan('AutoMonitorSetup "x"', [change], group=False)
+    assert shown(plan) == ['+ x  k = "openai"  faithfulness']
+    (line,) = shown(plan._replace(owner='AutoMonitorSetup "r"'))
+    assert line == '+ x  k = "openai"  faithfulness   (AutoMonitorSetup "r")'
+
+
+def test_the_cause_of_a_failure_is_told_once() -> None:
+    plan = group(
+        *(Change("retry", i, setup("a"), setup("b"), note="no such slug") for i in "ab"),
+        Change("recheck", "c", after=setup(), note="perplexity: no model"),
+    )
+    assert shown(plan)[1:] == [
+        '  * a  k = "a" -> "b"',
+        '  * b  k = "a" -> "b"',
+        "  ? c  written, but was not ready: nothing is sent",
+        "  the last update failed:",
+        '    "a", "b": no such slug',
+        "  not ready:",
+        '    "c": perplexity: no model',
+    ]
+
+
+def test_an_update_is_told_in_the_past() -> None:
+    changes = [Change("create", "a", after=setup()), Change("change", "b", setup("1"), setup("2"))]
+    assert shown(group(*changes, declares="abc"), tense="done")[0] == (
+        "monitors: 1 created, 1 changed"
+    )
+    assert summary([Change("change", "b"), Change("delete", "a")], tense="drift") == (
+        "1 changed outside of this stack, 1 gone"
+    )
+    assert deleted(OWNER, ["b", "a"]) == 'monitors: deleted 2 monitor setups: "a", "b"'
+
+
+def test_names_that_differ_invisibly_are_two_names() -> None:
+    ids = ["a b", "a  b", "a\u00a0b", "a\u200bb", "ab"]
+    told = shown(group(*(Change("create", i, after=setup()) for i in ids)))[1:]
+    assert len({" ".join(line.split()) for line in told}) == len(ids)
+
+
+def test_nothing_is_told_where_nothing_happens() -> None:
+    assert lines(group(declares=["a"])) == []
+
+
+def test_what_is_cut_off_does_least_harm() -> None:
+    changes = [Change("create", f"{n:03}", after=setup()) for n in range(LINES)]
+    told = shown(group(*changes, Change("delete", "zzz"), Change("replace", "yyy")))
+    assert told[-1] == "  ... and 2 more"
+    assert any(line.startswith("  - zzz") for line in told)
+    assert any(line.startswith("  ! yyy") for line in told)
+
+
+def test_users_values_are_not_taken_for_colours() -> None:
+    plan = group(Change("create", "<{%fg 77%}>", after=setup("<{%fg 77%}>")), Change("move", "m"))
+    colours = re.findall(r"<\{%(.*?)%\}>", "".join(lines(plan)))
+    assert colours == ["fg 2", "reset", "fg 6", "reset"]
+
+
+def test_a_renamed_setup_is_hinted_at() -> None:
+    old, new = Change("delete", "old", setup("x")), Change("create", "new", after=setup("x"))
+    gone, come = with_renames([old, new])
+    assert (gone.note, come.note) == (
+        "(renamed to new? It is equal)",
+        "(renamed from old? It is equal)",
+    )
+    # Not where one cannot tell which, nor where a part is not shown.
+    twins = [old, new, new._replace(external_id="other")]
+    assert with_renames(twins) == twins
+    hidden = [old._replace(before=setup("[secret]")), new._replace(after=setup("[secret]"))]
+    assert with_renames(hidden) == hidden
+
+
+class TestData:
+    @given(
+        st.lists(
+            st.builds(
+                Change,
+                st.sampled_from(ACTIONS),
+                st.text(max_size=5),
+                st.none() | st.text(max_size=5),
+                st.none() | st.text(max_size=5),
+                st.text(max_size=5),
+                st.booleans(),
+            )
+        ),
+        st.text(max_size=5),
+    )
+    def test_what_is_encoded_comes_back(self, changes: list[Change], text: str) -> None:
+        plan = ResourcePlan(text, changes, [text], text, text, False, text)
+        line = encoded(plan)
+        assert line.isascii()
+        assert line.isprintable()
+        assert decoded(f"  {line}\n") == plan
+
+    def test_no_secret_of_the_configuration_is_found_in_it(self) -> None:
+        """The engine replaces whatever equals one, of three characters or more, in all prints."""
+        _, _, data = encoded(group(Change("create", "a", after=setup("abc")))).split(" ", 2)
+        assert all(len(word) == 2 for word in data.split(" "))
+
+    @pytest.mark.parametrize(
+        "line", ["", "monitors: 1 to create", "= checkout  (from the feature flags)", "traceloop"]
+    )
+    def test_a_line_of_somebody_else_is_none(self, line: str) -> None:
+        assert decoded(line) is None
+
+    @pytest.mark.parametrize("damage", ["cut", "changed", "version"])
+    def test_a_damaged_line_is_no_plan(self, damage: str) -> None:
+        line = encoded(group(Change("create", "a", after=setup())))
+        line = {
+            "cut": line[:-3],
+            "changed": line[:-2] + ("00" if line[-2:] != "00" else "11"),
+            "version": line.replace("plan/1", "plan/2"),
+        }[damage]
+        with pytest.raises(ValueError, match="version" if damage == "version" else "damaged"):
+            decoded(line)
+
+    def test_it_is_printed_where_it_is_asked_for(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.delenv(ASKED[0], raising=False)
+        announce(group(declares=["a"]))
+        assert capsys.readouterr().out == ""
+        monkeypatch.setenv(*ASKED)
+        announce(group(declares=["a"]))
+        assert decoded(capsys.readouterr().out) == group(declares=["a"])

@@ -1,0 +1,185 @@
+"""What is known about attributes without any span."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from pulumi_traceloop.spans.attributes import doubts, renames, warning
+from pulumi_traceloop.spans.sources import read_file
+from pulumi_traceloop.spans.values import is_content
+from scripts import attributes as script
+from tests.test_spans_sources import CAPTURED
+
+SPAN, RESOURCE = "span_attributes", "resource_attributes"
+
+
+def told(key: str, source: str = SPAN, operands: Iterable[str] = ()) -> list[str]:
+    return [doubt.text for doubt in doubts(key, source, operands)]
+
+
+def test_the_table_is_up_to_date() -> None:
+    """If not: `python -m scripts.attributes`, and read what has changed."""
+    assert script.TABLE.read_text(encoding="utf-8") == script.text()
+
+
+def test_what_the_sdk_writes_is_not_doubted() -> None:
+    for span in read_file(CAPTURED).spans:
+        for key, value in span.span_attributes.items():
+            assert told(key, SPAN, [value] if value else []) == []
+        for key, value in span.resource_attributes.items():
+            assert told(key, RESOURCE, [value] if value else []) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "successor"),
+    [
+        ("gen_ai.system", "gen_ai.provider.name"),
+        ("gen_ai.prompt.0.content", "gen_ai.input.messages"),
+        ("gen_ai.completion.12.tool_calls.0.name", "gen_ai.output.messages"),
+        ("gen_ai.usage.prompt_tokens", "gen_ai.usage.input_tokens"),
+        ("llm.usage.total_tokens", "gen_ai.usage.total_tokens"),
+        ("llm.request.type", "gen_ai.operation.name"),
+        ("gen_ai.openai.system_fingerprint", "openai.response.system_fingerprint"),
+        ("http.method", "http.request.method"),
+    ],
+)
+def test_a_deprecated_key(key: str, successor: str) -> None:
+    assert told(key) == [f'is deprecated; today\'s SDKs write "{successor}"']
+    assert successor in renames(key)
+
+
+def test_a_deprecated_resource_attribute() -> None:
+    written = 'is deprecated; today\'s SDKs write "deployment.environment.name"'
+    assert told("deployment.environment", RESOURCE) == [written]
+    assert told("deployment.environment") == [
+        written,
+        (
+            'is a resource attribute: write resource("deployment.environment.name"), or source:'
+            " resource_attributes"
+        ),
+    ]
+
+
+def test_a_deprecated_key_without_a_successor() -> None:
+    assert told("rpc.service") == ["is deprecated and has no successor"]
+
+
+def test_the_wrong_source() -> None:
+    assert told("service.name") == [
+        'is a resource attribute: write resource("service.name"), or source: resource_attributes'
+    ]
+    assert told("gen_ai.request.model", RESOURCE) == [
+        'is a span attribute: write span("gen_ai.request.model"), or source: span_attributes'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("gen_ai.requst.model", "gen_ai.request.model"),
+        ("genai.request.model", "gen_ai.request.model"),
+        ("gen_ai.Provider.Name", "gen_ai.provider.name"),
+        ("traceloop.workflow_name", "traceloop.workflow.name"),
+    ],
+)
+def test_a_misspelled_key(key: str, meant: str) -> None:
+    assert told(key) == [f'is not a known attribute; did you mean "{meant}"?']
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "acme.tier",
+        "user_id",
+        "customer.id",
+        "traceloop.association.properties.tenant",
+        "db.system",  # Traceloop's vector databases still have it
+        "",
+        "x" * 10_000,
+    ],
+)
+def test_what_nobody_can_doubt(key: str) -> None:
+    assert told(key) == []
+    assert told(key, RESOURCE)[1:] == []
+
+
+@pytest.mark.parametrize(
+    ("value", "now"),
+    [
+        ("Anthropic", "anthropic"),
+        ("Azure", "az.ai.openai"),
+        ("AWS", "aws.bedrock"),
+        ("OpenAI", "openai"),
+        ("aNTHROPIC", "anthropic"),
+    ],
+)
+def test_an_old_value(value: str, now: str) -> None:
+    change = f'"{now}" instead of "{value}"'
+    assert told("gen_ai.provider.name", SPAN, [value]) == [f"has {change} in today's SDKs"]
+    assert told("gen_ai.system", SPAN, [value]) == [
+        f'is deprecated; today\'s SDKs write "gen_ai.provider.name", and {change}'
+    ]
+
+
+def test_the_values_of_both_generations_are_no_mistake() -> None:
+    assert told("gen_ai.provider.name", SPAN, ["anthropic", "Anthropic"]) == []
+
+
+def test_values_of_ones_own_are_neither_doubted_nor_quoted() -> None:
+    assert told("gen_ai.provider.name", SPAN, ["acme-models"]) == []
+
+
+def test_renames_lead_both_ways() -> None:
+    assert renames("gen_ai.system") == ["gen_ai.provider.name"]
+    assert renames("gen_ai.provider.name") == ["gen_ai.system"]
+    assert renames("acme.tier") == []
+
+
+def test_one_warning_for_all() -> None:
+    rules = [
+        ("gen_ai.system", SPAN, ["openai"], "a"),
+        ("gen_ai.system", SPAN, ["anthropic"], "b"),
+        ("service.name", SPAN, [], "b"),
+        ("gen_ai.request.model", SPAN, [], "b"),
+    ]
+    assert warning(rules) == (
+        "attributes that the spans of today's SDKs may not have:\n"
+        '  "gen_ai.system" (in "a", "b") is deprecated; today\'s SDKs write'
+        ' "gen_ai.provider.name"\n'
+        '  "service.name" (in "b") is a resource attribute: write resource("service.name"), or'
+        " source: resource_attributes"
+    )
+    assert warning(rules, ["gen_ai.*", "service.name"]) is None
+    assert warning(rules[3:]) is None
+
+
+def test_an_old_value_of_a_key_of_today_is_warned_of() -> None:
+    assert warning([("gen_ai.provider.name", SPAN, ["Anthropic"], "a")]) == (
+        "attributes that the spans of today's SDKs may not have:\n"
+        '  "gen_ai.provider.name" (in "a") has "anthropic" instead of "Anthropic" in today\'s SDKs'
+    )
+
+
+def test_a_long_warning_is_cut() -> None:
+    rules: list[tuple[str, str, list[str], str]] = [
+        (f"gen_ai.prompt.{n}.content", SPAN, [], "a") for n in range(15)
+    ]
+    text = warning(rules)
+    assert text is not None
+    assert text.splitlines()[-1] == "  and 5 more"
+    assert len(text.splitlines()) == 12
+
+
+def test_thousands_of_unknown_keys_are_not_all_compared() -> None:
+    rules: list[tuple[str, str, list[str], str]] = [
+        (f"gen_ai.requst.model{n}", SPAN, [], "a") for n in range(5_000)
+    ]
+    assert warning(rules) is not None
+
+
+def test_content_is_never_a_known_value() -> None:
+    """What a warning quotes stands in the table."""
+    for key in script.make()["values"]:
+        assert not is_content(key)
