@@ -478,11 +478,12 @@ def _to_send(
         known = external_id in before and external_id not in failed
         if known and not differ(before[external_id], setup):
             continue
-        if (spec := parsed(setup)) is not None:
-            specs[external_id] = spec
+        spec = parsed(setup)
+        problems = problems_in_json(setup) if spec is None or external_id in failed else []
+        if spec is None or problems:
+            invalid[external_id] = "; ".join(f"{p.path} {p.reason}" for p in problems)
         else:
-            reasons = [f"{p.path} {p.reason}" for p in problems_in_json(setup)]
-            invalid[external_id] = "; ".join(reasons)
+            specs[external_id] = spec
     return specs, invalid
 
 
