@@ -8,39 +8,78 @@ READY := $(VENV)/.ready
 LOWEST := .venv-lowest
 SDK := .venv-sdk
 
-.PHONY: demo test test-lowest soak bench lint types clean
+WORKFLOWS := .github/workflows examples/github-actions
+
+.PHONY: help demo check test test-cli timed coverage docs dist test-lowest test-wheel soak bench lint types clean
+
+help: ## list these targets
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 # Without the SDK the demo sends spans that were captured.
-demo: $(READY)
+demo: $(READY) ## the example project's life on an emulated Traceloop
 	-@$(MAKE) --no-print-directory $(SDK)/.ready
 	$(RUN) -m scripts.demo
 
-test: lint types $(SDK)/.ready
+check: lint types ## lint, types and the fast tests: within a minute
+	$(RUN) -m pytest -n auto -m "not (engine or timed)"
+
+test: lint types docs $(SDK)/.ready ## everything; of the scenarios, a sample runs on the Pulumi CLI that is on PATH
 	$(RUN) -m pytest -n auto
+
+test-cli: $(READY) ## all scenarios on the Pulumi CLI that is on PATH
+	$(RUN) -m pytest -n auto -m cli --cli all
+
+timed: $(READY) ## what asserts how long something takes; nothing else should run beside it
+	$(RUN) -m pytest -m timed
+
+coverage: $(READY) ## the fast tests under coverage, in their own process; pyproject.toml has the floor
+	$(RUN) -m pytest -n auto --cli none -m "not (engine or timed)" --cov --cov-report term
+
+docs: $(READY) ## build the site in .cache/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict  # not --quiet: it hides warnings, also from --strict
 
 # What depends most on other packages, on the lowest versions that pyproject.toml allows.
 LOWEST_TESTS := $(patsubst %,tests/test_%.py,cli emulator_spans errors files hostile_answers models \
 	program provider_process) tests/test_engine.py::test_run_error_in_an_apply \
 	$(patsubst %,tests/test_scenarios.py::%,TestOneSetup::test_life_of_a_setup \
 	TestGroup::test_life_of_a_group TestGroup::test_250_setups_of_which_2_are_refused)
-test-lowest: $(LOWEST)/.ready
+test-lowest: $(LOWEST)/.ready ## a part of the tests on the lowest versions that pyproject.toml allows
 	$(LOWEST)/bin/python -m pytest -n auto -k "not ([cli or TestExport)" $(LOWEST_TESTS)
+
+dist: $(READY) ## build the wheel and the source distribution
+	rm -rf dist
+	$(RUN) -m hatchling build
+
+# The tests in a folder that has all but the package, which is installed from the wheel.
+WHEEL := .cache/wheel
+test-wheel: ## the tests on the wheel in dist/, without the source
+	rm -rf $(WHEEL)
+	mkdir -p $(WHEEL)/src
+	$(PYTHON) -m venv $(WHEEL)/venv
+	$(WHEEL)/venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(WHEEL)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps dist/*.whl
+	cp -R $(filter-out pulumi_traceloop dist,$(wildcard *)) .github $(WHEEL)/src
+	cd $(WHEEL)/src && ../venv/bin/python -m pytest -n auto --cli none $(ARGS)
 
 # Random programs and faults, many of them; SEQUENCES=50 for fewer.
 SEQUENCES ?= 500
-soak: $(READY)
+soak: $(READY) ## the model-based test at length
 	TRACELOOP_SOAK=$(SEQUENCES) $(RUN) -m pytest -n auto tests/model
 
 # What a group costs next to one resource for each setup; an hour or two. ARGS="--help" tells more.
-bench: $(READY)
+bench: $(READY) ## measure what a group costs
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	$(RUN) -m benchmarks $(ARGS)
 
-lint: $(READY)
+lint: $(READY) ## code and workflows
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/lint-imports --no-cache --no-logo
+	$(VENV)/bin/zizmor --offline --quiet $(WORKFLOWS)
+	@if command -v actionlint > /dev/null; then actionlint $(foreach each,$(WORKFLOWS),$(each)/*.yml); \
+	else echo "actionlint is not on PATH: only CI runs it"; fi
 
-types: $(READY)
+types: $(READY) ## mypy
 	$(VENV)/bin/mypy
 
 $(READY): requirements-dev.txt
@@ -61,5 +100,5 @@ $(SDK)/.ready: requirements-sdk.txt
 	$(SDK)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r $<
 	@touch $@
 
-clean:
+clean: ## remove environments and caches
 	rm -rf $(VENV) $(LOWEST) $(SDK) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache

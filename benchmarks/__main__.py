@@ -27,7 +27,7 @@ from .measure import Service, load, measure, to_json
 from .report import OPERATIONS, markdown, plot
 
 REPOSITORY = Path(__file__).parent.parent
-FOLDER = Path(__file__).parent
+FOLDER = REPOSITORY / ".cache" / "benchmarks"
 
 PROGRAMS = {
     "empty": "import pulumi\n",
@@ -73,6 +73,7 @@ class Cell:
 def main() -> None:
     """Measure, write ``results.json`` and ``plot.svg``, and print tables."""
     options = _parser().parse_args()
+    options.results.parent.mkdir(parents=True, exist_ok=True)
     use_downloaded()
     cli = find_cli()
     if cli is None:

@@ -44,8 +44,10 @@ BULK_WORKERS = 6
 WAIT_TIMEOUT = 600.0
 FIRST_LOOK, LONGEST_LOOK = 1.0, 15.0
 
-#: Statuses of a setup that Traceloop still works on (reference page "Create").
+#: Statuses of a setup that Traceloop still works on, and of one that has no monitor before spans
+#: match (reference page "Create").
 _UNSETTLED = ("pending", "in_progress")
+_WAITING = "waiting_for_spans"
 
 
 @dataclass
@@ -335,6 +337,7 @@ def wait(
     timeout: float | None,
     name: str,
     *,
+    accepted: bool = False,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, str]:
@@ -345,6 +348,7 @@ def wait(
         external_ids: what to wait for.
         timeout: for how long at most, in seconds; `WAIT_TIMEOUT` if ``None``.
         name: whose setups they are, for what is printed.
+        accepted: whether a setup that waits for spans is good enough.
         clock: a monotonic clock, in seconds.
         sleep: how to wait, in seconds.
 
@@ -355,6 +359,7 @@ def wait(
     timeout = WAIT_TIMEOUT if timeout is None else timeout
     end = clock() + timeout
     pending, unsettled = set(external_ids), dict[str, str]()
+    unsettled_statuses = _UNSETTLED if accepted else (*_UNSETTLED, _WAITING)
     pause, told = FIRST_LOOK, len(pending)
     there: dict[str, Setup] = {}
     while pending:
@@ -366,7 +371,7 @@ def wait(
         for external_id in list(pending):
             setup = there.get(external_id)
             # One that was just written may take some seconds to show.
-            if setup is not None and setup.status not in _UNSETTLED:
+            if setup is not None and setup.status not in unsettled_statuses:
                 pending.discard(external_id)
                 if trouble := _trouble(setup):
                     unsettled[external_id] = trouble
@@ -387,6 +392,11 @@ def wait(
 def _late(setup: Setup | None, timeout: float) -> str:
     if setup is None:
         return f"Traceloop has no such setup after {timeout:g} s: it was deleted while waiting"
+    if setup.status == _WAITING:
+        return (
+            f"no spans have matched it within {timeout:g} s, so no monitor exists yet: look for the"
+            ' reason with `pulumi-traceloop match`, or end earlier with wait_for="accepted"'
+        )
     return f"is still not set up after {timeout:g} s: {printable(setup.status)}"
 
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 if TYPE_CHECKING:
     import pulumi
 
-__all__ = ["declarer", "external_id_problem", "path_problem", "resource_name", "text_problem"]
+__all__ = [
+    "declarer",
+    "external_id_problem",
+    "is_named",
+    "path_problem",
+    "resource_name",
+    "text_problem",
+]
 
 #: Longer external_ids, in bytes once encoded, could be written in bulk and then neither be read nor
 #: deleted: many gateways refuse URLs of 8 kB, some of 2 kB.
@@ -104,3 +113,11 @@ def _unicode_problem(text: str) -> str | None:
     except UnicodeEncodeError:
         return "must be valid Unicode text"
     return None
+
+
+def is_named(name: str, patterns: Iterable[str]) -> bool:
+    """Whether one of *patterns*, such as ``checkout-*``, is or matches *name*.
+
+    A name may hold wildcards itself, so one that is equal counts.
+    """
+    return any(pattern == name or fnmatchcase(name, pattern) for pattern in patterns)

@@ -152,11 +152,13 @@ def _in_group(external_id: Any, found: list[Problem], why_not: str | None) -> li
 
 
 def option_problems(options: Mapping[str, Any], unknown: Unknown = ()) -> list[Problem]:
-    """Return what is wrong with ``if_exists``, ``wait_timeout`` and ``max_deletes``."""
+    """Return what is wrong with the options of a setup or a group."""
     found = []
     given = {k: v for k, v in options.items() if v is not None and not isinstance(v, unknown)}
     if given.get("if_exists", "fail") not in ("replace", "adopt", "fail"):
         found.append(Problem("if_exists", "must be 'replace', 'adopt' or 'fail'"))
+    if given.get("wait_for", "spans") not in ("spans", "accepted"):
+        found.append(Problem("wait_for", "must be 'spans' or 'accepted'"))
     timeout = given.get("wait_timeout", 1)
     is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
     if not is_number or not timeout > 0:  # NaN is above nothing

@@ -95,21 +95,18 @@ class ExistsError(TraceloopError):
 
     """
 
-    def __init__(self, external_id: str, if_exists: str, *, equal: bool = False) -> None:
+    def __init__(self, external_id: str, if_exists: str, differs: str) -> None:
         self.external_id = external_id
-        other, adopt = (
-            ("", ' or take it over with if_exists="adopt"')
-            if equal
-            else (
-                "another ",
-                ', declare the setup as it is there, or overwrite it with if_exists="replace"',
-            )
-        )
+        if differs:
+            found = f'another setup "{printable(external_id)}" ({differs})'
+            cure = ', declare the setup as it is there, or overwrite it with if_exists="replace"'
+        else:
+            found = f'the setup "{printable(external_id)}"'
+            cure = ', or take it over with if_exists="adopt"'
         super().__init__(
-            f'Traceloop already has {other or "the "}setup "{printable(external_id)}", which this'
-            f' stack does not manage, and if_exists is "{if_exists}": choose another external_id'
-            f"{adopt}. One that moves here from elsewhere in the program: move it first, and change"
-            " it in the next update"
+            f"Traceloop already has {found}, which this stack does not manage, and if_exists is"
+            f' "{if_exists}": choose another external_id{cure}. One that moves here from elsewhere'
+            " in the program: move it first, and change it in the next update"
         )
 
 

@@ -6,9 +6,9 @@ import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import is_dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
+from ._naming import is_named
 from ._text import names
 
 __all__ = ["DOCUMENTED", "meant", "slugs", "unfitness", "warning"]
@@ -125,7 +125,7 @@ def warning(
     unknown: list[str] = []
     unfit: list[str] = []
     for slug in sorted(external_ids):
-        if any(slug == pattern or fnmatchcase(slug, pattern) for pattern in ignored):
+        if is_named(slug, ignored):
             continue
         line = f'"{slug}" (in {names(external_ids[slug])})'
         if slug not in _DOCUMENTED:

@@ -31,6 +31,7 @@ from .resources import (
     AutoMonitorSetupBatch,
     AutoMonitorSetupMembership,
     IfExists,
+    WaitFor,
     options,
     refuse_provider,
     stand_in_of,
@@ -74,6 +75,7 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
         if_exists: IfExists | None = None,
         wait_for_setup: bool = False,
         wait_timeout: float | None = None,
+        wait_for: WaitFor | None = None,
         max_deletes: int | str | None = None,
         config_namespace: str | None = None,
     ) -> None:
@@ -93,6 +95,9 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
             wait_for_setup: end the update only when Traceloop has set the setups up, and fail if it
                 could not.
             wait_timeout: for how long to wait, in seconds; 600 if left out.
+            wait_for: what to wait for. ``spans``, the default: that spans have matched, until which
+                no monitor exists. ``accepted``: that Traceloop has processed the setups, and at
+                most waits for spans.
             max_deletes: how many setups may leave the group in one update, as a number or a
                 percentage such as ``"10%"``; over it, preview and update fail before the group's
                 first write. No limit if left out. It does not guard against the removal of the
@@ -107,7 +112,7 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
         refuse_provider("AutoMonitorSetupGroup", resource_name, opts)
         name = f'AutoMonitorSetupGroup "{resource_name}"'
         declared_by = declarer("AutoMonitorSetupGroup", resource_name, opts)
-        how = options(if_exists, wait_for_setup, wait_timeout, config_namespace) | {
+        how = options(if_exists, wait_for_setup, wait_timeout, wait_for, config_namespace) | {
             "max_deletes": max_deletes
         }
         declared = _read(name, setups, [*option_problems(how), *_option_problems(opts)])
@@ -187,6 +192,7 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
         if_exists: IfExists | None = None,
         wait_for_setup: bool = False,
         wait_timeout: float | None = None,
+        wait_for: WaitFor | None = None,
         max_deletes: int | str | None = None,
         config_namespace: str | None = None,
     ) -> AutoMonitorSetupGroup:
@@ -200,6 +206,7 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
             if_exists: as of the class.
             wait_for_setup: as of the class.
             wait_timeout: as of the class.
+            wait_for: as of the class.
             max_deletes: as of the class.
             config_namespace: as of the class.
 
@@ -216,6 +223,7 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
             if_exists=if_exists,
             wait_for_setup=wait_for_setup,
             wait_timeout=wait_timeout,
+            wait_for=wait_for,
             max_deletes=max_deletes,
             config_namespace=config_namespace,
         )

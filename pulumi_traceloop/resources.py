@@ -37,6 +37,9 @@ from .providers import (
 #: What to do about a setup that Traceloop has already and this stack does not manage.
 IfExists = Literal["replace", "adopt", "fail"]
 
+#: When a setup is up: once spans match it, or once Traceloop waits for such spans.
+WaitFor = Literal["spans", "accepted"]
+
 __all__ = ["AutoMonitorSetup", "AutoMonitorSetupBatch", "AutoMonitorSetupMembership"]
 
 #: The package of the dynamic provider in Python.
@@ -94,6 +97,7 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
         if_exists: IfExists | None = None,
         wait_for_setup: bool = False,
         wait_timeout: float | None = None,
+        wait_for: WaitFor | None = None,
         config_namespace: str | None = None,
     ) -> None: ...
 
@@ -110,6 +114,7 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
         if_exists: IfExists | None = None,
         wait_for_setup: bool = False,
         wait_timeout: float | None = None,
+        wait_for: WaitFor | None = None,
         config_namespace: str | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None: ...
@@ -127,6 +132,7 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
         if_exists: IfExists | None = None,
         wait_for_setup: bool = False,
         wait_timeout: float | None = None,
+        wait_for: WaitFor | None = None,
         config_namespace: str | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None: ...
@@ -145,6 +151,7 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
         if_exists: IfExists | None = None,
         wait_for_setup: bool = False,
         wait_timeout: float | None = None,
+        wait_for: WaitFor | None = None,
         config_namespace: str | None = None,
     ) -> None:
         """Declare a setup.
@@ -169,6 +176,9 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
             wait_for_setup: end the update only when Traceloop has set the setup up, and fail if it
                 could not.
             wait_timeout: for how long to wait, in seconds; 600 if left out.
+            wait_for: what to wait for. ``spans``, the default: that spans have matched, until which
+                no monitor exists. ``accepted``: that Traceloop has processed the setup, and at most
+                waits for spans.
             config_namespace: the configuration's namespace with the ``apiKey`` and ``baseUrl`` to
                 use, for a second Traceloop project in one stack; ``traceloop`` if left out.
 
@@ -191,7 +201,7 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
                 found.append(Problem("args", reason))
             setup = plain(args)
         key = resource_name if external_id is None else external_id
-        how = options(if_exists, wait_for_setup, wait_timeout, config_namespace)
+        how = options(if_exists, wait_for_setup, wait_timeout, wait_for, config_namespace)
         if opts is None or (opts.id is None and opts.urn is None):  # else it is only read
             awaited = isinstance(key, (pulumi.Output, Awaitable))
             if not awaited and (why := external_id_problem(key)):
@@ -387,6 +397,7 @@ def options(
     if_exists: IfExists | None,
     wait_for_setup: bool,
     wait_timeout: float | None,
+    wait_for: WaitFor | None,
     config_namespace: str | None,
 ) -> dict[str, Any]:
     """Return the inputs that say how to put setups in place; what is left out is ``None``."""
@@ -394,5 +405,6 @@ def options(
         "if_exists": if_exists,
         "wait_for_setup": wait_for_setup or None,
         "wait_timeout": wait_timeout,
+        "wait_for": wait_for,
         "config_namespace": config_namespace,
     }

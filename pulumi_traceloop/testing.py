@@ -22,7 +22,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -32,6 +31,7 @@ from pulumi.runtime import rpc
 from pulumi.runtime.mocks import MockCallArgs, MockMonitor, MockResourceArgs
 
 from ._codec import unpacked
+from ._naming import is_named
 from .args import AutoMonitorSetupArgs, AutoMonitorSetupArgsDict, plain, resolved
 from .files import load_setups
 from .spans.matching import Rule, Span, SpanIndex, Survey
@@ -110,7 +110,7 @@ def assert_matches(setups: Setups, spans: Spans, *, allow_none: Iterable[str] = 
     silent = {
         external_id: survey
         for external_id, survey in found.items()
-        if not survey.matched and not any(_names(each, external_id) for each in allowed)
+        if not survey.matched and not is_named(external_id, allowed)
     }
     if silent:
         raise AssertionError(_told(silent, found, "match no span"))
@@ -138,10 +138,6 @@ def assert_matches_nothing(setups: Setups, spans: Spans) -> None:
 def _told(some: Mapping[str, Survey], of: Mapping[str, Survey], what: str) -> str:
     head = f"{len(some)} of {len(of)} setups {what}:"
     return "\n".join([head, *(f"  {i}: {survey}" for i, survey in sorted(some.items()))])
-
-
-def _names(pattern: str, external_id: str) -> bool:
-    return pattern == external_id or fnmatchcase(external_id, pattern)
 
 
 def _index(spans: Spans) -> SpanIndex:

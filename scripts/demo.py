@@ -19,7 +19,7 @@ from pulumi_traceloop.emulator import Emulator
 from scripts.pulumi_cli import provide
 from tests.engine import Result, Stack, make_stack
 from tests.telemetry.captures import send_captured
-from tests.telemetry.instrumented import has_sdk, run_services
+from tests.telemetry.instrumented import ProgramError, has_sdk, run_all, service
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "pulumi-app"
 
@@ -48,7 +48,7 @@ def main() -> int:
         stack.set_config("traceloop:apiKey", traceloop.api_key, secret=True)
         try:
             _story(stack, traceloop)
-        except SurpriseError as surprise:
+        except (SurpriseError, ProgramError) as surprise:
             print(f"\nThe demo failed: {surprise}", file=sys.stderr)
             return 1
     print("\nAll of this was checked while it ran.")
@@ -136,11 +136,14 @@ def _traffic(stack: Stack, traceloop: Emulator) -> None:
     program.write_text(
         right.replace('span("gen_ai.provider.name")', 'span("gen_ai.system")'), encoding="utf-8"
     )
-    _run(
-        "Somebody copies a selector that was right for older SDKs: it is valid, and it is stored.",
-        """sed -i 's/"gen_ai.provider.name"/"gen_ai.system"/' __main__.py && pulumi up""",
-        stack.up,
+    preview = _run(
+        "Somebody copies a selector that was right for older SDKs. It is valid, but there is a"
+        " warning.",
+        """sed -i 's/"gen_ai.provider.name"/"gen_ai.system"/' __main__.py && pulumi preview""",
+        stack.preview,
     )
+    _expect('"gen_ai.system" (in "checkout-agent") is deprecated' in preview.output, "no warning")
+    _run("It is merged all the same.", "pulumi up", stack.up)
     _services(traceloop, SERVICES)
     status = _command("Its monitor sees none of it.", 0, traceloop, "status", *WATCHING)
     _expect("waiting_for_spans" in status, "no monitor waits")
@@ -172,12 +175,10 @@ def _services(traceloop: Emulator, services: Sequence[str]) -> None:
     before = len(traceloop.spans)
     names = " and ".join(services)
     if has_sdk():
-        print(
-            f"\n# {names} run, instrumented with Traceloop's SDK, and call a model ...", flush=True
-        )
-        run_services(SERVICES, base_url=traceloop.url, api_key=traceloop.api_key)
+        print(f"\n# Traffic of {names}, instrumented with Traceloop's SDK.", flush=True)
+        run_all(map(service, services), base_url=traceloop.url, api_key=traceloop.api_key)
     else:
-        print(f"\n# Traffic: captured spans of {names}, since the SDK is not installed.")
+        print(f"\n# Captured traffic of {names}, since the SDK is not installed.")
         send_captured(services, base_url=traceloop.url, api_key=traceloop.api_key)
     print(f"{len(traceloop.spans) - before} spans received.", flush=True)
 

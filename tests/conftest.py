@@ -124,6 +124,68 @@ class World:
         return result
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--cli",
+        choices=("sample", "all", "none"),
+        default="sample",
+        help="which scenarios run on the Pulumi CLI that is on PATH, beside the test engine: "
+        "a sample (the default), all or none",
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    cli = find_cli()
+    which = config.getoption("--cli")
+    return f"Pulumi CLI: {cli} ({which} of the scenarios)" if cli else "Pulumi CLI: none on PATH"
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what needs an engine, and choose what runs on the CLI."""
+    which = config.getoption("--cli") if find_cli() else "none"
+    sampled: set[str] = set()
+    kept: list[pytest.Item] = []
+    dropped: list[pytest.Item] = []
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        if _ENGINE_FIXTURES & {*item.fixturenames}:
+            item.add_marker("engine")
+        if not _on_the_cli(item):
+            kept.append(item)
+            continue
+        item.add_marker("cli")
+        name = item.nodeid.partition("[")[0]
+        wanted = which == "all" or (
+            which == "sample"
+            and name not in sampled
+            and item.get_closest_marker("provider_only") is None
+        )
+        sampled.add(name)
+        (kept if wanted else dropped).append(item)
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+    # What takes longest begins first, so that no process waits for another at the end.
+    items[:] = sorted(kept, key=lambda item: "model" not in item.path.parts)
+
+
+#: Tests with one of these start an engine.
+_ENGINE_FIXTURES = {"stack_of", "stack", "world", "bench", "local", "tally", "runner", "previews"}
+#: Tests with one of these need the CLI itself.
+_CLI_FIXTURES = {"runner", "previews"}
+
+
+def _on_the_cli(item: pytest.Function) -> bool:
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    module = item.path.stem
+    return (
+        "cli" in parameters
+        or bool(_CLI_FIXTURES & {*item.fixturenames})
+        or module == "test_pulumi_options"
+        or item.originalname == "test_on_the_cli"
+    )
+
+
 @pytest.fixture
 def traceloop() -> Iterator[Emulator]:
     with Emulator(api_key=API_KEY) as emulator:

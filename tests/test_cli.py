@@ -26,6 +26,7 @@ from pulumi_traceloop.cli.app import Runtime, cli
 from pulumi_traceloop.cli.export import as_python, as_yaml, exportable, literal
 from pulumi_traceloop.cli.status import STATUSES, age
 from pulumi_traceloop.emulator import Emulator, Fault, ManualClock
+from pulumi_traceloop.emulator.routes import LIST_ROUTE
 from pulumi_traceloop.files import load_setups
 from tests.conftest import API_KEY, REPOSITORY, World
 from tests.engine import find_cli, make_stack
@@ -701,8 +702,9 @@ traceloop.AutoMonitorSetupGroup(
 
     def test_a_left_out_setup_ends_with_1(self, run: Run, emulator: Emulator) -> None:
         emulator.put("a", selector=[RULE], evaluators=["faithfulness"])
-        body = json.dumps([{"id": "1", "external_id": "odd\x1b", "status": "completed"}])
-        emulator.inject(Fault(body=body))
+        own = emulator.setups["a"]
+        odd = own | {"id": "1", "external_id": "odd\x1b", "init_rules": []}
+        emulator.inject(Fault(route=LIST_ROUTE, body=json.dumps([own, odd])))
         result = run("export")
         assert result.exit_code == 1
         assert result.stderr.startswith('left out "odd": selector needs at least one rule')

@@ -140,6 +140,35 @@ class TestFiles:
         assert PLANTED not in result.output
         assert result.exit_code == 0
 
+    @pytest.mark.parametrize("form", [[], ["--json"], ["--markdown"]])
+    def test_what_end_users_wrote_is_in_no_form(self, run: Run, form: list[str]) -> None:
+        keys = [
+            "gen_ai.input.messages",
+            "gen_ai.prompt.0.content",
+            "traceloop.entity.output",
+            "traceloop.association.properties.user_id",
+            "acme.notes",
+        ]
+        attributes = [{"key": key, "value": {"stringValue": PLANTED}} for key in keys]
+        attributes[-1]["value"] = {"stringValue": PLANTED * 100}
+        span = {"name": PLANTED, "attributes": attributes, "events": [{"name": PLANTED}]}
+        document = {"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}
+        Path("spans.json").write_text(json.dumps(document))
+        rules = [
+            {"key": key, "source": source, "operator": operator, "value": "no such value"}
+            for key in [*keys, "acme.note"]
+            for source in ("span_attributes", "resource_attributes")
+            for operator in ("equals", "contains", "not_equals")
+        ]
+        setups = {
+            f"m-{n}": {"selector": [rule], "evaluators": ["x"]} for n, rule in enumerate(rules)
+        }
+        Path("m.json").write_text(json.dumps({"setups": setups}))
+        result = run("m.json", "--spans", "spans.json", *form)
+        assert "acme.notes" in result.output
+        assert PLANTED not in result.output
+        assert "no such value" not in result.output
+
     @pytest.mark.parametrize(
         "arguments",
         [
@@ -177,7 +206,7 @@ class TestPreviews:
         [
             ("preview-create.json", 12, {"hidden", "secret", "unknown"}),
             ("preview-change.json", 11, {"hidden", "secret"}),
-            ("preview-again.json", 9, {"hidden", "late-secret"}),
+            ("preview-again.json", 10, {"hidden", "late-secret"}),
             ("preview-delete.json", 0, set()),
         ],
     )
@@ -240,8 +269,13 @@ class TestTraceloop:
             served.pages = {"": page(3, "more"), "more": page(2)}
             rule = {"key": "gen_ai.system", "source": "span_attributes", "value": "openai"}
             served.setups = [
-                {"id": "1", "external_id": "m", "init_rules": [{**rule, "operator": "equals"}]},
-                {"id": "2", "external_id": "n", "init_rules": [{**rule, "operator": "not_exists"}]},
+                {
+                    "id": external_id,
+                    "external_id": external_id,
+                    "env_project_id": "ours",
+                    "init_rules": [{**rule, "operator": operator}],
+                }
+                for external_id, operator in (("m", "equals"), ("n", "not_exists"))
             ]
             yield served
 

@@ -1796,6 +1796,7 @@ class TestPacing:
         assert not caught.value.outcome_unknown
         assert len(server.requests) == 1
 
+    @pytest.mark.timed
     def test_many_threads_use_the_limit_and_no_request_fails(self) -> None:
         """In real time: 40 requests take what 5 a second allow, and less than a fifth more."""
         with Emulator(api_key=KEY) as emulator, TraceloopClient(KEY, emulator.url) as client:

@@ -1311,6 +1311,7 @@ def test_ids_are_the_same_in_each_run_and_differ_with_the_seed() -> None:
     assert made(0) != made(1)
 
 
+@pytest.mark.timed
 def test_ten_thousand_setups_are_listed_in_well_under_a_second(
     api: Api, emulator: Emulator
 ) -> None:

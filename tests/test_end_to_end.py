@@ -12,7 +12,7 @@ from pulumi_traceloop.cli.app import cli
 from pulumi_traceloop.emulator import Emulator
 from tests.conftest import REPOSITORY
 from tests.engine import find_cli, make_stack
-from tests.telemetry.instrumented import has_sdk, run_services
+from tests.telemetry.instrumented import has_sdk, run_all, service
 
 pytestmark = pytest.mark.skipif(not has_sdk(), reason="no SDK: make .venv-sdk/.ready")
 
@@ -24,7 +24,10 @@ def first_program(page: Path) -> str:
 
 
 def test_the_readmes_first_example_sees_traffic(tmp_path: Path, traceloop: Emulator) -> None:
-    """Its monitors complete; one with an older SDK's attribute waits, and `match` says why."""
+    """Its monitors complete with the program that the emulator's page shows, beside another one.
+
+    One with an older SDK's attribute waits, and `match` says why.
+    """
     traceloop.spans_needed = 1
     environment = {"TRACELOOP_BASE_URL": traceloop.url, "TRACELOOP_API_KEY": traceloop.api_key}
     stack = make_stack("cli" if find_cli() else "test-engine", tmp_path, env=environment)
@@ -37,7 +40,11 @@ def test_the_readmes_first_example_sees_traffic(tmp_path: Path, traceloop: Emula
     assert statuses(traceloop) == dict.fromkeys([*declared, "wrong"], "waiting_for_spans")
 
     traceloop.reset_counts()
-    run_services(["checkout", "refunds"], base_url=traceloop.url, api_key=traceloop.api_key)
+    run_all(
+        [["-c", first_program(REPOSITORY / "docs" / "emulator.md")], service("refunds")],
+        base_url=traceloop.url,
+        api_key=traceloop.api_key,
+    )
 
     assert traceloop.requests["unmatched"] == 0
     assert statuses(traceloop) == {

@@ -593,3 +593,29 @@ class TestWaiting:
 
         wait(project, ["m-000", "m-001", "m-002"], None, "monitors", clock=time.clock, sleep=sleep)
         assert capsys.readouterr().out.splitlines() == told
+
+    @pytest.mark.parametrize(("accepted", "why"), [(False, "no spans have matched it"), (True, "")])
+    def test_waiting_for_spans_is_enough_by_choice_only(
+        self, project: Project, traceloop: Emulator, time: Time, accepted: bool, why: str
+    ) -> None:
+        traceloop.put("a", **content())
+        traceloop.force_status("a", "waiting_for_spans")
+        found = wait(project, ["a"], 60, "m", accepted=accepted, clock=time.clock, sleep=time.sleep)
+        assert why in found.get("a", "")
+        assert (sum(time.waits) == 60) is not accepted
+
+    def test_one_that_shows_late_is_waited_for(
+        self, project: Project, traceloop: Emulator, time: Time
+    ) -> None:
+        traceloop.put("a", **content())
+        traceloop.inject(Fault(external_id="a", method="GET", status=404, times=2))
+        assert wait(project, ["a"], 60, "m", clock=time.clock, sleep=time.sleep) == {}
+
+    def test_the_time_is_kept_to_the_second(
+        self, project: Project, traceloop: Emulator, time: Time
+    ) -> None:
+        traceloop.put("a", **content())
+        traceloop.force_status("a", "pending")
+        found = wait(project, ["a"], 20, "m", clock=time.clock, sleep=time.sleep)
+        assert found == {"a": "is still not set up after 20 s: pending"}
+        assert time.now == 20

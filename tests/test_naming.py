@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pulumi_traceloop._naming import external_id_problem, path_problem
+from pulumi_traceloop._naming import external_id_problem, is_named, path_problem
 
 
 class TestExternalIds:
@@ -50,3 +50,11 @@ class TestExternalIds:
     @pytest.mark.parametrize("external_id", [None, "", " ", ".", "..", "a\ud800"])
     def test_what_no_path_can_name(self, external_id: object) -> None:
         assert path_problem(external_id)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [(["a-*"], True), (["b", "a-[1]"], True), (["a-?"], False), ([], False), (["A-*"], False)],
+)
+def test_a_name_is_named_by_itself_and_by_patterns(patterns: list[str], expected: bool) -> None:
+    assert is_named("a-[1]", patterns) is expected

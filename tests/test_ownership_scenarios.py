@@ -260,6 +260,42 @@ class TestPlans:
         assert set(world.monitors) == {"b", "c"}
 
 
+class TestTransforms:
+    """A stack's transform that adds a setup to a group, or removes one."""
+
+    PROGRAM = """
+import json
+
+def transform(args):
+    if args.type_.endswith("AutoMonitorSetupBatch"):
+        setups = dict(args.props["setups"])
+        {change}
+        return pulumi.ResourceTransformResult(dict(args.props, setups=setups), args.opts)
+    return None
+
+pulumi.runtime.register_resource_transform(transform)
+group("g", {{"a": setup(), "b": setup()}})
+"""
+
+    @pytest.mark.parametrize(
+        ("change", "monitors"),
+        [
+            ('setups["c"] = json.dumps(json.loads(setups["a"]))', {"a", "b", "c"}),
+            ('del setups["a"]', {"b"}),
+        ],
+    )
+    def test_needs_no_replacement(self, world: World, change: str, monitors: set[str]) -> None:
+        world.needs_cli("transforms")
+        world.up(self.PROGRAM.format(change=change))
+        settled(world, monitors)
+        world.up()
+        assert world.traceloop.writes == {}
+        world.up('group("g", {"a": setup(), "b": setup()})')
+        settled(world, {"a", "b"})
+        world.destroy()
+        assert world.monitors == {}
+
+
 class TestGet:
     def test_of_what_is_not_there_is_an_error(self, world: World) -> None:
         up = world.up('AutoMonitorSetup.get("m", "no-such")', fails=True)

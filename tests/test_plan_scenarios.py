@@ -331,7 +331,9 @@ class TestAdoption:
         ):
             for operation in (world.preview, world.up):
                 output = operation(program, fails=True).output
-                assert f'setup "{external_id}", which this stack does not manage' in output
+                assert f'setup "{external_id}"' in output
+                assert 'which this stack does not manage, and if_exists is "fail"' in output
+                assert ("(gen_ai.provider.name = ..." in output) is (external_id == "other")
                 assert world.traceloop.writes == {}
         # What it made itself is no obstacle.
         world.up('group("g", {"new": setup()}, if_exists="fail")')
@@ -397,6 +399,7 @@ class TestDidYouMean:
         assert '"faithfullness" (in "m"); did you mean "faithfulness"?' in preview.output
 
 
+@pytest.mark.provider_only
 class TestWaiting:
     def test_an_update_ends_when_the_setups_are_up(self, world: World) -> None:
         world.traceloop.settle = 1.5

@@ -95,8 +95,8 @@ class Host:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("TRACELOOP_", "PULUMI_"))}
         env |= {"PYTHONPATH": str(REPOSITORY), "PULUMI_PROJECT": "project"}
         secrets = ["traceloop:apiKey"]
-        self._process = start_provider(str(folder), env)
-        self._provider = Provider(self._process, config, secrets, self._lines.append)
+        process = start_provider(str(folder), env)
+        self._provider = Provider(process, config, secrets, self._lines.append)
         self._ended = False
 
     def check(
@@ -137,8 +137,7 @@ class Host:
         """End the process; return what it printed, on stdout and stderr."""
         if not self._ended:
             self._ended = True
-            with self._process:
-                self._provider.close()
+            self._provider.close()
         return "\n".join(self._lines)
 
 

@@ -636,6 +636,7 @@ def _assert_check_failure(output: str, path: str, reason: str) -> None:
     assert "providers.py" not in output
 
 
+@pytest.mark.provider_only
 class TestFaults:
     @pytest.fixture
     def reopened(
@@ -766,6 +767,7 @@ class TestFaults:
         assert set(world.monitors) == {"c"}
 
 
+@pytest.mark.provider_only
 class TestServerDown:
     """A service that cannot be reached: what it was to do is said, and nothing is lost."""
 

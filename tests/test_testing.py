@@ -204,7 +204,7 @@ class Own(pulumi.runtime.Mocks):
         return "id-of-ours", {**args.inputs, "setup_id": "s-1"}
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> Any:
-        return {"selector": [{"key": "theirs", "source": "span_attributes"}]}
+        return {"selector": [{"key": "theirs", "source": "span_attributes", "value": "x"}]}
 
 
 class TestMocks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -93,7 +94,12 @@ def test_each_workflow_is_whole(name: str) -> None:
     (job,) = workflow(name)["jobs"].values()
     assert job["runs-on"]
     assert all("run" in step or "uses" in step for step in job["steps"])
-    assert workflow(name)["permissions"]["contents"] == "read"
+    assert workflow(name)["permissions"] == {}
+    assert job["permissions"]["contents"] == "read"
+    assert job["timeout-minutes"]
+    assert workflow(name)["concurrency"]["group"]
+    used = [step["uses"] for step in job["steps"] if "uses" in step]
+    assert all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", each) for each in used)
 
 
 def test_a_preview_becomes_a_comment(runner: Runner) -> None:

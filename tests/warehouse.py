@@ -40,7 +40,7 @@ class Warehouse:
         #: Cursor to the body of the answer.
         self.pages: dict[str, object] = {}
         #: The project's setups.
-        self.setups: list[object] = []
+        self.setups: list[dict[str, Any]] = []
         self.queries: list[dict[str, str]] = []
         outer = self
 
@@ -50,10 +50,12 @@ class Warehouse:
                 query = {key: value for key, (value,) in parse_qs(url.query).items()}
                 if url.path == "/v2/warehouse/spans":
                     outer.queries.append(query)
-                    page = outer.pages[query.get("cursor", "")]
-                else:
-                    assert url.path == "/v2/auto-monitor-setups"
+                    page: object = outer.pages[query.get("cursor", "")]
+                elif url.path == "/v2/auto-monitor-setups":
                     page = outer.setups
+                else:
+                    external_id = url.path.removeprefix("/v2/auto-monitor-setups/")
+                    (page,) = [s for s in outer.setups if s["external_id"] == external_id]
                 body = page.encode() if isinstance(page, str) else json.dumps(page).encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))

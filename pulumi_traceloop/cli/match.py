@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from .._naming import is_named
 from ..errors import printable
 from .markdown import code
 from .tables import new_table, rendered
@@ -139,7 +139,7 @@ def match(
         Result(
             external_id,
             index.survey(selector.rules),
-            any(i == external_id or fnmatchcase(external_id, i) for i in allowed),
+            is_named(external_id, allowed),
             selector.partly_hidden,
         )
         for external_id, selector in selectors.items()

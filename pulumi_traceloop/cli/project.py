@@ -60,7 +60,7 @@ def selected(
     found = {i: setups[i] for i in wanted}
     # A list that lacks a setup is not believed: its paging is not documented.
     asked = [i for i in missing if not _WILDCARDS & set(i) and not path_problem(i)]
-    found |= project.present(asked)
+    found |= project.present(asked, fresh=True)
     return dict(sorted(found.items())), [i for i in missing if i not in found]
 
 

@@ -6,11 +6,11 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from .._codec import unpacked
+from .._naming import is_named
 from ..spans.matching import Rule, SelectorRule
 from .preview import PreviewError
 
@@ -70,14 +70,10 @@ def named(
     found = {
         external_id: selector
         for external_id, selector in selectors.items()
-        if any(_names(pattern, external_id) for pattern in patterns)
+        if is_named(external_id, patterns)
     }
-    missing = [p for p in patterns if not any(_names(p, external_id) for external_id in found)]
+    missing = [p for p in patterns if not any(is_named(each, [p]) for each in found)]
     return found, missing
-
-
-def _names(pattern: str, external_id: str) -> bool:
-    return pattern == external_id or fnmatchcase(external_id, pattern)
 
 
 def _preview(path: Path) -> Mapping[str, Any] | None:

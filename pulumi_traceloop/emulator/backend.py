@@ -362,11 +362,11 @@ class Backend:
         now = self.clock()
         with self._lock, self._store.transaction():
             self._spans.add(environment, spans)
+            lacking = self._store.lacking(project.space, environment, self.spans_needed)
+            if not lacking:
+                return
             index = SpanIndex(span.attributes for span in spans)
-            matched = [
-                (record, index.survey(selector_of(record)).matched)
-                for record in self._store.lacking(project.space, environment, self.spans_needed)
-            ]
+            matched = [(r, index.survey(selector_of(r)).matched) for r in lacking]
             self._store.add_matches([(r, count) for r, count in matched if count], now)
 
     def find_spans(self, project: Project, query: Mapping[str, str]) -> dict[str, Any]:

@@ -147,13 +147,15 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
     ) -> dict[str, TraceloopError]:
         """Return which setups ``if_exists`` keeps as Traceloop has them, and why."""
         refused: dict[str, TraceloopError] = {}
-        for external_id, setup in there.items():
-            if self._deployment.manages(external_id, self._project(inputs), ask=ask):
+        if inputs.get("if_exists") not in ("adopt", "fail"):
+            return refused
+        project, shown = self._project(inputs), display.shown_of(inputs, setups)
+        for i, setup in there.items():
+            if self._deployment.manages(i, project, ask=ask):
                 continue
-            declared = setups[external_id]
-            spec = None if isinstance(declared, Unknown) else parsed(declared)
-            if error := exists_error(inputs.get("if_exists"), external_id, spec, setup):
-                refused[external_id] = error
+            change = display.new_change(self._deployment, project, setup, i, setups[i], shown(i))
+            if error := exists_error(inputs["if_exists"], change):
+                refused[i] = error
         return refused
 
     def _new_changes(
@@ -310,7 +312,13 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         if inputs.get("wait_for_setup"):
             unsettled_before = (state.get("unsettled") or {}).keys() & setups.keys()
             awaited = (outcome.stored.keys() | unsettled_before) - outcome.failed.keys()
-            unsettled = wait(project, awaited, inputs.get("wait_timeout"), name)
+            unsettled = wait(
+                project,
+                awaited,
+                inputs.get("wait_timeout"),
+                name,
+                accepted=inputs.get("wait_for") == "accepted",
+            )
         old_ids = mapped(state.get("setup_ids"))
         gone = self._gone(project, before.removed, setups, state.get("env_project_id"))
         after = flushed(before, setups.keys(), outcome.stored, outcome.unknown, old_ids, gone)

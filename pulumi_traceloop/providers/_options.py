@@ -8,32 +8,31 @@ from typing import TYPE_CHECKING, Any
 from pulumi.dynamic import CheckFailure
 from pulumi.output import Unknown
 
+from .._describe import difference
 from .._text import names
 from .._validation import MAX_DELETES
 from ..errors import ExistsError
 
 if TYPE_CHECKING:
-    from .._models import Setup, SetupSpec
+    from .._plan import Change
 
 __all__ = ["exists_error", "too_many_deletes"]
 
 
-def exists_error(
-    if_exists: str | None, external_id: str, spec: SetupSpec | None, there: Setup
-) -> ExistsError | None:
+def exists_error(if_exists: str | None, change: Change) -> ExistsError | None:
     """Return why a setup must not be written that Traceloop has and this stack does not manage.
 
     Args:
         if_exists: the option: ``adopt`` refuses one that differs, ``fail`` every one.
-        external_id: the setup's key.
-        spec: the declared setup; ``None`` if it is not known yet.
-        there: what Traceloop has.
+        change: what would happen to it.
 
     """
-    equal = spec is not None and spec.meaning == there.meaning
-    if if_exists == "fail" or (if_exists == "adopt" and not equal):
-        return ExistsError(external_id, if_exists, equal=equal)
-    return None
+    refused = {"adopt": ("replace",), "fail": ("replace", "adopt")}.get(if_exists or "", ())
+    if change.action not in refused:
+        return None
+    before, after = change.before, change.after
+    differs = difference(before, after).texts() if before and after else ()
+    return ExistsError(change.external_id, str(if_exists), ", ".join(filter(None, differs)))
 
 
 def too_many_deletes(

@@ -105,11 +105,12 @@ class AutoMonitorSetupProvider(HostedProvider):
         self, inputs: Mapping[str, Any], there: Setup, *, ask: bool = True
     ) -> TraceloopError | None:
         """Return why ``if_exists`` keeps what Traceloop has."""
-        external_id = inputs["external_id"]
-        if self._deployment.manages(external_id, self._project(inputs), ask=ask):
+        external_id, project = inputs["external_id"], self._project(inputs)
+        if self._deployment.manages(external_id, project, ask=ask):
             return None
-        spec = parsed(spec_inputs(inputs))
-        return exists_error(inputs.get("if_exists"), external_id, spec, there)
+        shown = display.shown(inputs)
+        change = display.new_change(self._deployment, project, there, external_id, inputs, shown)
+        return exists_error(inputs.get("if_exists"), change)
 
     def _announce(self, news: Mapping[str, Any], *changes: Change) -> None:
         """Print the plan, once: for a replacement the engine checks twice."""
@@ -211,7 +212,13 @@ class AutoMonitorSetupProvider(HostedProvider):
         setup = outcome.stored[external_id]
         reason = None
         if inputs.get("wait_for_setup"):
-            waited = wait(project, [external_id], inputs.get("wait_timeout"), external_id)
+            waited = wait(
+                project,
+                [external_id],
+                inputs.get("wait_timeout"),
+                external_id,
+                accepted=inputs.get("wait_for") == "accepted",
+            )
             reason = waited.get(external_id)
         return (
             inputs

@@ -10,11 +10,11 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from .._naming import is_named
 from .._text import names, printable
 
 __all__ = ["Doubt", "doubts", "renames", "warning"]
@@ -191,7 +191,7 @@ def warning(
         # The most frequent case, a known key of any value, comes first: there may be thousands.
         if sources.get(key) == source and not _is_deprecated(key) and key not in valued:
             continue
-        if any(key == pattern or fnmatchcase(key, pattern) for pattern in ignored):
+        if is_named(key, ignored):
             continue
         if key not in sources:
             compared += 1

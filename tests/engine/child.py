@@ -2,7 +2,7 @@
 
 Both end when their stdin does: the engine holds the other end, so they outlive no engine, not even
 one that was killed. The engine forks them before it has done anything else, since most of the time
-that a process of the SDK takes to start goes into imports; `child.py` alone is a provider.
+that a process of the SDK takes to start goes into imports.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class Forked:
         self.stdin = os.fdopen(stdin, "w")
         self.stdout = os.fdopen(stdout, errors="replace")
 
-    def kill(self) -> None:
+    def terminate(self) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)
+            os.kill(self._pid, signal.SIGTERM)
 
     def wait(self) -> int:
         _, status = os.waitpid(self._pid, 0)
@@ -147,8 +147,3 @@ def _traceback(main: str) -> str:
         if frame.filename == main:
             return traceback.format_exc(limit=index - len(frames))
     return traceback.format_exc()
-
-
-if __name__ == "__main__":
-    del sys.path[0]  # this folder: its modules are not the provider's
-    sys.exit(run_provider())

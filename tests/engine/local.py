@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -22,6 +21,7 @@ from .driver import (
     child_environment,
     kill_tree,
 )
+from .spawner import Spawned
 from .state import Record, State, load
 from .wire import plain, secret_names
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _PACKAGE = "tests.engine"
+_MAIN = f"{_PACKAGE}.deployment:main"
 _FAULT = 70  # as in deployment.py, which is not for this process: it imports the SDK
 
 
@@ -165,42 +166,25 @@ class LocalStack:
         handle, result_file = tempfile.mkstemp(suffix=".json")
         os.close(handle)
         command = self._command(kind, result_file, **options)
-        process = subprocess.Popen(
-            command.args,
-            cwd=command.cwd,
-            env=command.env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-        )
-        assert process.stdin is not None
-        # The pipe stays open: its end, when this process ends, is the engine's end too.
-        process.stdin.write(command.stdin)
-        process.stdin.flush()
-        return LocalRunning(self, process, Path(result_file))
+        engine = Spawned(_MAIN, command.cwd, command.env, command.stdin)
+        return LocalRunning(self, engine, Path(result_file))
 
 
 class LocalRunning:
     """An operation of the test engine that is under way."""
 
-    def __init__(self, stack: LocalStack, process: subprocess.Popen[str], result: Path) -> None:
+    def __init__(self, stack: LocalStack, process: Spawned, result: Path) -> None:
         self._stack = stack
         self._process = process
         self._result = result
 
     def kill(self) -> None:
-        if self._process.poll() is None:
+        if self._process.running:
             kill_tree(self._process.pid)
-        self._process.wait()
 
     def wait(self) -> Result:
-        assert self._process.stdout is not None
         output = self._process.stdout.read()
         exit_code = self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
         if exit_code == _FAULT:
             raise RuntimeError(f"the test engine itself failed:\n{output}")
         text = self._result.read_text()

@@ -77,7 +77,7 @@ def run_program(deployment: Deployment, process: Forked) -> Bag:
     monitor.released.set()
     waiter.join(_LAST_WORDS)
     if not exit_code:
-        process.kill()
+        process.terminate()
         waiter.join()
     reader.join(_LAST_WORDS)  # a process that the program left behind may hold its stdout
     server.stop(None)

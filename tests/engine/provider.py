@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
 
+from .spawner import Spawned
 from .wire import Bag, annotate, from_struct, is_secret, make_secret, plain, to_struct
 
 if TYPE_CHECKING:
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
     from .child import Forked
     from .state import Record
 
-    Child = subprocess.Popen[str] | Forked
+    Child = Spawned | Forked
 
 #: The limit of the SDK itself, in both directions: 400 MiB.
 GRPC_OPTIONS = [
@@ -32,25 +30,16 @@ class ProviderError(Exception):
     """What a provider's method raised, as the host reports it."""
 
 
-def start_provider(cwd: str, env: Mapping[str, str]) -> subprocess.Popen[str]:
-    """Start a provider process from nothing; the engine forks one, which is quicker."""
-    return subprocess.Popen(
-        [sys.executable, "-u", str(Path(__file__).with_name("child.py"))],
-        cwd=cwd,
-        env=dict(env),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
+def start_provider(cwd: str, env: Mapping[str, str]) -> Spawned:
+    """Start a provider process without an engine."""
+    return Spawned("tests.engine.child:run_provider", cwd, env)
 
 
 def follow(process: Child, show: Callable[[str], None]) -> threading.Thread:
     """Show each line that a process prints, until it ends."""
 
     def read() -> None:
-        for line in process.stdout or ():
+        for line in process.stdout:
             show(line.rstrip("\n"))
 
     thread = threading.Thread(target=read, daemon=True)
@@ -165,7 +154,7 @@ class Provider:
 
     def close(self) -> None:
         """End the process and wait for the last lines that it printed."""
-        self._process.kill()
+        self._process.terminate()
         if self._reader is not None:
             self._reader.join(10)  # a process that it left behind may hold its stdout
         self._process.wait()

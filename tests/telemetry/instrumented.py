@@ -1,10 +1,10 @@
-"""Runs services of the shop with Traceloop's SDK, in the environment that `make` builds for it."""
+"""Runs instrumented programs with Traceloop's SDK, in the environment that `make` builds for it."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tests.telemetry.model_api import model_api
@@ -14,12 +14,12 @@ _SDK = Path(__file__).parent.parent.parent / ".venv-sdk"
 
 _PROGRAM = Path(__file__).with_name("shop.py")
 
-#: How long a service may run, in seconds.
+#: How long a program may run, in seconds.
 _LIMIT = 120
 
 
-class ServiceError(Exception):
-    """A service failed; the text is what it printed."""
+class ProgramError(Exception):
+    """A program failed; the text is what it printed."""
 
 
 def has_sdk() -> bool:
@@ -27,16 +27,21 @@ def has_sdk() -> bool:
     return (_SDK / ".ready").exists()
 
 
-def run_services(services: Iterable[str], *, base_url: str, api_key: str) -> None:
-    """Run services side by side; each sends its spans before it ends.
+def service(name: str) -> list[str]:
+    """Return Python's arguments for a service of the shop."""
+    return [str(_PROGRAM), name]
+
+
+def run_all(programs: Iterable[Sequence[str]], *, base_url: str, api_key: str) -> None:
+    """Run programs side by side; each sends its spans before it ends.
 
     Args:
-        services: their names, as in `shop`.
+        programs: Python's arguments for each; see `service`.
         base_url: where the spans go.
         api_key: the key for that.
 
     Raises:
-        ServiceError: one of them failed.
+        ProgramError: one of them failed.
 
     """
     with model_api() as models:
@@ -46,22 +51,24 @@ def run_services(services: Iterable[str], *, base_url: str, api_key: str) -> Non
             "TRACELOOP_API_KEY": api_key,
             "TRACELOOP_TELEMETRY": "false",  # about the SDK's use, to its makers
             "MODEL_API": models,
+            "OPENAI_BASE_URL": f"{models}/v1",
+            "OPENAI_API_KEY": "none",
         }
         running = [
             subprocess.Popen(
-                [str(_SDK / "bin" / "python"), str(_PROGRAM), service],
+                [str(_SDK / "bin" / "python"), *arguments],
                 env=environment,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
             )
-            for service in services
+            for arguments in programs
         ]
         try:
             for process in running:
                 output, _ = process.communicate(timeout=_LIMIT)
                 if process.returncode:
-                    raise ServiceError(output)
+                    raise ProgramError(output)
         finally:
             for process in running:
                 process.kill()

@@ -22,6 +22,15 @@ from pulumi_traceloop import (
     resource,
     span,
 )
+from pulumi_traceloop.spans.matching import SpanIndex, Survey
+from pulumi_traceloop.testing import (
+    SetupMocks,
+    assert_matches,
+    assert_matches_nothing,
+    declared_setups,
+    load_spans,
+    surveys,
+)
 
 config = pulumi.Config()
 tenant: pulumi.Output[str] = config.require_secret("tenant")
@@ -188,6 +197,17 @@ AutoMonitorSetupArgs([rule])  # type: ignore[call-overload]
 AutoMonitorSetupArgs([rule], ["x"], [config_of_one])  # type: ignore[call-overload]
 assert_type(AutoMonitorSetupArgs([rule], evaluator_configs=[config_of_one]), AutoMonitorSetupArgs)
 as_args.triggers = None  # type: ignore[misc]
+
+# Tests of programs.
+
+spans = load_spans("spans.jsonl")
+assert_type(spans, SpanIndex)
+assert_type(declared_setups("__main__.py", config={"a:b": "c"}), dict[str, dict[str, Any]])
+assert_type(surveys({"dict": as_dict, "args": as_args}, spans), dict[str, Survey])
+assert_matches(as_args, spans, allow_none=["canary-*"])
+assert_matches(as_dict, "spans.jsonl")
+assert_matches_nothing(SetupMocks().setups, [])
+assert_matches("monitors.yaml", 3)  # type: ignore[arg-type]
 
 # Errors.
 
