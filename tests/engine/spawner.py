@@ -11,6 +11,7 @@ import atexit
 import functools
 import gc
 import importlib
+import io
 import json
 import os
 import select
@@ -141,10 +142,16 @@ def _run(stdin: int, stdout: int) -> int:
     os.environ.clear()
     os.environ.update(place["env"])
     encoding, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
-    for stream, default in ((sys.stdout, "strict"), (sys.stderr, "backslashreplace")):
-        stream.reconfigure(  # type: ignore[union-attr]
-            encoding=encoding or "utf-8", errors=errors or default, write_through=True
+    # New ones without a buffer, as `python -u` has them; the old ones know what was there before.
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(
+            io.FileIO(number, "w", closefd=False),
+            encoding or "utf-8",
+            errors or default,
+            write_through=True,
         )
+        for number, default in ((1, "strict"), (2, "backslashreplace"))
+    )
     os.chdir(place["cwd"])
     wanted = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     rest = [each for each in sys.path if each not in ("", _ROOT)]
