@@ -333,7 +333,7 @@ class TestAdoption:
                 output = operation(program, fails=True).output
                 assert f'setup "{external_id}"' in output
                 assert 'which this stack does not manage, and if_exists is "fail"' in output
-                assert ("(gen_ai.provider.name = ..." in output) is (external_id == "other")
+                assert ("(gen_ai.system = ... -> " in output) is (external_id == "other")
                 assert world.traceloop.writes == {}
         # What it made itself is no obstacle.
         world.up('group("g", {"new": setup()}, if_exists="fail")')
