@@ -175,7 +175,9 @@ class TestLostRecords:
         assert "it is not known whether the setup is in place" in up.output
         assert set(world.monitors) == {"a"}
         world.traceloop.clear_faults()
-        assert "update" in world.preview().ops()["a"]
+        preview = world.preview()
+        assert "update" in preview.ops()["a"]
+        assert "equal: nothing is sent" in preview.output
         world.up()
         assert world.traceloop.writes == {}
         settled(world, {"a"})
