@@ -89,9 +89,9 @@ class AutoMonitorSetupResult:
     selector: tuple[SelectorRuleResult, ...]
     #: The evaluators that run on what matches.
     evaluators: tuple[EvaluatorResult, ...]
-    #: When the setup was created, as Traceloop tells it.
+    #: When the setup was created, as Traceloop reports it.
     created_at: str | None
-    #: When the setup was last changed, as Traceloop tells it.
+    #: When the setup was last changed, as Traceloop reports it.
     updated_at: str | None
 
 
@@ -105,7 +105,7 @@ def get_auto_monitor_setup(
         theirs = get_auto_monitor_setup("checkout-agent")
         AutoMonitorSetup("copy", selector=theirs.selector, evaluators=["faithfulness"])
 
-    The program waits for the answer, in previews as well.
+    The program waits for the response, in previews as well.
 
     Args:
         external_id: the setup's key in Traceloop.
@@ -160,7 +160,7 @@ def list_auto_monitor_setups(
 
         broken = list_auto_monitor_setups(status="failed")
 
-    The program waits for the answer, in previews as well.
+    The program waits for the response, in previews as well.
 
     Args:
         status: only those with this status.
@@ -243,7 +243,7 @@ def _get(there: Project, external_id: str) -> AutoMonitorSetupResult:
             "GET",
             f"/v2/auto-monitor-setups/{quote(external_id, safe='')}",
             "the Traceloop project that the API key belongs to has no such monitor setup; check the"
-            " external_id (list_auto_monitor_setups() has those that are there) and"
+            " external_id (list_auto_monitor_setups() lists the existing ones) and"
             " traceloop:apiKey, or declare the setup with AutoMonitorSetup",
             status=404,
             external_id=external_id,
