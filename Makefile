@@ -74,6 +74,7 @@ bench: $(READY) ## measure what a group costs
 lint: $(READY) ## code and workflows
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/lint-imports --no-cache --no-logo
 	$(VENV)/bin/zizmor --offline --quiet $(WORKFLOWS)
 	@if command -v actionlint > /dev/null; then actionlint $(foreach each,$(WORKFLOWS),$(each)/*.yml); \
 	else echo "actionlint is not on PATH: only CI runs it"; fi

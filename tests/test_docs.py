@@ -34,9 +34,13 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 
 PYTHON = blocks("python")
-TESTS = [(name, text) for name, text in PYTHON if "def test_" in text]
-SCRIPTS = [(name, text) for name, text in PYTHON if "with Emulator(" in text]
-PROGRAMS = [each for each in PYTHON if each not in TESTS + SCRIPTS]
+#: What imports this package is whole; all else is a part of something.
+WHOLE = [
+    (name, text) for name, text in PYTHON if re.search(r"^(from|import) pulumi_trace", text, re.M)
+]
+TESTS = [(name, text) for name, text in WHOLE if "def test_" in text]
+SCRIPTS = [(name, text) for name, text in WHOLE if "with Emulator(" in text]
+PROGRAMS = [each for each in WHOLE if each not in TESTS + SCRIPTS]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -52,6 +56,11 @@ def test_the_readme_fits_on_three_screens_and_names_the_targets() -> None:
     named = re.findall(r"^make ([\w-]+)", text, re.MULTILINE)
     assert {"demo", "test"} <= {*named}
     assert [each for each in named if not re.search(rf"^{each}:", makefile, re.MULTILINE)] == []
+
+
+@pytest.mark.parametrize("text", [text for _, text in PYTHON], ids=[name for name, _ in PYTHON])
+def test_a_block_parses(text: str) -> None:
+    compile(text, "documentation", "exec")
 
 
 @pytest.mark.engine

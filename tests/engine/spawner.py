@@ -137,11 +137,14 @@ def _run(stdin: int, stdout: int) -> int:
     for number, source in enumerate((stdin, stdout, stdout)):
         os.dup2(source, number)
     os.closerange(3, stdout + 1)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(write_through=True)  # type: ignore[union-attr]
     place = json.loads(read_line())
     os.environ.clear()
     os.environ.update(place["env"])
+    encoding, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
+    for stream, default in ((sys.stdout, "strict"), (sys.stderr, "backslashreplace")):
+        stream.reconfigure(  # type: ignore[union-attr]
+            encoding=encoding or "utf-8", errors=errors or default, write_through=True
+        )
     os.chdir(place["cwd"])
     wanted = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     rest = [each for each in sys.path if each not in ("", _ROOT)]
