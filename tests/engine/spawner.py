@@ -11,6 +11,7 @@ import atexit
 import functools
 import gc
 import importlib
+import io
 import json
 import os
 import select
@@ -141,10 +142,15 @@ def _run(stdin: int, stdout: int) -> int:
     os.environ.clear()
     os.environ.update(place["env"])
     encoding, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
-    for stream, default in ((sys.stdout, "strict"), (sys.stderr, "backslashreplace")):
-        stream.reconfigure(  # type: ignore[union-attr]
-            encoding=encoding or "utf-8", errors=errors or default, write_through=True
+    # Fresh streams: those of the spawner believe that they can seek where a file was behind them.
+    for name, number, default in (("stdout", 1, "strict"), ("stderr", 2, "backslashreplace")):
+        stream = io.TextIOWrapper(
+            io.FileIO(number, "w", closefd=False),
+            encoding=encoding or "utf-8",
+            errors=errors or default,
+            write_through=True,
         )
+        setattr(sys, name, stream)
     os.chdir(place["cwd"])
     wanted = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     rest = [each for each in sys.path if each not in ("", _ROOT)]
