@@ -69,15 +69,7 @@ def selectors_in_python(text: str) -> Iterator[list[Any]]:
                 for key, value in zip(node.keys, node.values, strict=True)
                 if isinstance(key, ast.Constant) and key.value == "selector"
             ]
-        yield from (
-            evaluated(value) for value in values if isinstance(value, ast.List) and known(value)
-        )
-
-
-def known(node: ast.List) -> bool:
-    """Whether no value comes from a stack's configuration or another resource."""
-    names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
-    return names <= {"span", "resource"}
+        yield from (evaluated(value) for value in values if isinstance(value, ast.List))
 
 
 def evaluated(node: ast.List) -> list[Any]:

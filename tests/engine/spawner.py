@@ -142,15 +142,16 @@ def _run(stdin: int, stdout: int) -> int:
     os.environ.clear()
     os.environ.update(place["env"])
     encoding, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
-    # Fresh streams: those of the spawner believe that they can seek where a file was behind them.
-    for name, number, default in (("stdout", 1, "strict"), ("stderr", 2, "backslashreplace")):
-        stream = io.TextIOWrapper(
+    # New ones without a buffer, as `python -u` has them; the old ones know what was there before.
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(
             io.FileIO(number, "w", closefd=False),
-            encoding=encoding or "utf-8",
-            errors=errors or default,
+            encoding or "utf-8",
+            errors or default,
             write_through=True,
         )
-        setattr(sys, name, stream)
+        for number, default in ((1, "strict"), (2, "backslashreplace"))
+    )
     os.chdir(place["cwd"])
     wanted = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     rest = [each for each in sys.path if each not in ("", _ROOT)]
