@@ -213,6 +213,32 @@ def send_spans(emulator: Emulator) -> None:
         assert answer.status == 200
 
 
+class TestUnreadable:
+    """A setup that somebody wrote in a way that the API does not document."""
+
+    def odd(self, emulator: Emulator, **changes: object) -> None:
+        own = emulator.put("a", selector=[RULE], evaluators=["faithfulness"])
+        rule = {**RULE, "value": 7}
+        odd = {**own, "external_id": "odd", "init_rules": [rule], **changes}
+        emulator.put("odd", selector=[RULE], evaluators=["faithfulness"])
+        emulator.inject(Fault(route=LIST_ROUTE, body=json.dumps([own, odd]), times=None))
+        emulator.inject(Fault(external_id="odd", method="GET", body=json.dumps(odd), times=None))
+
+    @pytest.mark.parametrize("command", ["status", "export"])
+    def test_of_the_project_is_named_once_and_stops_nothing(
+        self, run: Run, emulator: Emulator, command: str
+    ) -> None:
+        self.odd(emulator)
+        result = run(command)
+        assert "a" in result.stdout
+        assert result.stderr.count('left out "odd": ') == 1
+        assert "init_rules[0].value should be a string, but is a number" in result.stderr
+
+    def test_of_another_project_is_nobodys_business(self, run: Run, emulator: Emulator) -> None:
+        self.odd(emulator, env_project_id="theirs")
+        assert "odd" not in run("status").output
+
+
 class TestStatus:
     def test_waiting_for_spans(self, run: Run, emulator: Emulator, clock: ManualClock) -> None:
         """It is shown as waiting, and since its last write."""

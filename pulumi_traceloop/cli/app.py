@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .._text import names
+from .._text import names, quoted
 from ..errors import (
     AuthenticationError,
     ConfigurationError,
@@ -31,6 +31,7 @@ from ..spans.sources import SAMPLE, SpanFileError
 from .preview import PreviewError
 
 if TYPE_CHECKING:
+    from .._project import Project
     from .preview import Plan
 
 __all__ = ["Runtime", "cli"]
@@ -107,6 +108,13 @@ def _write(text: str) -> None:
 
 def _note(text: str) -> None:
     click.echo(text, err=True)
+
+
+def _note_unreadable(*projects: Project) -> None:
+    """Say which setups of the projects are missing from what is shown."""
+    for project in projects:
+        for external_id, why in sorted(project.unreadable.items()):
+            _note(f"left out {quoted(external_id)}: {why}")
 
 
 def _seconds(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
@@ -318,6 +326,7 @@ def status(
             from .stack import read
 
             parts = [(p, open_connection(p.connection, longest=longest)) for p in read(stack)]
+            projects = [project for _, project in parts]
             if unmanaged:
                 look = partial(statuses_of.unmanaged, parts, statuses)
             else:
@@ -326,6 +335,7 @@ def status(
             from .project import open_project
 
             project = open_project(base_url, longest=longest)
+            projects = [project]
             look = partial(statuses_of.look, project, external_ids, statuses)
         if wait:
             terminal = sys.stderr.isatty()
@@ -340,6 +350,7 @@ def status(
                 )
         else:
             report = look()
+    _note_unreadable(*projects)
     too_long = report.stale(runtime.now(), stale) if stale is not None else []
     if as_json:
         _write(statuses_of.as_json(report, too_long) + "\n")
@@ -401,7 +412,9 @@ def export(
         from . import export as exports
         from .project import open_project, selected
 
-        setups, missing = selected(open_project(base_url), external_ids)
+        project = open_project(base_url)
+        setups, missing = selected(project, external_ids)
+        _note_unreadable(project)
         found = exports.exportable(setups.values())
         if form == "python":
             text = exports.as_python(found.setups, name)
@@ -501,6 +514,7 @@ def match(
             found |= selectors.from_file(file)
         if project is not None and not files:
             setups, missing = selected(project, patterns)
+            _note_unreadable(project)
             found = selectors.from_setups(setups)
         else:
             found, missing = selectors.named(found, patterns)
