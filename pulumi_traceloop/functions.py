@@ -61,7 +61,7 @@ class SelectorRuleResult(SelectorRuleArgs):
 
 @dataclass(frozen=True)
 class EvaluatorResult:
-    """One evaluator of a setup that was read, and how far Traceloop has come with it."""
+    """One evaluator of a setup that was read, and its status."""
 
     #: Such as ``faithfulness``.
     slug: str
@@ -115,7 +115,7 @@ def get_auto_monitor_setup(
     Raises:
         NotFoundError: there is no such setup in the API key's project.
         ConfigurationError: there is no API key, or the base URL is unusable.
-        RequestError: Traceloop could not be asked.
+        RequestError: the request failed.
         TypeError: *external_id* is an Output.
 
     """
@@ -132,8 +132,8 @@ def get_auto_monitor_setup_output(
 ) -> pulumi.Output[AutoMonitorSetupResult]:
     """Read one setup, as `get_auto_monitor_setup` does, but without making the program wait.
 
-    Where *external_id* comes from a resource that is yet to be created, the setup is read after
-    that; in a preview, the result is not known then.
+    If *external_id* comes from a resource that is not created yet, the setup is read after
+    that; in a preview, the result is then not known.
 
     Args:
         external_id: the setup's key in Traceloop.
@@ -169,7 +169,7 @@ def list_auto_monitor_setups(
 
     Raises:
         ConfigurationError: there is no API key, or the base URL is unusable.
-        RequestError: Traceloop could not be asked.
+        RequestError: the request failed.
         TypeError: *status* is an Output.
 
     """
