@@ -1,4 +1,4 @@
-"""The monitors of a shop's LLM features: one resource for the checkout agent, a group for the others."""
+"""The monitors of a shop: one resource for the checkout agent, a group for the others."""
 
 import pulumi
 import pulumi_traceloop as traceloop
