@@ -117,7 +117,7 @@ class Project:
         return self._env_project_id or self._made_in
 
     def is_same(self, other: Project) -> bool | None:
-        """Whether *other* is the same Traceloop project; ``None`` if no response has told yet."""
+        """Whether *other* is the same Traceloop project; ``None`` if not known yet."""
         if other is self or other._address == self._address:
             return True
         with self._lock:
@@ -293,7 +293,7 @@ class Project:
             return external_id in self._known
 
     def note(self, *setups: Setup) -> None:
-        """Keep what the service answered about some of the key's own setups."""
+        """Keep what the service returned for some of the key's own setups."""
         with self._lock:
             for setup in setups:
                 self._env_project_id = setup.env_project_id or self._env_project_id
@@ -372,7 +372,7 @@ class Project:
         known = self._env_project_id
         if known is not None and known != env_project_id:
             harm = (
-                f"{names(sorted(written))} had been written there before that could be told"
+                f"{names(sorted(written))} had been written there before the mismatch showed"
                 if written
                 else "nothing was changed"
             )
@@ -381,6 +381,6 @@ class Project:
                 f'this API key belongs to the Traceloop environment "{printable(known)}", but'
                 f' the stack\'s monitors are in "{printable(env_project_id)}"; {harm}. Set'
                 f" {namespace}:apiKey and {namespace}:baseUrl back to the stack's own project, or"
-                " use another stack for this one; what was once made in the wrong project leaves"
-                " the state with `pulumi state delete <urn>`"
+                " use another stack for this one; `pulumi state delete <urn>` removes from the"
+                " state what was created in the wrong project"
             )

@@ -161,7 +161,7 @@ class TestErrors:
         text = run(*arguments, "--help").output
         assert "--api-key" not in text
         assert "TRACELOOP_API_KEY" in text
-        assert "124  the time of --wait is up" in text
+        assert "124  the time limit of --wait expired" in text
 
     def test_help_loads_no_more_than_it_needs(self) -> None:
         program = (
@@ -273,8 +273,8 @@ class TestStatus:
         result = run("status", "--stale", "24h")
         assert result.exit_code == 1
         assert result.stderr == (
-            'error: waiting for spans for too long, so that no monitor exists: "old";'
-            " pulumi-traceloop match says why\n"
+            'error: waiting for spans for too long, so no monitor exists: "old";'
+            " pulumi-traceloop match shows why\n"
         )
         assert json.loads(run("status", "--stale", "1d", "--json").stdout)["stale"] == ["old"]
         assert run("status", "--stale", "2d").exit_code == 0
@@ -521,7 +521,7 @@ class TestWait:
         assert result.exit_code == 124
         assert clock() - begun == 30
         assert json.loads(result.stdout)["timed_out"] is True
-        assert result.stderr.endswith("error: the time is up: 1 pending\n")
+        assert result.stderr.endswith("error: timed out: 1 pending\n")
 
     @pytest.mark.parametrize(
         ("arguments", "exit_code"),
@@ -638,7 +638,7 @@ class TestExport:
             == '''\
 """Monitor setups that Traceloop already had, written by `pulumi-traceloop export`.
 
-The first `pulumi up` takes them over and sends nothing.
+The first `pulumi up` adopts them and sends nothing.
 """
 
 import pulumi_traceloop as traceloop
