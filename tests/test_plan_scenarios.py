@@ -106,6 +106,7 @@ class TestPlanLines:
     def test_a_delete_that_is_still_to_be_done_is_in_the_plan(self, world: World) -> None:
         world.up('group("g", {"a": setup(), "b": setup(), "c": setup()})')
         world.traceloop.inject(Fault(method="DELETE", status=500, times=None))
+        world.stack.set_config("traceloop:deadline", "2")
         world.up('group("g", {"a": setup(), "c": setup()})', fails=True)
         pending = "- b (the last update did not get to delete it)"
         told = lines(world.preview().output)
