@@ -142,13 +142,24 @@ group("g", {
         )
         assert any("none of 8 spans" in line for line in told if line.startswith("+ key"))
         assert "+ unknown a = <unknown> faithfulness" in told
-        assert "anthropi" not in preview.output
+        assert "anthropik" not in preview.output
 
 
 class TestWhatCannotBeRead:
-    def test_an_outage_is_one_line(self, world: World) -> None:
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            Fault(route=SPANS, status=403, times=None),
+            Fault(route=SPANS, status=503, times=None),
+            Fault(drop="before", times=None),
+            Fault(route=SPANS, body="{}", times=None),
+        ],
+        ids=["refused", "busy", "down", "broken"],
+    )
+    def test_an_outage_is_one_line(self, world: World, fault: Fault) -> None:
         world.stack.set_config("traceloop:matchSpans", "24h")
-        world.traceloop.inject(Fault(path="/v2/warehouse/spans", status=403, times=None))
+        world.stack.set_config("traceloop:deadline", "2")
+        world.traceloop.inject(fault)
         preview = world.preview(PROGRAM)
         assert preview.output.count("spans were not read") == 1
         assert "+ off gen_ai.system" in " ".join(lines(preview.output))
