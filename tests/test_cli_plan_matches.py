@@ -9,8 +9,21 @@ import pytest
 
 from pulumi_traceloop._plan import SECRET, Change, Matches
 from pulumi_traceloop._text import printable
-from tests.test_cli_plan import _Tables, create, group, plan, plan_of, preview_of
+from tests.engine.cli import CliStack
+from tests.test_cli_plan import (
+    FLAGS,
+    _preview,
+    _Tables,
+    create,
+    group,
+    plan,
+    plan_of,
+    preview_of,
+    stack,
+)
 from tests.warehouse import SERVICE_SPAN, Warehouse, page
+
+__all__ = ["stack"]  # the fixture
 
 SOME = Matches(1240, 2000, hours=24, evaluations=2480)
 NONE = Matches(0, 2000, hours=24, why="no span has a|b; 3 have c (`x` 3)")
@@ -112,3 +125,17 @@ def test_wrong_usage(
     result = plan(*arguments, stdin=json.dumps(preview_of(group(create("a")))))
     assert result.exit_code == code
     assert why in printable(result.output, 2000)
+
+
+def test_a_real_preview_has_it(stack: CliStack) -> None:
+    (stack.project_dir / "spans.json").write_text(json.dumps(page(5)))
+    stack.set_config("traceloop:matchSpans", "spans.json")
+    done = _preview(stack, *FLAGS)
+    comment = plan(stdin=done.stdout).stdout
+    found = cells(comment)
+    assert found["d"] == "5 of 5"
+    assert found["a"].startswith(
+        "none of 5\nno span has gen_ai.system with such a value; 5 have it"
+    )
+    assert list(found).index("a") < list(found).index("d")
+    assert '- **warning: 1 of 2 setups match no span**: `"a"`' in comment.splitlines()

@@ -52,6 +52,11 @@ def send(world: World, traffic: dict[str, int] = TRAFFIC) -> None:
     response.raise_for_status()
 
 
+def count(output: str, text: str) -> int:
+    """How many lines have it; the CLI shows each as it comes, and again at the end."""
+    return output.rpartition("Diagnostics:")[2].count(text)
+
+
 PROGRAM = """
 def by(key, value, *evaluators):
     return {
@@ -111,10 +116,10 @@ class TestPreview:
             '~ typo gen_ai.provider.name = "opnai" -> "openai" matches 6 of 8 spans (24 h)' in told
         )
 
-    def test_a_file(self, world: World, tmp_path: Path) -> None:
-        file = tmp_path / "spans.json"
-        file.write_text(json.dumps(document()))
-        world.stack.set_config("traceloop:matchSpans", str(file))
+    def test_a_file(self, world: World) -> None:
+        """A relative path begins at the program's folder."""
+        (world.stack.project_dir / "spans.json").write_text(json.dumps(document()))
+        world.stack.set_config("traceloop:matchSpans", "spans.json")
         told = lines(world.preview(PROGRAM).output)
         assert any(line.endswith("matches 6 of 8 spans (1.2 h)") for line in told)
         assert SPANS not in world.requests
@@ -161,13 +166,13 @@ class TestWhatCannotBeRead:
         world.stack.set_config("traceloop:deadline", "2")
         world.traceloop.inject(fault)
         preview = world.preview(PROGRAM)
-        assert preview.output.count("spans were not read") == 1
+        assert count(preview.output, "spans were not read") == 1
         assert "+ off gen_ai.system" in " ".join(lines(preview.output))
 
     def test_no_span_is_one_line(self, world: World) -> None:
         world.stack.set_config("traceloop:matchSpans", "24h")
         preview = world.preview(PROGRAM)
-        assert preview.output.count("Traceloop recorded no span in this time") == 1
+        assert count(preview.output, "Traceloop recorded no span in this time") == 1
         assert "matches" not in preview.output
 
     @pytest.mark.parametrize(
@@ -182,7 +187,7 @@ class TestWhatCannotBeRead:
             file.write_text(text)
         world.stack.set_config("traceloop:matchSpans", str(file))
         output = world.preview(PROGRAM).output
-        assert output.count("spans were not read: ") == 1
+        assert count(output, "spans were not read: ") == 1
         assert why in output
 
 
@@ -209,12 +214,12 @@ class TestMaxEvaluations:
         self, world: World, tmp_path: Path
     ) -> None:
         program = self.PROGRAM.replace("LIMIT", "0")
-        assert world.preview(program).output.count("max_evaluations is not checked") == 1
+        assert count(world.preview(program).output, "max_evaluations is not checked") == 1
         file = tmp_path / "spans.json"
         # They cover ten minutes: that says nothing about a day.
         file.write_text(json.dumps(document({"openai": 2})))
         world.stack.set_config("traceloop:matchSpans", str(file))
-        assert world.preview(program).output.count("max_evaluations is not checked") == 1
+        assert count(world.preview(program).output, "max_evaluations is not checked") == 1
 
     @pytest.mark.parametrize("limit", ["-1", "'many'", "True"])
     def test_a_limit_that_is_none(self, world: World, limit: str) -> None:

@@ -26,7 +26,7 @@ __all__ = ["SETTING", "matches", "note", "notes", "traffic"]
 
 SETTING = "traceloop:matchSpans"
 
-_reading = threading.Lock()
+_reading, _noting = threading.Lock(), threading.Lock()
 #: By project; those of a file are under ``None``.
 _read: dict[Project | None, Traffic | None] = {}
 _noted: dict[str, None] = {}
@@ -34,14 +34,17 @@ _noted: dict[str, None] = {}
 
 def note(text: str) -> None:
     """Print a line, once in a process, and keep it for `notes`."""
-    if text not in _noted:
+    with _noting:
+        known = text in _noted
         _noted[text] = None
+    if not known:
         say(text)
 
 
 def notes() -> str:
     """Return what was noted so far, one on each line."""
-    return "\n".join(_noted)
+    with _noting:
+        return "\n".join(_noted)
 
 
 def traffic(project: Project, setting: str) -> Traffic | None:
