@@ -48,13 +48,16 @@ __all__ = [
     "ACTIONS",
     "ASKED",
     "HIDDEN",
+    "LEAVES",
     "OPERATORS",
     "SECRET",
     "UNKNOWN",
     "Action",
     "Change",
+    "Matches",
     "ResourcePlan",
     "announce",
+    "by_harm",
     "decoded",
     "deleted",
     "encoded",
@@ -80,6 +83,9 @@ Action = Literal[
 ]
 ACTIONS: tuple[Action, ...] = get_args(Action)
 
+#: What does not leave a setup in place that this resource declares.
+LEAVES: tuple[Action, ...] = ("delete", "move", "release")
+
 #: When the lines are printed: before an update, after it, or after a refresh that found changes.
 Tense = Literal["plan", "done", "drift"]
 
@@ -89,7 +95,53 @@ ASKED = ("TRACELOOP_PLAN", "json")
 #: How many setups are listed one by one.
 LINES = 60
 
+#: How much is said of what a setup matches, in characters.
+MATCHES_WIDTH = 500
+
 _PREFIX = "traceloop-plan/1"
+
+
+class Matches(NamedTuple):
+    """How many of a sample of recorded spans a setup's selector matches."""
+
+    matched: int
+    #: How many spans were tried.
+    sampled: int
+    #: How many more may match: a rule's value is hidden, or what the rule is about was not read.
+    undecided: int = 0
+    #: How many hours the spans cover; ``None`` if that is not known.
+    hours: float | None = None
+    #: Why none matches, or which rule excludes none; without a secret.
+    why: str = ""
+    #: How many evaluations a day that makes: matched spans a day times evaluators, with all that
+    #: may match. ``None`` if it cannot be estimated.
+    evaluations: int | None = None
+
+    @property
+    def none(self) -> bool:
+        """Whether no span matches."""
+        return not self.matched and not self.undecided
+
+    @property
+    def share(self) -> str:
+        """How many of how many, such as ``1,240 of 2,000``, or ``none of 2,000``."""
+        most = self.matched + self.undecided
+        some = f"up to {most:,}" if self.undecided else f"{most:,}"
+        return f"{some if most else 'none'} of {self.sampled:,}"
+
+    @property
+    def period(self) -> str:
+        """The time that the spans cover, such as `` (24 h)``; empty if it is not known."""
+        if self.hours is None:
+            return ""
+        shown = f"{self.hours:,.0f}" if self.hours >= 10 else f"{self.hours:.2g}"
+        return f" ({shown if self.hours >= 0.1 else '<0.1'} h)"
+
+    def __str__(self) -> str:
+        """Return what a plan's line ends with."""
+        if self.none and self.why:
+            return f"matches {self.share}: {self.why}"
+        return f"matches {self.share} spans{self.period}"
 
 
 class Change(NamedTuple):
@@ -105,6 +157,8 @@ class Change(NamedTuple):
     note: str = ""
     #: Whether a value differs that is not shown in either.
     secret_changes: bool = False
+    #: What it matches, if spans were tried.
+    matches: Matches | None = None
 
 
 class ResourcePlan(NamedTuple):
@@ -123,6 +177,8 @@ class ResourcePlan(NamedTuple):
     group: bool = True
     #: Why it is not compared with what Traceloop has, if it is not.
     blind: str = ""
+    #: What else a reader has to know, one on each line, such as why no spans were tried.
+    notes: str = ""
 
 
 class _Words(NamedTuple):
@@ -159,13 +215,14 @@ def summary(changes: Iterable[Change], unchanged: int = 0, tense: Tense = "plan"
 
 
 def explained(change: Change) -> list[str]:
-    """Return what happens to a setup, in up to three texts: its selector, its evaluators, notes."""
+    """Return what happens to a setup, in some texts: its rules, its evaluators, notes, matches."""
     before, after, note = change.before, change.after, printable(change.note)
     if before is not None and after is not None:
         what = difference(before, after, secret_changes=change.secret_changes).texts()
     else:
         known = after if after is not None else before
         what = ("", "") if known is None else description(known)
+    matches = "" if change.matches is None else printable(str(change.matches), MATCHES_WIDTH)
     parts: Sequence[str]
     match change.action:
         case "adopt":
@@ -180,7 +237,7 @@ def explained(change: Change) -> list[str]:
             parts = (f"replaces what Traceloop has: {', '.join(filter(None, what))}", note)
         case _:
             parts = (*what, note)
-    return [part for part in parts if part]
+    return [part for part in (*parts, matches) if part]
 
 
 def with_renames(changes: Sequence[Change]) -> list[Change]:
@@ -212,7 +269,7 @@ def lines(plan: ResourcePlan, tense: Tense = "plan") -> list[str]:
     if not plan.changes:
         return []
     rows = _rows(with_renames(plan.changes))
-    causes = _causes(plan.changes) if tense == "plan" else []
+    causes = [*_evaluations(plan.changes), *_causes(plan.changes)] if tense == "plan" else []
     if not plan.group:
         # Not indented: below a group's name it would look like one of its setups.
         alone = all(resource_name(plan.owner) == c.external_id for c in plan.changes)
@@ -224,6 +281,12 @@ def lines(plan: ResourcePlan, tense: Tense = "plan") -> list[str]:
     unchanged = len(plan.declares) - touched if tense == "plan" else 0
     head = f"{printable(resource_name(plan.owner))}: {summary(plan.changes, unchanged, tense)}"
     return [head, *(f"  {line}" for line in [*rows, *causes])]
+
+
+def _evaluations(changes: Sequence[Change]) -> list[str]:
+    """Return how many evaluations a day the changed setups make, if spans were tried."""
+    total = sum((c.matches and c.matches.evaluations) or 0 for c in changes)
+    return [f"about {total:,} evaluations a day: matched spans x evaluators"] if total else []
 
 
 def _causes(changes: Sequence[Change]) -> list[str]:
@@ -239,7 +302,7 @@ def _causes(changes: Sequence[Change]) -> list[str]:
 def _rows(changes: Sequence[Change]) -> list[str]:
     """Return a line for each change, sorted by external_id, and a count of what is cut off."""
     # What is cut off is what does least harm.
-    ordered = sorted(changes, key=lambda c: (ACTIONS.index(c.action), c.external_id))
+    ordered = sorted(changes, key=by_harm)
     listed = sorted(ordered[:LINES], key=_by_name)
     cells = [(name(change.external_id), *explained(change)) for change in listed]
     rows = [
@@ -248,6 +311,12 @@ def _rows(changes: Sequence[Change]) -> list[str]:
     ]
     rest = len(ordered) - len(listed)
     return [*rows, f"... and {rest:,} more"] if rest else rows
+
+
+def by_harm(change: Change) -> tuple[int, bool, str]:
+    """Sort the most harmful first; of one action, those that match no span."""
+    silent = change.matches is not None and change.matches.none
+    return ACTIONS.index(change.action), not silent, change.external_id
 
 
 def _by_name(change: Change) -> str:
@@ -320,4 +389,8 @@ def decoded(line: str) -> ResourcePlan | None:
     if f"{zlib.crc32(data):08x}" != checksum:
         raise ValueError("its plan is damaged")
     fields = json.loads(zlib.decompress(data))
-    return ResourcePlan(**fields | {"changes": [Change(*each) for each in fields["changes"]]})
+    changes = [Change(*each) for each in fields["changes"]]
+    return ResourcePlan(
+        **fields
+        | {"changes": [c._replace(matches=c.matches and Matches(*c.matches)) for c in changes]}
+    )

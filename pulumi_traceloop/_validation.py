@@ -166,6 +166,10 @@ def option_problems(options: Mapping[str, Any], unknown: Unknown = ()) -> list[P
     match = MAX_DELETES.fullmatch(str(given.get("max_deletes", 0)))
     if not match or (match[2] and int(match[1]) > 100):
         found.append(Problem("max_deletes", 'must be a number, or a percentage such as "10%"'))
+    limit = given.get("max_evaluations", 0)
+    is_number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
+    if not is_number or not 0 <= limit < float("inf"):
+        found.append(Problem("max_evaluations", "must be a number of evaluations a day"))
     return found
 
 

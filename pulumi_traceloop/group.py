@@ -77,6 +77,7 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
         wait_timeout: float | None = None,
         wait_for: WaitFor | None = None,
         max_deletes: int | str | None = None,
+        max_evaluations: int | None = None,
         config_namespace: str | None = None,
     ) -> None:
         """Declare the setups of a group.
@@ -102,6 +103,10 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
                 percentage such as ``"10%"``; over it, preview and update fail before the group's
                 first write. No limit if left out. It does not guard against the removal of the
                 whole group: ``protect`` does.
+            max_evaluations: how many evaluations a day all setups of the group together may run, as
+                estimated from recorded spans: matched spans a day times evaluators. Over it, a
+                preview fails. It needs the configuration ``traceloop:matchSpans``, and does not
+                guard an update without a preview.
             config_namespace: the configuration's namespace with the ``apiKey`` and ``baseUrl`` to
                 use, for a second Traceloop project in one stack; ``traceloop`` if left out.
 
@@ -112,9 +117,9 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
         refuse_provider("AutoMonitorSetupGroup", resource_name, opts)
         name = f'AutoMonitorSetupGroup "{resource_name}"'
         declared_by = declarer("AutoMonitorSetupGroup", resource_name, opts)
-        how = options(if_exists, wait_for_setup, wait_timeout, wait_for, config_namespace) | {
-            "max_deletes": max_deletes
-        }
+        how = options(
+            if_exists, wait_for_setup, wait_timeout, wait_for, max_evaluations, config_namespace
+        ) | {"max_deletes": max_deletes}
         declared = _read(name, setups, [*option_problems(how), *_option_problems(opts)])
         own, for_batch = _own_and_handed_on(opts)
         super().__init__("traceloop:index:AutoMonitorSetupGroup", resource_name, None, own)
@@ -194,6 +199,7 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
         wait_timeout: float | None = None,
         wait_for: WaitFor | None = None,
         max_deletes: int | str | None = None,
+        max_evaluations: int | None = None,
         config_namespace: str | None = None,
     ) -> AutoMonitorSetupGroup:
         """Declare the setups of a YAML or JSON file.
@@ -208,6 +214,7 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
             wait_timeout: as of the class.
             wait_for: as of the class.
             max_deletes: as of the class.
+            max_evaluations: as of the class.
             config_namespace: as of the class.
 
         Raises:
@@ -225,6 +232,7 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
             wait_timeout=wait_timeout,
             wait_for=wait_for,
             max_deletes=max_deletes,
+            max_evaluations=max_evaluations,
             config_namespace=config_namespace,
         )
 

@@ -98,6 +98,7 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
         wait_for_setup: bool = False,
         wait_timeout: float | None = None,
         wait_for: WaitFor | None = None,
+        max_evaluations: int | None = None,
         config_namespace: str | None = None,
     ) -> None: ...
 
@@ -115,6 +116,7 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
         wait_for_setup: bool = False,
         wait_timeout: float | None = None,
         wait_for: WaitFor | None = None,
+        max_evaluations: int | None = None,
         config_namespace: str | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None: ...
@@ -133,6 +135,7 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
         wait_for_setup: bool = False,
         wait_timeout: float | None = None,
         wait_for: WaitFor | None = None,
+        max_evaluations: int | None = None,
         config_namespace: str | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None: ...
@@ -152,6 +155,7 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
         wait_for_setup: bool = False,
         wait_timeout: float | None = None,
         wait_for: WaitFor | None = None,
+        max_evaluations: int | None = None,
         config_namespace: str | None = None,
     ) -> None:
         """Declare a setup.
@@ -180,6 +184,10 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
             wait_for: what to wait for. ``spans``, the default: that spans have matched, until which
                 no monitor exists. ``accepted``: that Traceloop has processed the setup, whether or
                 not spans have matched.
+            max_evaluations: how many evaluations a day the setup may run, as estimated from
+                recorded spans: matched spans a day times evaluators. Over it, a preview fails. It
+                needs the configuration ``traceloop:matchSpans``, and does not guard an update
+                without a preview.
             config_namespace: the configuration's namespace with the ``apiKey`` and ``baseUrl`` to
                 use, for a second Traceloop project in one stack; ``traceloop`` if left out.
 
@@ -202,7 +210,9 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
                 found.append(Problem("args", reason))
             setup = plain(args)
         key = resource_name if external_id is None else external_id
-        how = options(if_exists, wait_for_setup, wait_timeout, wait_for, config_namespace)
+        how = options(
+            if_exists, wait_for_setup, wait_timeout, wait_for, max_evaluations, config_namespace
+        )
         if opts is None or (opts.id is None and opts.urn is None):  # else it is only read
             awaited = isinstance(key, (pulumi.Output, Awaitable))
             if not awaited and (why := external_id_problem(key)):
@@ -398,6 +408,7 @@ def options(
     wait_for_setup: bool,
     wait_timeout: float | None,
     wait_for: WaitFor | None,
+    max_evaluations: int | None,
     config_namespace: str | None,
 ) -> dict[str, Any]:
     """Return the inputs that say how to put setups in place; what is left out is ``None``."""
@@ -406,5 +417,6 @@ def options(
         "wait_for_setup": wait_for_setup or None,
         "wait_timeout": wait_timeout,
         "wait_for": wait_for,
+        "max_evaluations": max_evaluations,
         "config_namespace": config_namespace,
     }

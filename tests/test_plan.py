@@ -15,6 +15,7 @@ from pulumi_traceloop._plan import (
     ASKED,
     LINES,
     Change,
+    Matches,
     ResourcePlan,
     announce,
     decoded,
@@ -87,6 +88,49 @@ def test_the_cause_of_a_failure_is_told_once() -> None:
     ]
 
 
+def test_a_line_ends_with_what_the_setup_matches() -> None:
+    some = Matches(1240, 2000, hours=24, evaluations=2480)
+    none = Matches(0, 2000, hours=24, why="no span has k; 3 have\n<{%fg 1%}> k2")
+    plan = group(
+        Change("create", "a", after=setup(), matches=some),
+        Change("change", "b", setup("x"), setup("y"), matches=none),
+        Change("adopt", "c", after=setup(), matches=Matches(0, 8, 3, evaluations=20)),
+        Change("delete", "d", setup("gone")),
+    )
+    told = [" ".join(line.split()) for line in shown(plan)[1:]]
+    assert told == [
+        '+ a k = "openai" faithfulness matches 1,240 of 2,000 spans (24 h)',
+        '~ b k = "x" -> "y" matches none of 2,000: no span has k; 3 have <\\u007b%fg 1%}> k2',
+        "= c in Traceloop already and equal: nothing is sent matches up to 3 of 8 spans",
+        '- d k = "gone" faithfulness',
+        "about 2,500 evaluations a day: matched spans x evaluators",
+    ]
+    assert not any("a day" in line for line in shown(plan, tense="done"))
+
+
+@pytest.mark.parametrize(
+    ("hours", "period"),
+    [
+        (None, ""),
+        (24, " (24 h)"),
+        (0.5, " (0.5 h)"),
+        (1.2, " (1.2 h)"),
+        (0.01, " (<0.1 h)"),
+        (8760.0, " (8,760 h)"),
+    ],
+)
+def test_the_time_that_spans_cover(hours: float | None, period: str) -> None:
+    assert Matches(1, 2, hours=hours).period == period
+
+
+def test_what_matches_nothing_is_cut_off_last() -> None:
+    changes = [Change("create", f"m-{n:03}", after=setup()) for n in range(LINES + 1)]
+    changes[-1] = changes[-1]._replace(matches=Matches(0, 1))
+    told = shown(group(*changes))
+    assert any(f"m-{LINES:03}" in line for line in told)
+    assert not any(f"m-{LINES - 1:03}" in line for line in told)
+
+
 def test_an_update_is_told_in_the_past() -> None:
     changes = [Change("create", "a", after=setup()), Change("change", "b", setup("1"), setup("2"))]
     assert shown(group(*changes, declares="abc"), tense="done")[0] == (
@@ -147,12 +191,22 @@ class TestData:
                 st.none() | st.text(max_size=5),
                 st.text(max_size=5),
                 st.booleans(),
+                st.none()
+                | st.builds(
+                    Matches,
+                    st.integers(),
+                    st.integers(),
+                    st.integers(),
+                    st.none() | st.floats(allow_nan=False),
+                    st.text(max_size=5),
+                    st.none() | st.integers(),
+                ),
             )
         ),
         st.text(max_size=5),
     )
     def test_what_is_encoded_comes_back(self, changes: list[Change], text: str) -> None:
-        plan = ResourcePlan(text, changes, [text], text, text, False, text)
+        plan = ResourcePlan(text, changes, [text], text, text, False, text, text)
         line = encoded(plan)
         assert line.isascii()
         assert line.isprintable()

@@ -922,6 +922,27 @@ assert provider.diff("g", {group}, {group}).changes is False
 """
         assert heavy & _imported(code) == set()
 
+    @pytest.mark.parametrize("asked", [True, False])
+    def test_spans_are_imported_where_they_are_asked_for(self, asked: bool) -> None:
+        setup = (
+            '{"evaluators":["e"],"selector":[{"key":"k","source":"span_attributes","value":"x"}]}'
+        )
+        group = {"setups": {"a": setup}, "declared_by": "g", "preview": True}
+        config = {"traceloop:matchSpans": "no-such-file"} if asked else {}
+        code = f"""
+from pulumi.dynamic import ConfigureRequest
+from pulumi_traceloop.providers import AutoMonitorSetupBatchProvider
+provider = AutoMonitorSetupBatchProvider()
+provider.configure(
+    ConfigureRequest(type("Config", (), {{"get": lambda self, key: {config}.get(key)}})())
+)
+import contextlib, io
+with contextlib.redirect_stdout(io.StringIO()):
+    assert provider.check({{}}, {group}).failures == []
+"""
+        found = {name for name in _imported(code) if name.startswith("pulumi_traceloop.spans")}
+        assert bool(found) is asked, found
+
     def test_is_not_taken_for_a_plugin_to_download(self) -> None:
         """The engine takes any distribution named pulumi-* for one that needs a binary."""
         plugin = (files("pulumi_traceloop") / "pulumi-plugin.json").read_text()

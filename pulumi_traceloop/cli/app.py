@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from ..errors import (
     printable,
 )
 from ..spans.sources import SAMPLE, SpanFileError
+from ..spans.traffic import seconds_in
 from .preview import PreviewError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ __all__ = ["Runtime", "cli"]
 #: Exit codes; 0 is success.
 ATTENTION, UNUSABLE, UNREACHABLE, TIMED_OUT = 1, 2, 3, 124
 
-_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_DAY = 86_400
 
 _EXIT_CODES = """\b
 Exit codes:
@@ -121,10 +121,10 @@ def _seconds(context: click.Context, option: click.Parameter, text: str | None) 
     """Return a time such as ``24h`` in seconds."""
     if text is None:
         return None
-    found = re.fullmatch(r"(\d{1,6})([smhdw])", text)
-    if found is None or not int(found[1]):
+    seconds = seconds_in(text)
+    if seconds is None:
         raise click.BadParameter(f"{text!r} is not a time such as 30m, 24h or 7d", context, option)
-    return int(found[1]) * _SECONDS[found[2]]
+    return seconds
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EXIT_CODES)
@@ -154,8 +154,34 @@ _json = click.option("--json", "as_json", is_flag=True, help="Write JSON, for ma
     metavar="NAME",
     help="What to call the stack; once for each file, in their order.",
 )
+@click.option(
+    "--since",
+    callback=_seconds,
+    metavar="TIME",
+    help="Say what each setup matches of the spans that Traceloop recorded in so long a time: 30m,"
+    " 24h, 7d.",
+)
+@click.option(
+    "--spans",
+    "span_files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Say what each setup matches of the spans of a file: OTLP as JSON. May be repeated.",
+)
+@_base_url
 @_json
-def plan(files: Sequence[Any], stacks: Sequence[str], *, as_json: bool) -> None:
+@click.pass_obj
+def plan(
+    runtime: Runtime,
+    files: Sequence[Any],
+    stacks: Sequence[str],
+    since: int | None,
+    span_files: Sequence[Path],
+    base_url: str | None,
+    *,
+    as_json: bool,
+) -> None:
     """Write a pull-request comment about previews that were made before.
 
     \b
@@ -166,11 +192,17 @@ def plan(files: Sequence[Any], stacks: Sequence[str], *, as_json: bool) -> None:
     Writes Markdown: which monitor setups will be created, changed, deleted or adopted. Secrets stay
     masked, and the comment stays below GitHub's limit.
 
-    Needs no API key. Ends with 1 if a preview failed; the comment is written anyway. Ends with 2,
-    without a comment, if a FILE is something else, or does not say what will happen.
+    With --since or --spans, or where the preview had the configuration traceloop:matchSpans, a
+    column says how many recorded spans each setup matches, and if none, why; those come first.
+
+    Needs the API key only for --since. Ends with 1 if a preview failed; the comment is written
+    anyway. Ends with 2, without a comment, if a FILE is something else, or does not say what will
+    happen.
     """
     from .preview import COMMAND, read
 
+    if since is not None and span_files:
+        raise click.UsageError("--since and --spans do not go together")
     if not files:
         if sys.stdin.isatty():
             raise click.UsageError(f"give a FILE, made with: {COMMAND}")
@@ -179,12 +211,35 @@ def plan(files: Sequence[Any], stacks: Sequence[str], *, as_json: bool) -> None:
         raise click.UsageError(f"{len(stacks)} --stack for {len(files)} files")
     with _one_line():
         plans = [read(file.read(), _source(file)) for file in files]
+        if since is not None or span_files:
+            plans = _with_matches(plans, since, span_files, base_url, runtime)
     several = len({found.project for found in plans}) > 1
     names = stacks or [
         (f"{found.project}/{found.stack}" if several else found.stack) or _source(file)
         for found, file in zip(plans, files, strict=True)
     ]
     _write_plans(plans, names, as_json=as_json)
+
+
+def _with_matches(
+    plans: Sequence[Plan],
+    since: int | None,
+    span_files: Sequence[Path],
+    base_url: str | None,
+    runtime: Runtime,
+) -> list[Plan]:
+    from ..spans.traffic import of_files, of_service
+    from .project import open_project
+    from .traffic import with_matches
+
+    if since is None:
+        found = of_files(span_files)
+    else:
+        client = open_project(base_url).client
+        found = of_service(client, since, now=lambda: runtime.now().timestamp())
+    for problem in found.problems:
+        _note(f"warning: {printable(problem)}")
+    return [with_matches(each, found) for each in plans]
 
 
 def _write_plans(plans: Sequence[Plan], names: Sequence[str], *, as_json: bool) -> None:
@@ -519,7 +574,7 @@ def match(
         else:
             found, missing = selectors.named(found, patterns)
         if project is not None and not span_files:
-            seconds = since if since is not None else _SECONDS["d"]
+            seconds = since if since is not None else _DAY
             now = runtime.now().timestamp()
             sample = read_service(project.client, seconds=seconds, limit=limit, now=lambda: now)
             if not sample.spans:

@@ -48,6 +48,7 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "after": _setup(change.after),
         "differs": differs,
         "note": change.note,
+        "matches": change.matches and change.matches._asdict(),
     }
 
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from .._describe import difference, evaluator_texts, rule_texts, setup
 from .._naming import resource_name
-from .._plan import ACTIONS, Action, Change
+from .._plan import ACTIONS, Action, Change, Matches
 from .._text import name as shown_name
+from .._text import names as shown_names
 
 if TYPE_CHECKING:
     from .preview import Entry, Plan
@@ -121,13 +122,30 @@ def _head(plan: Plan, name: str) -> str:
             "",
         ]
     lines += [summary(plan), ""]
-    if plan.warnings:
+    silent = _silent(plan.changes)
+    if plan.warnings or silent:
         lines += [
+            *silent,
             *(f"- warning: {code(warning)}" for warning in plan.warnings[:_NOTICES]),
             *_more(len(plan.warnings) - _NOTICES, "- and {} more warnings"),
             "",
         ]
+    if evaluations := sum(each.evaluations or 0 for each in _tried(plan.changes)):
+        lines += [f"About {evaluations:,} evaluations a day: matched spans x evaluators.", ""]
     return "\n".join(lines)
+
+
+def _tried(entries: Sequence[Entry]) -> list[Matches]:
+    return [entry.change.matches for entry in entries if entry.change.matches]
+
+
+def _silent(entries: Sequence[Entry]) -> list[str]:
+    """Return the warning of setups that match no span."""
+    found = [e.change.external_id for e in entries if e.change.matches and e.change.matches.none]
+    if not found:
+        return []
+    which = f"{len(found):,} of {len(_tried(entries)):,} setups match no span"
+    return [f"- **warning: {which}**: {code(shown_names(found))}"]
 
 
 def _more(count: int, text: str) -> list[str]:
@@ -138,6 +156,9 @@ def _rows(entries: Sequence[Entry], budget: int) -> str:
     """Return the tables: of what does harm, which is never folded up, and of the rest."""
     owners = {(entry.owner, entry.project) for entry in entries}
     projects = len({project for _, project in owners}) > 1
+    tried = bool(_tried(entries))
+    # Within each table those that match no span come first.
+    entries = sorted(entries, key=lambda e: not (e.change.matches and e.change.matches.none))
     tables: list[str] = []
     left_out: Counter[Action] = Counter()
     for harmful in (True, False):
@@ -145,7 +166,7 @@ def _rows(entries: Sequence[Entry], budget: int) -> str:
         for entry in entries:
             if (entry.change.action in _HARMFUL) is not harmful:
                 continue
-            row = _row(entry, owner=len(owners) > 1, project=projects)
+            row = _row(entry, owner=len(owners) > 1, project=projects, tried=tried)
             if _length(row) > budget:
                 left_out[entry.change.action] += 1
                 continue
@@ -154,7 +175,9 @@ def _rows(entries: Sequence[Entry], budget: int) -> str:
         if not rows:
             continue
         where = "| In " if len(owners) > 1 else ""
-        head = f"| | Setup {where}| Before | After |\n|---|---|{'---|' if where else ''}---|---|\n"
+        more = " Matches |" if tried else ""
+        rule = "---|" * (4 + bool(where) + tried)
+        head = f"| | Setup {where}| Before | After |{more}\n|{rule}\n"
         table = f"\n{head}{''.join(rows)}"
         if not harmful and len(rows) > _FOLDED_FROM:
             count = f"{len(rows):,} more setups" if tables else f"{len(rows):,} setups"
@@ -166,7 +189,7 @@ def _rows(entries: Sequence[Entry], budget: int) -> str:
     return "".join(tables)
 
 
-def _row(entry: Entry, *, owner: bool, project: bool) -> str:
+def _row(entry: Entry, *, owner: bool, project: bool, tried: bool) -> str:
     change = entry.change
     before, after = _sides(change)
     explained = _EXPLAINED.get(change.action, "")
@@ -178,7 +201,18 @@ def _row(entry: Entry, *, owner: bool, project: bool) -> str:
     if where and project:
         where += f"<br>in {code(entry.project)}"
     cells = [_WORDS[change.action], setup_cell, *([where] if owner else [])]
-    return f"| {' | '.join([*cells, _cell(before), _cell(after)])} |\n"
+    matches = [_matches(change.matches)] if tried else []
+    return f"| {' | '.join([*cells, _cell(before), _cell(after), *matches])} |\n"
+
+
+def _matches(matches: Matches | None) -> str:
+    if matches is None:
+        return ""
+    share = f"{matches.share}{matches.period}".replace("<", "&lt;")
+    why = [code(matches.why)] if matches.why else []
+    evaluations = matches.evaluations
+    a_day = [f"{evaluations:,} evaluations a day"] if evaluations else []
+    return "<br>".join([f"**{share}**" if matches.none else share, *why, *a_day])
 
 
 def _cell(lines: Sequence[str]) -> str:

@@ -35,6 +35,7 @@ from .._plan import (
     Action,
     Change,
     ResourcePlan,
+    by_harm,
     decoded,
     with_renames,
 )
@@ -159,15 +160,14 @@ class _Reader:
         return Plan(
             stack=stack,
             project=project,
-            changes=tuple(
-                sorted(
-                    entries, key=lambda e: (ACTIONS.index(e.change.action), e.change.external_id)
-                )
-            ),
+            changes=tuple(sorted(entries, key=lambda entry: by_harm(entry.change))),
             unchanged=max(0, len(declared) - len(ours)),
             failed=bool(errors),
             errors=tuple(e for e in errors if e != "preview failed"),
-            warnings=(*dict.fromkeys(self._blind()), *self._diagnostics("warning")),
+            warnings=(
+                *dict.fromkeys((*self._blind(), *self._notes())),
+                *self._diagnostics("warning"),
+            ),
         )
 
     def _printed(self) -> Iterator[ResourcePlan]:
@@ -260,6 +260,10 @@ class _Reader:
         for plan in self._plans:
             if plan.blind:
                 yield f"the plan is not compared with what Traceloop has: {printable(plan.blind)}"
+
+    def _notes(self) -> Iterator[str]:
+        for plan in self._plans:
+            yield from map(printable, plan.notes.splitlines())
 
     def _messages(self, severity: str) -> Iterator[str]:
         for diagnostic in _list(self._preview.get("diagnostics")):

@@ -17,7 +17,7 @@ from .preview import PreviewError
 if TYPE_CHECKING:
     from .._models import Setup
 
-__all__ = ["Selector", "from_file", "from_setups", "named"]
+__all__ = ["Selector", "from_file", "from_setups", "named", "selector"]
 
 _RESOURCES: Final = "pulumi-python:dynamic/traceloop:"
 _DELETES: Final = ("delete", "delete-replaced", "discard", "discard-replaced")
@@ -58,7 +58,7 @@ def from_file(path: Path) -> dict[str, Selector]:
             raise PreviewError(str(error)) from None
     else:
         setups = dict(_declared(preview))
-    return {external_id: _selector(setup) for external_id, setup in sorted(setups.items())}
+    return {external_id: selector(setup) for external_id, setup in sorted(setups.items())}
 
 
 def named(
@@ -122,7 +122,8 @@ def _seen(setup: Any, shown: Any) -> Any:
     return None
 
 
-def _selector(setup: Any) -> Selector:
+def selector(setup: Any) -> Selector:
+    """Return the selector of a setup, given as values as people may see them."""
     rules = setup.get("selector") if isinstance(setup, dict) else None
     if not isinstance(rules, list):
         return Selector((), partly_hidden=True)

@@ -122,12 +122,20 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         removed = [i for i in old if i not in setups]
         expected = self._deployment.expected_declarer
         failures += too_many_deletes(news, old, [i for i in removed if not expected(i, project)])
+        if not failures:
+            failures += self._too_many_evaluations(news)
         if not failures and news.get("if_exists") in ("adopt", "fail"):
             failures += self._exist_already(news, setups, setups.keys() - old.keys())
         if not failures:
             self._present(news, [] if olds else self._new_changes(news, setups, setups), setups)
         # What the membership takes: also of a program whose transforms add or remove setups.
         return CheckResult(news | {"external_ids": canonical(sorted(setups))}, failures)
+
+    def _setups(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return unpacked(inputs)
+
+    def _secrets(self, inputs: Mapping[str, Any], external_id: str, setup: Any) -> set[str]:
+        return display.secrets_of(inputs, external_id, setup)
 
     def _exist_already(
         self, inputs: Mapping[str, Any], setups: Mapping[str, Any], external_ids: Collection[str]

@@ -10,14 +10,16 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from pulumi.dynamic import ConfigureRequest, ResourceProvider
+from pulumi.dynamic import CheckFailure, ConfigureRequest, ResourceProvider
 
 from .._deployment import Deployment, deployment
 from .._ownership import Ownership
-from .._plan import Change, ResourcePlan, announce, report
+from .._plan import LEAVES, Change, Matches, ResourcePlan, announce, report
 from .._settings import DEFAULT_NAMESPACE, connection
 from .._text import use_utf8
 from ..errors import DeclaredTwiceError, TraceloopError
+from . import _traffic
+from ._options import too_many_evaluations
 
 if TYPE_CHECKING:
     from .._models import Setup
@@ -113,11 +115,58 @@ class HostedProvider(ResourceProvider):
         group: bool = True,
     ) -> None:
         """Print a plan in a preview; an update prints what it did, when it is done."""
+        if self._preview:
+            changes = list(changes)
+            stay = [c.external_id for c in changes if c.action not in LEAVES]
+            found = self._matches(inputs, stay)
+            changes = [c._replace(matches=found.get(c.external_id)) for c in changes]
         plan = self._plan(inputs, changes, declares, group=group)
         if self._preview:
             announce(plan)
         elif plan.changes:
             self._plans[plan.owner] = plan
+
+    def _setups(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the declared setups by external_id, as the engine passes them."""
+        raise NotImplementedError
+
+    def _secrets(self, inputs: Mapping[str, Any], external_id: str, setup: Any) -> set[str]:
+        """Return the secret values of a declared setup."""
+        raise NotImplementedError
+
+    def _matches(
+        self, inputs: Mapping[str, Any], external_ids: Collection[str] | None = None
+    ) -> dict[str, Matches]:
+        """Return what declared setups match, all or some, in a preview that is asked for it."""
+        setting = self._setting(_traffic.SETTING)
+        if not self._preview or not setting or external_ids == []:
+            return {}
+        sample = _traffic.traffic(self._project(inputs), str(setting))
+        setups = {} if sample is None else self._setups(inputs)
+        found = {
+            i: _traffic.matches(sample, setups[i], self._secrets(inputs, i, setups[i]))
+            for i in (setups if external_ids is None else external_ids)
+            if sample is not None and i in setups
+        }
+        return {i: each for i, each in found.items() if each}
+
+    def _too_many_evaluations(self, inputs: Mapping[str, Any]) -> list[CheckFailure]:
+        """Return why a preview may not go on, if the setups would run too many evaluations."""
+        if not self._preview or inputs.get("max_evaluations") is None:
+            return []
+        if not self._setting(_traffic.SETTING):
+            _traffic.note(
+                "max_evaluations is not checked: it needs spans, with `pulumi config set"
+                f" {_traffic.SETTING} 24h`"
+            )
+            return []
+        found = {i: each.evaluations for i, each in self._matches(inputs).items()}
+        if not found or None in found.values():
+            _traffic.note(
+                "max_evaluations is not checked where there are no spans to estimate from: they"
+                " have to cover an hour, and the setup has to be known"
+            )
+        return too_many_evaluations(inputs, found)
 
     def _report(self, inputs: Mapping[str, Any], in_place: Collection[str]) -> None:
         """Print what an update did."""
@@ -141,6 +190,7 @@ class HostedProvider(ResourceProvider):
             project.namespace,
             group,
             project.blind,
+            _traffic.notes(),
         )
 
     def _declare(

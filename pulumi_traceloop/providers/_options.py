@@ -9,14 +9,14 @@ from pulumi.dynamic import CheckFailure
 from pulumi.output import Unknown
 
 from .._describe import difference
-from .._text import names
+from .._text import name, names
 from .._validation import MAX_DELETES
 from ..errors import ExistsError
 
 if TYPE_CHECKING:
     from .._plan import Change
 
-__all__ = ["exists_error", "too_many_deletes"]
+__all__ = ["exists_error", "too_many_deletes", "too_many_evaluations"]
 
 
 def exists_error(if_exists: str | None, change: Change) -> ExistsError | None:
@@ -56,3 +56,37 @@ def too_many_deletes(
         " against the removal of the whole group: the option protect does"
     )
     return [CheckFailure("max_deletes", reason)]
+
+
+#: How many setups an error names with their evaluations.
+_NAMED = 5
+
+
+def too_many_evaluations(
+    inputs: Mapping[str, Any], evaluations: Mapping[str, int | None]
+) -> list[CheckFailure]:
+    """Return why a preview may not go on, if setups run more evaluations a day than allowed.
+
+    Args:
+        inputs: the resource's or the group's inputs.
+        evaluations: how many a day each setup runs; ``None`` where that cannot be estimated.
+
+    """
+    limit = inputs.get("max_evaluations")
+    if not isinstance(limit, (int, float)) or isinstance(limit, bool):
+        return []  # it is unknown, or `option_problems` says what is wrong
+    most = sorted(
+        ((count or 0, i) for i, count in evaluations.items()), key=lambda e: (-e[0], e[1])
+    )
+    total = sum(count for count, _ in most)
+    if total <= limit:
+        return []
+    shown = [f"{name(i)} {count:,}" for count, i in most[:_NAMED] if count]
+    rest = sum(1 for count, _ in most[_NAMED:] if count)
+    which = ", ".join([*shown, *([f"and {rest:,} more"] if rest else [])])
+    reason = (
+        f"the recorded spans that match would make about {total:,} evaluations a day (matched spans"
+        f" a day x evaluators), and max_evaluations allows {limit:,.0f}: {which}. Narrow the"
+        " selectors, run fewer evaluators, or raise the limit"
+    )
+    return [CheckFailure("max_evaluations", reason)]

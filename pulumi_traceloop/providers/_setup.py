@@ -74,6 +74,8 @@ class AutoMonitorSetupProvider(HostedProvider):
             for p in problems(spec_inputs(news), Unknown)
         ]
         failures += [CheckFailure(*problem) for problem in option_problems(news, Unknown)]
+        if not failures:
+            failures += self._too_many_evaluations(news)
         self._checked.add(news["declared_by"])
         if olds:
             self._deployment.manage([olds.get("external_id", "")], self._project(olds))
@@ -82,6 +84,13 @@ class AutoMonitorSetupProvider(HostedProvider):
         elif not failures:
             self._announce(news)
         return CheckResult(news, failures)
+
+    def _setups(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        external_id = inputs["external_id"]
+        return {UNKNOWN if isinstance(external_id, Unknown) else external_id: inputs}
+
+    def _secrets(self, inputs: Mapping[str, Any], external_id: str, setup: Any) -> set[str]:
+        return display.secrets(inputs)
 
     def _announce_new(self, news: dict[str, Any]) -> list[CheckFailure]:
         """Print the plan for a setup that is not in the state; return why it must not be made."""
