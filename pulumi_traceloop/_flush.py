@@ -58,7 +58,7 @@ class Outcome:
     stored: dict[str, Setup] = field(default_factory=dict)
     #: What is not, and why.
     failed: dict[str, str] = field(default_factory=dict)
-    #: Those of *failed* that may have been written all the same.
+    #: Those of *failed* whose write may have been applied.
     unknown: set[str] = field(default_factory=set)
     #: What ended the flush early, if anything did.
     error: TraceloopError | None = None
@@ -263,7 +263,7 @@ def _reconcile(
 
 
 def _unknown(why: str) -> str:
-    return f"{why}; it may have been written all the same"
+    return f"{why}; outcome unknown: the write may have been applied"
 
 
 def _landed(setup: Setup, before: Setup | None) -> bool:
@@ -353,7 +353,7 @@ def wait(
         sleep: how to wait, in seconds.
 
     Returns:
-        Which did not come up, and why: ``{external_id: why}``. They are written all the same.
+        Which are not ready, and why: ``{external_id: why}``. They are written.
 
     """
     timeout = WAIT_TIMEOUT if timeout is None else timeout
@@ -394,14 +394,14 @@ def _late(setup: Setup | None, timeout: float) -> str:
         return f"Traceloop has no such setup after {timeout:g} s: it was deleted while waiting"
     if setup.status == _WAITING:
         return (
-            f"no spans have matched it within {timeout:g} s, so no monitor exists yet: look for the"
-            ' reason with `pulumi-traceloop match`, or end earlier with wait_for="accepted"'
+            f"no spans have matched it within {timeout:g} s, so no monitor exists yet:"
+            ' `pulumi-traceloop match` shows why; wait_for="accepted" does not wait for spans'
         )
     return f"is still not set up after {timeout:g} s: {printable(setup.status)}"
 
 
 def _trouble(setup: Setup) -> str | None:
-    """Return why a setup did not come up, in the words of its evaluators."""
+    """Return why a setup failed to provision, in the words of its evaluators."""
     if setup.status not in ("failed", "partial"):
         return None
     said = "; ".join(
@@ -409,4 +409,4 @@ def _trouble(setup: Setup) -> str | None:
         for evaluator in setup.evaluators
         if evaluator.error_message
     )
-    return f"Traceloop could not set it up ({setup.status}): {said or 'it does not say why'}"
+    return f"Traceloop could not set it up ({setup.status}): {said or 'no reason given'}"

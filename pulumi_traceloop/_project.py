@@ -23,7 +23,7 @@ from .errors import (
 
 if TYPE_CHECKING:
     from ._client import TraceloopClient
-    from ._models import Setup
+    from ._models import Listing, Setup
     from ._settings import Connection
 
 __all__ = ["Project", "Reading", "in_parallel"]
@@ -80,7 +80,7 @@ class Project:
         self._known: dict[str, Setup | None] = {}
         self._unreadable: dict[str, MalformedResponseError] = {}
         self._asked = 0
-        self._listing: Future[list[Setup]] | None = None
+        self._listing: Future[Listing] | None = None
         self._deleted: set[str] = set()
         self._env_project_id: str | None = None
         self._made_in: str | None = None
@@ -117,7 +117,7 @@ class Project:
         return self._env_project_id or self._made_in
 
     def is_same(self, other: Project) -> bool | None:
-        """Whether *other* is the same Traceloop project; ``None`` if no response has told yet."""
+        """Whether *other* is the same Traceloop project; ``None`` if not known yet."""
         if other is self or other._address == self._address:
             return True
         with self._lock:
@@ -216,33 +216,47 @@ class Project:
     def setups(self, *, fresh: bool = False) -> dict[str, Setup]:
         """Return this project's setups by external_id, as far as the list has them.
 
-        Those that do not say which project they are in are asked for by their ids.
+        Those that do not say which project they are in, and those that cannot be read and may be
+        this one's, are asked for by their ids: see `unreadable`.
         """
-        listed = self._list(fresh=fresh)
-        in_parallel(self._get_readable, [s.external_id for s in listed if not s.env_project_id])
-        own = self._own(listed, None)
+        listing = self._list(fresh=fresh)
+        own = self._own(listing.setups, None)
+        asked = [s.external_id for s in listing.setups if not s.env_project_id]
+        asked += [
+            each.external_id
+            for each in listing.unreadable
+            if each.external_id and each.env_project_id in (None, self._env_project_id)
+        ]
+        in_parallel(self._get_readable, asked)
         with self._lock:
             if fresh:
                 self._known |= own
             known = {i: setup for i, setup in self._known.items() if setup is not None}
             return {i: s for i, s in own.items() if i not in self._known} | known
 
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """``{external_id: why}`` of this project's setups whose response could not be read."""
+        with self._lock:
+            return {i: error.summary for i, error in self._unreadable.items()}
+
     def _use_list(
         self, external_ids: Collection[str], expected: str | None, *, fresh: bool
     ) -> None:
         """Learn from the list what it has of *external_ids*."""
-        listed = self._list(fresh=fresh)
+        listing = self._list(fresh=fresh)
         wanted = set(external_ids)
-        found = self._own([s for s in listed if s.external_id in wanted], expected)
+        found = self._own([s for s in listing.setups if s.external_id in wanted], expected)
         with self._lock:
             for external_id, setup in found.items():
                 self._known.setdefault(external_id, setup)
             # A list that is cut off has something in it. One that has nothing is believed, unless
             # something is known to be there.
-            if not listed and expected is None and not any(self._known.values()):
+            empty = not (listing.setups or listing.unreadable)
+            if empty and expected is None and not any(self._known.values()):
                 self._known |= {i: None for i in external_ids if i not in self._known}
 
-    def _list(self, *, fresh: bool) -> list[Setup]:
+    def _list(self, *, fresh: bool) -> Listing:
         """Return the list, read once for all who ask at the same time or later."""
         with self._lock:
             listing, mine = self._listing, False
@@ -251,7 +265,7 @@ class Project:
                 mine = True
         if mine:
             try:
-                listing.set_result(self.client.list_setups().setups)
+                listing.set_result(self.client.list_setups())
             except BaseException as error:
                 with self._lock:
                     self._listing = None
@@ -279,7 +293,7 @@ class Project:
             return external_id in self._known
 
     def note(self, *setups: Setup) -> None:
-        """Keep what the service answered about some of the key's own setups."""
+        """Keep what the service returned for some of the key's own setups."""
         with self._lock:
             for setup in setups:
                 self._env_project_id = setup.env_project_id or self._env_project_id
@@ -354,11 +368,11 @@ class Project:
             return
         sample = next(iter(external_ids), None)
         if self._env_project_id is None and sample is not None and self.get(sample) is None:
-            self._own(self._list(fresh=False), env_project_id)
+            self._own(self._list(fresh=False).setups, env_project_id)
         known = self._env_project_id
         if known is not None and known != env_project_id:
             harm = (
-                f"{names(sorted(written))} had been written there before that could be told"
+                f"{names(sorted(written))} had been written there before the mismatch showed"
                 if written
                 else "nothing was changed"
             )
@@ -367,6 +381,6 @@ class Project:
                 f'this API key belongs to the Traceloop environment "{printable(known)}", but'
                 f' the stack\'s monitors are in "{printable(env_project_id)}"; {harm}. Set'
                 f" {namespace}:apiKey and {namespace}:baseUrl back to the stack's own project, or"
-                " use another stack for this one; what was once made in the wrong project leaves"
-                " the state with `pulumi state delete <urn>`"
+                " use another stack for this one; `pulumi state delete <urn>` removes from the"
+                " state what was created in the wrong project"
             )

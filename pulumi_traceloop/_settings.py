@@ -241,8 +241,8 @@ def checked_host(base_url: str, *, allow_http: bool, settings: Settings) -> str:
     if sent.scheme == "http" and not (allow_http or is_loopback(host)):
         advice = settings.how_to_set("allowHttp", "true")
         raise ConfigurationError(
-            f"{setting} begins with http://, which lets anybody on the way read the API key: that"
-            " is accepted for localhost only. Use https://, or, if the network is to be trusted,"
+            f"{setting} begins with http://, which lets anyone on the network read the API key:"
+            " that is accepted for localhost only. Use https://, or, if you trust the network,"
             f" {advice}"
         )
     return host

@@ -95,7 +95,7 @@ def _part(value: Any, name: str) -> Any:
 
 
 def _self_hosted(namespace: str) -> bool:
-    """Whether the base URL is that of a service of somebody's own; an emulator here is none."""
+    """Whether the base URL is that of a self-hosted service; a local emulator is none."""
     base_url = pulumi.Config(namespace).get("baseUrl")
     if not base_url and namespace == _CONFIG:
         base_url = os.environ.get("TRACELOOP_BASE_URL")

@@ -144,8 +144,8 @@ def _text(name: str) -> str:
     if len(content) > _FILE_LIMIT:
         raise UnreadableError(
             None,
-            f"is longer than {_FILE_LIMIT // 1024**2} MiB, which no list of monitors is; split"
-            " it into several files, each with a group of its own, if it is one",
+            f"is longer than {_FILE_LIMIT // 1024**2} MiB, too long for a list of monitors; if"
+            " it is one, split it into several files, one for each group",
         )
     try:
         text = content.decode("utf-8")  # PyYAML skips a byte order mark

@@ -6,14 +6,14 @@
     ├── ConfigurationError         no API key, an unusable base URL
     ├── ProjectMismatchError       the key belongs to another project than the state
     ├── SetupsMissingError         all setups of a group vanished at once
-    ├── ExistsError                a setup is there already, and is to be kept
+    ├── ExistsError                a setup exists already, and if_exists keeps it
     ├── DeclaredTwiceError         two resources declare one setup
-    ├── GoneError                  a setup that is only read is not there
+    ├── GoneError                  a setup that a program only reads does not exist
     ├── DeletionError              some setups of a group could not be deleted
-    └── RequestError               a request to the API that did not go well
-        ├── TransportError         no whole answer: timed out, dropped
-        │   └── ConnectionFailedError  there was no connection at all: nothing was sent
-        ├── MalformedResponseError an answer that is not what the API documents
+    └── RequestError               a request to the API that failed
+        ├── TransportError         no complete response: timed out, dropped
+        │   └── ConnectionFailedError  there was no connection: nothing was sent
+        ├── MalformedResponseError a response that is not what the API documents
         ├── AuthenticationError    401, 403
         ├── NotFoundError          404, 410
         ├── ConflictError          409: another write at the same time
@@ -67,7 +67,7 @@ class ConfigurationError(TraceloopError):
 class ProjectMismatchError(TraceloopError):
     """The API key belongs to another Traceloop project or environment than the state.
 
-    There, the same external_id is another project's monitor: nothing is read, written or deleted.
+    The same external_id is another monitor in that project: nothing is read, written or deleted.
     """
 
 
@@ -79,11 +79,11 @@ class SetupsMissingError(TraceloopError):
 
     def __init__(self, owner: str, count: int) -> None:
         super().__init__(
-            f"none of the {count} monitor setups of {owner} is in Traceloop any more. That is more"
-            " likely another project's API key or an outage than the truth, so nothing was changed."
-            " If they really are gone, create them again with"
+            f"none of the {count} monitor setups of {owner} is in Traceloop any more. The API key"
+            " is probably another project's, or there is an outage, so nothing was changed. If they"
+            " really are gone, create them again with"
             " `pulumi up --replace <URN of the AutoMonitorSetupBatch>`, which"
-            " `pulumi stack --show-urns` tells"
+            " `pulumi stack --show-urns` lists"
         )
 
 
@@ -99,10 +99,12 @@ class ExistsError(TraceloopError):
         self.external_id = external_id
         if differs:
             found = f'another setup "{printable(external_id)}" ({differs})'
-            cure = ', declare the setup as it is there, or overwrite it with if_exists="replace"'
+            cure = (
+                ', declare the setup as Traceloop has it, or overwrite it with if_exists="replace"'
+            )
         else:
             found = f'the setup "{printable(external_id)}"'
-            cure = ', or take it over with if_exists="adopt"'
+            cure = ', or adopt it with if_exists="adopt"'
         super().__init__(
             f"Traceloop already has {found}, which this stack does not manage, and if_exists is"
             f' "{if_exists}": choose another external_id{cure}. One that moves here from elsewhere'
@@ -128,7 +130,7 @@ class DeclaredTwiceError(TraceloopError):
 
 
 class GoneError(TraceloopError):
-    """A setup that a program only reads, with ``AutoMonitorSetup.get``, is not there.
+    """A setup that a program only reads, with ``AutoMonitorSetup.get``, does not exist.
 
     Attributes:
         external_id: the setup's key.
@@ -160,7 +162,7 @@ class DeletionError(TraceloopError):
 
 
 class RequestError(TraceloopError):
-    """A request to the API that did not go well.
+    """A request to the API that failed.
 
     Attributes:
         method: the HTTP method.
@@ -208,7 +210,7 @@ class RequestError(TraceloopError):
 
 
 class TransportError(RequestError):
-    """No whole answer came: the connection was refused, timed out or dropped."""
+    """No complete response came: the connection was refused, timed out or dropped."""
 
     outcome_unknown = True
 
@@ -220,7 +222,7 @@ class ConnectionFailedError(TransportError):
 
 
 class MalformedResponseError(RequestError):
-    """An answer that is not what the API documents, such as a proxy's page or cut-off JSON."""
+    """A response that is not what the API documents, such as a proxy's page or cut-off JSON."""
 
     outcome_unknown = True
 
@@ -234,16 +236,16 @@ class NotFoundError(RequestError):
 
 
 class ConflictError(RequestError):
-    """The service could not do it because of another write at the same time (409).
+    """Another write at the same time prevented this one (409).
 
-    What the setup is now, only a read can say.
+    Only a read shows what the setup is now.
     """
 
     outcome_unknown = True
 
 
 class RateLimitedError(RequestError):
-    """The service still answered 429 after all retries."""
+    """The service still responded 429 after all retries."""
 
 
 class RejectedError(RequestError):

@@ -115,8 +115,8 @@ def warning(
 
     Args:
         used: pairs of a slug and the external_id of a setup that uses it.
-        ignored: the slugs that nobody wants to hear of; they may be patterns.
-        self_hosted: whether the setups are for a service of somebody's own.
+        ignored: the slugs that are silenced; they may be patterns.
+        self_hosted: whether the setups are for a self-hosted service.
 
     """
     external_ids: dict[str, list[str]] = {}

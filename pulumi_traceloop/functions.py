@@ -61,7 +61,7 @@ class SelectorRuleResult(SelectorRuleArgs):
 
 @dataclass(frozen=True)
 class EvaluatorResult:
-    """One evaluator of a setup that was read, and how far Traceloop has come with it."""
+    """One evaluator of a setup that was read, and its status."""
 
     #: Such as ``faithfulness``.
     slug: str
@@ -89,9 +89,9 @@ class AutoMonitorSetupResult:
     selector: tuple[SelectorRuleResult, ...]
     #: The evaluators that run on what matches.
     evaluators: tuple[EvaluatorResult, ...]
-    #: When the setup was created, as Traceloop tells it.
+    #: When the setup was created, as Traceloop reports it.
     created_at: str | None
-    #: When the setup was last changed, as Traceloop tells it.
+    #: When the setup was last changed, as Traceloop reports it.
     updated_at: str | None
 
 
@@ -105,7 +105,7 @@ def get_auto_monitor_setup(
         theirs = get_auto_monitor_setup("checkout-agent")
         AutoMonitorSetup("copy", selector=theirs.selector, evaluators=["faithfulness"])
 
-    The program waits for the answer, in previews as well.
+    The program waits for the response, in previews as well.
 
     Args:
         external_id: the setup's key in Traceloop.
@@ -115,7 +115,7 @@ def get_auto_monitor_setup(
     Raises:
         NotFoundError: there is no such setup in the API key's project.
         ConfigurationError: there is no API key, or the base URL is unusable.
-        RequestError: Traceloop could not be asked.
+        RequestError: the request failed.
         TypeError: *external_id* is an Output.
 
     """
@@ -132,8 +132,8 @@ def get_auto_monitor_setup_output(
 ) -> pulumi.Output[AutoMonitorSetupResult]:
     """Read one setup, as `get_auto_monitor_setup` does, but without making the program wait.
 
-    Where *external_id* comes from a resource that is yet to be created, the setup is read after
-    that; in a preview, the result is not known then.
+    If *external_id* comes from a resource that is not created yet, the setup is read after
+    that; in a preview, the result is then not known.
 
     Args:
         external_id: the setup's key in Traceloop.
@@ -160,7 +160,7 @@ def list_auto_monitor_setups(
 
         broken = list_auto_monitor_setups(status="failed")
 
-    The program waits for the answer, in previews as well.
+    The program waits for the response, in previews as well.
 
     Args:
         status: only those with this status.
@@ -169,7 +169,7 @@ def list_auto_monitor_setups(
 
     Raises:
         ConfigurationError: there is no API key, or the base URL is unusable.
-        RequestError: Traceloop could not be asked.
+        RequestError: the request failed.
         TypeError: *status* is an Output.
 
     """
@@ -243,7 +243,7 @@ def _get(there: Project, external_id: str) -> AutoMonitorSetupResult:
             "GET",
             f"/v2/auto-monitor-setups/{quote(external_id, safe='')}",
             "the Traceloop project that the API key belongs to has no such monitor setup; check the"
-            " external_id (list_auto_monitor_setups() has those that are there) and"
+            " external_id (list_auto_monitor_setups() lists the existing ones) and"
             " traceloop:apiKey, or declare the setup with AutoMonitorSetup",
             status=404,
             external_id=external_id,

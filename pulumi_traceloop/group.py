@@ -55,10 +55,10 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
             },
         )
 
-    A setup that Traceloop refuses stops none of the others: what worked is in the state, the
+    A setup that Traceloop refuses does not block the others: what worked is in the state, the
     program ends with one error that names each failed setup and why, and the next ``pulumi up``
     sends only those. What ends the program also holds back what it declares after the group's
-    outputs are known, and the deployment's deletes; they wait for the next good run.
+    outputs are known, and the deployment's deletes; they wait for the next successful update.
     """
 
     #: ``{external_id: the server's id}``. In an update it fails while a setup is not in place.
@@ -91,14 +91,14 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
             if_exists: what to do about setups that Traceloop has under these external_ids and that
                 this stack does not manage. ``replace``, the default: take over those that are
                 equal, overwrite those that differ. ``adopt``: take over those that are equal, fail
-                over those that differ. ``fail``: take over none. What is taken over goes with the
-                stack.
+                over those that differ. ``fail``: take over none. The stack owns what it takes over,
+                and destroys it.
             wait_for_setup: end the update only when Traceloop has set the setups up, and fail if it
                 could not.
             wait_timeout: for how long to wait, in seconds; 600 if left out.
             wait_for: what to wait for. ``spans``, the default: that spans have matched, until which
-                no monitor exists. ``accepted``: that Traceloop has processed the setups, and at
-                most waits for spans.
+                no monitor exists. ``accepted``: that Traceloop has processed the setups, whether
+                or not spans have matched.
             max_deletes: how many setups may leave the group in one update, as a number or a
                 percentage such as ``"10%"``; over it, preview and update fail before the group's
                 first write. No limit if left out. It does not guard against the removal of the
@@ -156,8 +156,8 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
                 )
             if unsettled:
                 problems.append(
-                    f"{len(unsettled)} of {len(setups)} monitor setups are written but did not come"
-                    f" up; the next `pulumi up` looks again:\n{by_cause(unsettled)}"
+                    f"{len(unsettled)} of {len(setups)} monitor setups are written but not ready;"
+                    f" the next `pulumi up` checks again:\n{by_cause(unsettled)}"
                 )
             if problems:
                 pulumi.log.error("\n".join(problems), resource=batch)

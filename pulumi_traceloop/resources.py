@@ -79,11 +79,11 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
     setup_id: pulumi.Output[str]
     #: The Traceloop project and environment that the setup is in.
     env_project_id: pulumi.Output[str]
-    #: Why the setup did not come up, where ``wait_for_setup`` looked.
+    #: Why the setup was not ready, where ``wait_for_setup`` waited for it.
     unsettled: pulumi.Output[str | None]
     #: Why it is not known whether the setup is in place; the next update reads it again.
     failed: pulumi.Output[str | None]
-    #: The digest of what the service stored in a spelling of its own.
+    #: The digest of the setup as Traceloop stores it, where that differs from the declared one.
     normalized: pulumi.Output[str | None]
 
     @overload
@@ -176,13 +176,14 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
             if_exists: what to do about a setup that Traceloop has under the external_id and that
                 this stack does not manage. ``replace``, the default: take over one that is equal,
                 overwrite one that differs. ``adopt``: take over one that is equal, fail over one
-                that differs. ``fail``: take over none. What is taken over goes with the stack.
+                that differs. ``fail``: take over none. The stack owns what it takes
+                over, and destroys it.
             wait_for_setup: end the update only when Traceloop has set the setup up, and fail if it
                 could not.
             wait_timeout: for how long to wait, in seconds; 600 if left out.
             wait_for: what to wait for. ``spans``, the default: that spans have matched, until which
-                no monitor exists. ``accepted``: that Traceloop has processed the setup, and at most
-                waits for spans.
+                no monitor exists. ``accepted``: that Traceloop has processed the setup, whether or
+                not spans have matched.
             max_evaluations: how many evaluations a day the setup may run, as estimated from
                 recorded spans: matched spans a day times evaluators. Over it, a preview fails. It
                 needs the configuration ``traceloop:matchSpans``, and does not guard an update
@@ -250,7 +251,7 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
             pulumi.log.error(f"{failed}; the next `pulumi up` reads it again", resource=self)
             raise pulumi.RunError(f"{name}: it is not known whether the setup is in place")
         pulumi.log.error(f"the monitor setup is written, but {unsettled}", resource=self)
-        raise pulumi.RunError(f"{name} did not come up")
+        raise pulumi.RunError(f"{name} is not ready")
 
     @staticmethod
     def get(
@@ -283,7 +284,7 @@ class AutoMonitorSetupBatch(Resource, module="traceloop", name="AutoMonitorSetup
 
     #: ``{external_id: why}`` of the setups that are not in place.
     failed: pulumi.Output[dict[str, str] | None]
-    #: ``{external_id: why}`` of those that are in place but did not come up.
+    #: ``{external_id: why}`` of those that are in place but not ready.
     unsettled: pulumi.Output[dict[str, str] | None]
     #: The external_ids that this group wrote or adopted, or may have written, as JSON.
     owned: pulumi.Output[str | None]
@@ -295,7 +296,7 @@ class AutoMonitorSetupBatch(Resource, module="traceloop", name="AutoMonitorSetup
     env_project_id: pulumi.Output[str | None]
     #: The external_ids of the setups, as JSON: of those too that a transform has added.
     external_ids: pulumi.Output[str]
-    #: ``{external_id: digest}`` of what the service stored in a spelling of its own.
+    #: ``{external_id: digest}`` of setups that Traceloop stores differently than declared.
     normalized: pulumi.Output[dict[str, str] | None]
 
     def __init__(
@@ -368,9 +369,9 @@ def report_in_program(results: pulumi.Output[Any], report: Callable[[Any], None]
 
 
 def refuse_provider(kind: str, name: str, opts: pulumi.ResourceOptions | None) -> None:
-    """Refuse a provider of the resource's own.
+    """Refuse an explicit provider.
 
-    It would run in a process of its own, which does not know what the rest of the program declares:
+    It would run in a separate process, which does not know what the rest of the program declares:
     a setup that moves to or from the resource would be deleted.
 
     Raises:
@@ -385,10 +386,9 @@ def refuse_provider(kind: str, name: str, opts: pulumi.ResourceOptions | None) -
     inherited = opts.parent and opts.parent.get_provider(f"{_DYNAMIC}:dynamic:Resource")
     if inherited or any(provider.package == _DYNAMIC for provider in given):
         raise pulumi.RunError(
-            f'{kind} "{name}": a provider of its own runs in a process of its own, which does not'
-            " know what the rest of the program declares, and would delete a monitor setup that"
-            " moves: leave out the options `provider` and `providers`, and choose the project with"
-            " config_namespace"
+            f'{kind} "{name}": an explicit provider runs in a separate process, which does not know'
+            " what the rest of the program declares, and would delete a monitor setup that moves."
+            " Remove the options `provider` and `providers`; config_namespace chooses the project"
         )
 
 

@@ -8,7 +8,7 @@ Example::
         setups = declared_setups("__main__.py", config={"shop:chatModel": "gpt-4o"})
         assert_matches(setups, load_spans("tests/spans.jsonl"))
 
-A program runs on a mocked engine: nothing is asked of Pulumi or Traceloop.
+A program runs on a mocked engine: no request reaches Pulumi or Traceloop.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ Spans: TypeAlias = SpanIndex | str | os.PathLike[str] | Iterable[Span]
 
 
 def load_spans(*paths: str | os.PathLike[str]) -> SpanIndex:
-    """Return the spans of files: OTLP as JSON, or what Traceloop answers.
+    """Return the spans of files: OTLP as JSON, or what Traceloop returns.
 
     What end users wrote is dropped. What is broken in a file becomes a warning.
 
@@ -96,7 +96,7 @@ def assert_matches(setups: Setups, spans: Spans, *, allow_none: Iterable[str] = 
     Args:
         setups: one setup, several by external_id, or the name of a file of setups.
         spans: what to try them on.
-        allow_none: the external_ids of those that are meant to match nothing here; they may be
+        allow_none: the external_ids of those that may match nothing here; they may be
             patterns, such as ``canary-*``.
 
     Raises:
@@ -175,7 +175,7 @@ class SetupMocks(pulumi.runtime.Mocks):
         pulumi.runtime.set_mocks(mocks)
 
     Args:
-        mocks: the test's own mocks, which answer; without them, a resource's outputs are its
+        mocks: the test's own mocks, which respond; without them, a resource's outputs are its
             inputs.
 
     """
@@ -187,14 +187,14 @@ class SetupMocks(pulumi.runtime.Mocks):
         self.setups: dict[str, dict[str, Any]] = {}
 
     def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
-        """Note what a resource declares, and answer for it."""
+        """Note what a resource declares, and respond for it."""
         self.setups |= _declared(args)
         if self._mocks is not None:
             return self._mocks.new_resource(args)
         return f"{args.name}-id", args.inputs
 
     def call(self, args: MockCallArgs) -> Any:
-        """Answer a function's call."""
+        """Respond to a function's call."""
         return self._mocks.call(args) if self._mocks is not None else {}
 
 
@@ -236,7 +236,7 @@ def declared_setups(
         config: the stack's configuration, such as ``{"shop:chatModel": "gpt-4o"}``.
         project: the project's name.
         stack: the stack's name.
-        mocks: what answers for resources and functions; without, a resource's outputs are its
+        mocks: what responds for resources and functions; without, a resource's outputs are its
             inputs.
 
     Raises:

@@ -161,7 +161,7 @@ class TestErrors:
         text = run(*arguments, "--help").output
         assert "--api-key" not in text
         assert "TRACELOOP_API_KEY" in text
-        assert "124  the time of --wait is up" in text
+        assert "124  the time limit of --wait expired" in text
 
     def test_help_loads_no_more_than_it_needs(self) -> None:
         program = (
@@ -213,6 +213,32 @@ def send_spans(emulator: Emulator) -> None:
         assert answer.status == 200
 
 
+class TestUnreadable:
+    """A setup that somebody wrote in a way that the API does not document."""
+
+    def odd(self, emulator: Emulator, **changes: object) -> None:
+        own = emulator.put("a", selector=[RULE], evaluators=["faithfulness"])
+        rule = {**RULE, "value": 7}
+        odd = {**own, "external_id": "odd", "init_rules": [rule], **changes}
+        emulator.put("odd", selector=[RULE], evaluators=["faithfulness"])
+        emulator.inject(Fault(route=LIST_ROUTE, body=json.dumps([own, odd]), times=None))
+        emulator.inject(Fault(external_id="odd", method="GET", body=json.dumps(odd), times=None))
+
+    @pytest.mark.parametrize("command", ["status", "export"])
+    def test_of_the_project_is_named_once_and_stops_nothing(
+        self, run: Run, emulator: Emulator, command: str
+    ) -> None:
+        self.odd(emulator)
+        result = run(command)
+        assert "a" in result.stdout
+        assert result.stderr.count('left out "odd": ') == 1
+        assert "init_rules[0].value should be a string, but is a number" in result.stderr
+
+    def test_of_another_project_is_nobodys_business(self, run: Run, emulator: Emulator) -> None:
+        self.odd(emulator, env_project_id="theirs")
+        assert "odd" not in run("status").output
+
+
 class TestStatus:
     def test_waiting_for_spans(self, run: Run, emulator: Emulator, clock: ManualClock) -> None:
         """It is shown as waiting, and since its last write."""
@@ -247,8 +273,8 @@ class TestStatus:
         result = run("status", "--stale", "24h")
         assert result.exit_code == 1
         assert result.stderr == (
-            'error: waiting for spans for too long, so that no monitor exists: "old";'
-            " pulumi-traceloop match says why\n"
+            'error: waiting for spans for too long, so no monitor exists: "old";'
+            " pulumi-traceloop match shows why\n"
         )
         assert json.loads(run("status", "--stale", "1d", "--json").stdout)["stale"] == ["old"]
         assert run("status", "--stale", "2d").exit_code == 0
@@ -495,7 +521,7 @@ class TestWait:
         assert result.exit_code == 124
         assert clock() - begun == 30
         assert json.loads(result.stdout)["timed_out"] is True
-        assert result.stderr.endswith("error: the time is up: 1 pending\n")
+        assert result.stderr.endswith("error: timed out: 1 pending\n")
 
     @pytest.mark.parametrize(
         ("arguments", "exit_code"),
@@ -612,7 +638,7 @@ class TestExport:
             == '''\
 """Monitor setups that Traceloop already had, written by `pulumi-traceloop export`.
 
-The first `pulumi up` takes them over and sends nothing.
+The first `pulumi up` adopts them and sends nothing.
 """
 
 import pulumi_traceloop as traceloop

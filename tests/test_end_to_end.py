@@ -41,7 +41,7 @@ def test_the_readmes_first_example_sees_traffic(tmp_path: Path, traceloop: Emula
 
     traceloop.reset_counts()
     run_all(
-        [["-c", first_program(REPOSITORY / "docs" / "emulator.md")], service("refunds")],
+        [["-c", first_program(REPOSITORY / "docs" / "emulator.md")], service("support")],
         base_url=traceloop.url,
         api_key=traceloop.api_key,
     )

@@ -216,7 +216,9 @@ class TestUnknownOutcome:
         traceloop.inject(Fault(route=BULK_ROUTE, status=503, times=None, message="busy"))
         outcome = flush(project, {"a": spec()}, sleep=time.sleep)
         assert outcome.stored == {}
-        assert outcome.failed == {"a": "busy (HTTP 503); it may have been written all the same"}
+        assert outcome.failed == {
+            "a": "busy (HTTP 503); outcome unknown: the write may have been applied"
+        }
         assert outcome.unknown == {"a"}
         assert traceloop.requests[BULK_ROUTE] == ATTEMPTS
 

@@ -85,7 +85,7 @@ class TestPlain:
             get_auto_monitor_setup("no/such")
         assert str(caught.value) == (
             'setup "no/such": the Traceloop project that the API key belongs to has no such monitor'
-            " setup; check the external_id (list_auto_monitor_setups() has those that are there)"
+            " setup; check the external_id (list_auto_monitor_setups() lists the existing ones)"
             " and traceloop:apiKey, or declare the setup with AutoMonitorSetup (HTTP 404)"
             " [GET /v2/auto-monitor-setups/no%2Fsuch]"
         )

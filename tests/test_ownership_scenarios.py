@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from pulumi_traceloop.emulator import Emulator, Fault
+from pulumi_traceloop.emulator.routes import BULK_ROUTE, UPSERT_ROUTE
 from tests.conftest import API_KEY, World
 
 SECOND_KEY = "tl-key-the-second-of-the-project-4712"
@@ -175,7 +176,8 @@ class TestLostRecords:
         assert set(world.monitors) == {"a"}
         world.traceloop.clear_faults()
         preview = world.preview()
-        assert "tried again" in preview.output
+        assert "update" in preview.ops()["a"]
+        assert "equal: nothing is sent" in preview.output
         world.up()
         assert world.traceloop.writes == {}
         settled(world, {"a"})
@@ -317,3 +319,55 @@ class TestOwnProvider:
         )
         output = world.preview(own + declaration, fails=True).output
         assert "leave out the options `provider` and `providers`" in output
+
+
+class TestGateway:
+    """A 404 that is not the API's says nothing about a setup."""
+
+    @pytest.mark.parametrize("body_kind", ["kong", "text", "html", "empty"])
+    def test_a_setup_is_neither_written_nor_forgotten(
+        self, world: World, body_kind: Literal["kong", "text", "html", "empty"]
+    ) -> None:
+        world.up('group("g", {"a": setup(), "b": setup()})\none("m")')
+        world.traceloop.inject(Fault(status=404, body_kind=body_kind, times=None))
+        world.refresh(fails=True)
+        world.up('group("g", {"a": setup("azure")})', fails=True)
+        world.up("", fails=True)
+        assert set(world.monitors) == {"a", "b", "m"}
+        world.traceloop.clear_faults()
+        world.up('group("g", {"a": setup()})')
+        assert world.traceloop.writes == {}
+        # The group was about to be deleted: its new membership deletes what was removed before.
+        world.up()
+        assert world.traceloop.writes == {}
+        settled(world, {"a"})
+
+    @pytest.mark.parametrize("missing", ["by-external-id", "bulk"])
+    def test_writes_take_the_route_that_there_is(self, world: World, missing: str) -> None:
+        route = {"by-external-id": UPSERT_ROUTE, "bulk": BULK_ROUTE}[missing]
+        world.traceloop.inject(Fault(route=route, status=404, body_kind="text", times=None))
+        program = 'group("g", {"a": setup(), "b": setup("x", "no-such")})\none("m")'
+        assert 'unknown evaluator slug "no-such"' in world.up(program, fails=True).output
+        world.up(program.replace(', "no-such"', ""))
+        settled(world, {"a", "b", "m"})
+
+
+class TestOutage:
+    @pytest.mark.parametrize("trouble", ["refused", "500"])
+    def test_is_short_and_reported_once(self, world: World, trouble: str) -> None:
+        """Many resources share one deadline: each alone would repeat its request six times."""
+        world.up('for n in range(20):\n    one(f"m-{n:02}")')
+        deadline = 3
+        world.stack.set_config("traceloop:deadline", str(deadline))
+        if trouble == "refused":
+            world.traceloop.stop()
+        else:
+            world.traceloop.inject(Fault(status=500, times=None))
+        preview = world.preview('for n in range(30):\n    one(f"m-{n:02}")')
+        assert preview.output.count("The plan is not compared with what Traceloop has") == 1
+        world.refresh(fails=True)
+        if trouble == "500":
+            # One call makes all its attempts; the others make one, or none.
+            assert world.requests["get"] <= 6 + 20
+        else:
+            world.traceloop.start()

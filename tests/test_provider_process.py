@@ -708,6 +708,20 @@ class TestLifeOfAGroup:
         other_host.update(record, batch(a=setup("by hand")))
         assert traceloop.requests == {GET_ROUTE: 1}
 
+    def test_one_that_failed_and_is_refused_by_now_stops_no_other(
+        self, host: Host, other_host: Host, traceloop: Emulator
+    ) -> None:
+        """It did not change, so that `check` does not validate it again."""
+        record = host.create(BATCH, batch(a=setup("x", "no-such"), b=setup()))
+        old = batch(a=setup(""), b=setup())
+        record = _record(BATCH, {**record.outputs, **old}, record.id)
+        news = batch(a=setup(""), b=setup("changed"))
+        assert other_host.check(BATCH, news, old)[1] == []
+        outputs = other_host.update(record, news).outputs
+        assert list(outputs["failed"]) == ["a"]
+        assert "selector[0].value must not be empty" in outputs["failed"]["a"]
+        assert traceloop.writes == {"b": 2}
+
     def test_update_with_equal_content_asks_nothing(self, host: Host, traceloop: Emulator) -> None:
         record = host.create(BATCH, batch(a=AB))
         traceloop.reset_counts()

@@ -310,7 +310,7 @@ class TestPlainHttp:
     )
     @pytest.mark.parametrize("scheme", ["http", "HTTP"])
     def test_is_refused_for_any_other_host(self, scheme: str, host: str) -> None:
-        with pytest.raises(ConfigurationError, match="lets anybody on the way read") as caught:
+        with pytest.raises(ConfigurationError, match="lets anyone on the network read") as caught:
             TraceloopClient(KEY, f"{scheme}://{host}/api")
         assert "`pulumi config set traceloop:allowHttp true`" in str(caught.value)
         assert "TRACELOOP_ALLOW_HTTP=true" in str(caught.value)

@@ -134,7 +134,7 @@ class TestFiles:
         assert len(sample.spans) == 2
         assert sample.problems == [
             f"{path}:2: no JSON (Invalid control character at, column 40)",
-            f"{path}:4: neither OTLP spans nor an answer of Traceloop",
+            f"{path}:4: neither OTLP spans nor a response of Traceloop",
         ]
 
     def test_many_broken_lines_are_counted(self, tmp_path: Path) -> None:

@@ -143,14 +143,14 @@ def test_a_monitor_that_fails_fails_the_update(runner: Runner, traceloop: Emulat
 
 def test_drift_fails_the_nightly_job(runner: Runner, traceloop: Emulator) -> None:
     runner.run("update.yml", "Update")
-    assert runner.run("drift.yml", "Look for drift").returncode == 0
+    assert runner.run("drift.yml", "Check for drift").returncode == 0
     assert (
         runner.run(
-            "drift.yml", "Look for monitors that failed, or that no span has matched for a day"
+            "drift.yml", "Check for monitors that failed, or that no span has matched for a day"
         ).returncode
         == 0
     )
     traceloop.delete("a")
     before = runner.stack.state()
-    assert runner.run("drift.yml", "Look for drift").returncode != 0
+    assert runner.run("drift.yml", "Check for drift").returncode != 0
     assert runner.stack.state() == before

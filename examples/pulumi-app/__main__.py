@@ -1,4 +1,4 @@
-"""The monitors of a shop's LLM features: one for the checkout agent, a group for all the rest."""
+"""The monitors of a shop: one resource for the checkout agent, a group for the others."""
 
 import pulumi
 import pulumi_traceloop as traceloop
@@ -15,7 +15,7 @@ def service(name: str) -> traceloop.SelectorRuleArgs:
     return resource("service.name").equals(name)
 
 
-# One setup that stands alone: its own row in the preview, and other resources can depend on it.
+# A single setup has its own row in the preview, and other resources can depend on it.
 checkout = traceloop.AutoMonitorSetup(
     "checkout-agent",
     selector=[
@@ -26,7 +26,7 @@ checkout = traceloop.AutoMonitorSetup(
     evaluators=["agent-tool-error-detector", "agent-efficiency"],
 )
 
-# All the others go out together through the bulk endpoint.
+# A group goes through the bulk endpoint.
 monitors = traceloop.AutoMonitorSetupGroup(
     "monitors",
     setups={
@@ -73,7 +73,7 @@ monitors = traceloop.AutoMonitorSetupGroup(
             selector=[service("support"), span("traceloop.workflow.name").contains("email")],
             evaluators=["tone-detection", "pii-detector", "profanity-detector"],
         ),
-        # A plain dict does as well, with the names of the API.
+        # A plain dict works too, with the names of the API.
         "pii-everywhere": {
             "selector": [
                 {

@@ -349,7 +349,7 @@ class TraceloopClient:
                 (outcome.outcome_unknown if internal else outcome.refused)[external_id] = reason
             elif item.result is None or item.status == "error":
                 outcome.outcome_unknown[external_id] = (
-                    f'the service answers "{self._reader.quotable(item.status)}" and nothing else'
+                    f'the service responds "{self._reader.quotable(item.status)}" and nothing else'
                 )
             elif item.result.external_id != external_id:
                 other = self._reader.quotable(item.result.external_id)

@@ -196,10 +196,10 @@ class _Response(http.client.HTTPResponse):
             assert_header_parsing(self.msg)
         except HeaderParsingError:
             # urllib3 would log the line, whatever the service put in it.
-            raise http.client.HTTPException("The answer has a malformed header.") from None
+            raise http.client.HTTPException("The response has a malformed header.") from None
         lengths = ",".join(self.msg.get_all("Content-Length", [])).split(",")
         if len({length.strip() for length in lengths}) > 1:
-            raise http.client.HTTPException("The answer has several lengths.")
+            raise http.client.HTTPException("The response has several lengths.")
 
 
 class _Connection(HTTPConnection):

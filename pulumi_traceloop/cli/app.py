@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .._text import names
+from .._text import names, quoted
 from ..errors import (
     AuthenticationError,
     ConfigurationError,
@@ -31,22 +31,23 @@ from ..spans.traffic import seconds_in
 from .preview import PreviewError
 
 if TYPE_CHECKING:
+    from .._project import Project
     from .preview import Plan
 
 __all__ = ["Runtime", "cli"]
 
-#: Exit codes; 0 is "all is well".
+#: Exit codes; 0 is success.
 ATTENTION, UNUSABLE, UNREACHABLE, TIMED_OUT = 1, 2, 3, 124
 
 _DAY = 86_400
 
 _EXIT_CODES = """\b
 Exit codes:
-  0    all is well
+  0    success
   1    something failed or needs attention
-  2    wrong usage or configuration, also an API key that is not accepted
-  3    Traceloop could not be reached, or did not answer as it should
-  124  the time of --wait is up
+  2    wrong usage or configuration, or Traceloop does not accept the API key
+  3    Traceloop could not be reached, or its response is malformed
+  124  the time limit of --wait expired
 
 The API key is read from the environment variable TRACELOOP_API_KEY: an option
 would show it in the list of processes."""
@@ -109,6 +110,13 @@ def _note(text: str) -> None:
     click.echo(text, err=True)
 
 
+def _note_unreadable(*projects: Project) -> None:
+    """Say which setups of the projects are missing from what is shown."""
+    for project in projects:
+        for external_id, why in sorted(project.unreadable.items()):
+            _note(f"left out {quoted(external_id)}: {why}")
+
+
 def _seconds(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
     """Return a time such as ``24h`` in seconds."""
     if text is None:
@@ -123,7 +131,7 @@ def _seconds(context: click.Context, option: click.Parameter, text: str | None) 
 @click.version_option(package_name="pulumi-traceloop")
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Look after Traceloop's auto monitor setups beside Pulumi."""
+    """Inspect, export and check Traceloop's auto monitor setups beside Pulumi."""
     context.ensure_object(Runtime)
 
 
@@ -132,7 +140,7 @@ _base_url = click.option(
     envvar="TRACELOOP_BASE_URL",
     show_envvar=True,
     metavar="URL",
-    help="The service, if not https://api.traceloop.com.",
+    help="The service's URL, if not https://api.traceloop.com.",
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Write JSON, for machines.")
 
@@ -187,8 +195,8 @@ def plan(
     With --since or --spans, or where the preview had the configuration traceloop:matchSpans, a
     column says how many recorded spans each setup matches, and if none, why; those come first.
 
-    Needs the API key only for --since. Ends with 1 if a preview failed; the comment is written all
-    the same. Ends with 2, without a comment, if a FILE is something else, or does not say what will
+    Needs the API key only for --since. Ends with 1 if a preview failed; the comment is written
+    anyway. Ends with 2, without a comment, if a FILE is something else, or does not say what will
     happen.
     """
     from .preview import COMMAND, read
@@ -254,8 +262,8 @@ def preview(arguments: Sequence[str]) -> None:
     """Run `pulumi preview`, and write the pull-request comment about it.
 
     Every option, such as `--stack dev`, goes to `pulumi preview`. The comment is that of
-    `pulumi-traceloop plan`. Ends with 1 if the preview failed, and with 2 if it did not even say
-    so.
+    `pulumi-traceloop plan`. Ends with 1 if the preview failed, and with 2 if there is no
+    preview to read.
     """
     from .._plan import ASKED
     from .preview import read
@@ -298,7 +306,7 @@ def _source(file: Any) -> str:
 @click.option(
     "--wait-for",
     type=click.Choice(["spans", "accepted"]),
-    help="Wait until spans have come that match (as --wait alone does), or only until Traceloop has"
+    help="Wait until matching spans have come (as --wait alone does), or only until Traceloop has"
     " processed the setups: then waiting_for_spans is enough.",
 )
 @click.option(
@@ -348,19 +356,21 @@ def status(
     need attention come first.
 
     --stack runs `pulumi stack export` and `pulumi config` in the current folder. What
-    --unmanaged finds may be another stack's, somebody's own, or left by an update that was killed.
+    --unmanaged finds may be another stack's, written by hand, or by an update that was killed.
 
-    A setup that is waiting_for_spans has no monitor yet: too few spans came that match. `match`
-    says why.
+    A setup that is waiting_for_spans has no monitor yet: too few matching spans came. `match`
+    shows why.
 
-    Ends with 1 if one of them is failed or partial, or is not there; with --stale, also if one has
-    waited for spans for longer.
+    Ends with 1 if one of them is failed or partial, or does not exist; with --stale, also if one
+    has waited for spans for longer.
     """
     wait = wait or wait_for is not None
     if wait and statuses:
         raise click.UsageError("--wait and --status do not go together")
     if unmanaged and (wait or external_ids or not stack):
-        raise click.UsageError("--unmanaged goes with --stack, without --wait or an EXTERNAL_ID")
+        raise click.UsageError(
+            "--unmanaged needs --stack, and takes neither --wait nor an EXTERNAL_ID"
+        )
     with _one_line():
         from . import status as statuses_of
 
@@ -371,6 +381,7 @@ def status(
             from .stack import read
 
             parts = [(p, open_connection(p.connection, longest=longest)) for p in read(stack)]
+            projects = [project for _, project in parts]
             if unmanaged:
                 look = partial(statuses_of.unmanaged, parts, statuses)
             else:
@@ -379,6 +390,7 @@ def status(
             from .project import open_project
 
             project = open_project(base_url, longest=longest)
+            projects = [project]
             look = partial(statuses_of.look, project, external_ids, statuses)
         if wait:
             terminal = sys.stderr.isatty()
@@ -393,6 +405,7 @@ def status(
                 )
         else:
             report = look()
+    _note_unreadable(*projects)
     too_long = report.stale(runtime.now(), stale) if stale is not None else []
     if as_json:
         _write(statuses_of.as_json(report, too_long) + "\n")
@@ -403,11 +416,11 @@ def status(
         _write(statuses_of.table(report, runtime.now(), width=width, colour=colour))
     if too_long:
         _note(
-            f"error: waiting for spans for too long, so that no monitor exists: {names(too_long)};"
-            " pulumi-traceloop match says why"
+            f"error: waiting for spans for too long, so no monitor exists: {names(too_long)};"
+            " pulumi-traceloop match shows why"
         )
     if report.timed_out:
-        _note(f"error: the time is up: {report.counts()}")
+        _note(f"error: timed out: {report.counts()}")
         raise click.exceptions.Exit(TIMED_OUT)
     if report.failed or report.missing or too_long:
         raise click.exceptions.Exit(ATTENTION)
@@ -444,9 +457,9 @@ def export(
     """Write the project's setups as a Pulumi program, or as YAML.
 
     EXTERNAL_ID may be a pattern such as 'checkout-*'. Without any, all setups are written. The
-    first `pulumi up` of what was written takes the setups over and sends nothing.
+    first `pulumi up` of that program adopts the setups and sends nothing.
 
-    Ends with 1 if a setup had to be left out, or is not there.
+    Ends with 1 if a setup cannot be expressed or does not exist.
     """
     if output is not None and output.exists() and not force:
         raise _Unusable(f"{output} exists: --force overwrites it")
@@ -454,7 +467,9 @@ def export(
         from . import export as exports
         from .project import open_project, selected
 
-        setups, missing = selected(open_project(base_url), external_ids)
+        project = open_project(base_url)
+        setups, missing = selected(project, external_ids)
+        _note_unreadable(project)
         found = exports.exportable(setups.values())
         if form == "python":
             text = exports.as_python(found.setups, name)
@@ -506,7 +521,7 @@ def export(
     "allowed",
     multiple=True,
     metavar="EXTERNAL_ID",
-    help="A setup that is meant to match nothing, or a pattern. May be repeated.",
+    help="A setup that may match nothing, or a pattern. May be repeated.",
 )
 @_base_url
 @_json
@@ -529,10 +544,10 @@ def match(
     FILE is a file of setups (monitors.yaml) or what `pulumi preview --json` wrote. Without one, the
     setups are those that Traceloop has. EXTERNAL_ID, or a pattern such as 'checkout-*', picks some.
 
-    Where a monitor matches nothing, it says why and what to change. What end users wrote is never
-    read: prompts, completions, inputs and outputs.
+    Where a monitor matches nothing, it shows why and what to change. What end users wrote (prompts,
+    completions, inputs and outputs) is dropped while spans are read.
 
-    Ends with 1 if a setup matches no span, or is not there. Needs the API key unless both the
+    Ends with 1 if a setup matches no span or does not exist. Needs the API key unless both the
     setups and the spans come from files.
     """
     if since is not None and span_files:
@@ -554,6 +569,7 @@ def match(
             found |= selectors.from_file(file)
         if project is not None and not files:
             setups, missing = selected(project, patterns)
+            _note_unreadable(project)
             found = selectors.from_setups(setups)
         else:
             found, missing = selectors.named(found, patterns)

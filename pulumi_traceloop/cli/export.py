@@ -133,7 +133,7 @@ def as_python(setups: Mapping[str, Mapping[str, Any]], group: str) -> str:
     lines = [
         '"""Monitor setups that Traceloop already had, written by `pulumi-traceloop export`.',
         "",
-        "The first `pulumi up` takes them over and sends nothing.",
+        "The first `pulumi up` adopts them and sends nothing.",
         '"""',
         "",
         "import pulumi_traceloop as traceloop",

@@ -104,7 +104,7 @@ def _parser(prog: str = _PROG) -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="KEY=ENV_PROJECT_ID",
-        help="another project with a key of its own; may be repeated",
+        help="another project, with its own key; may be repeated",
     )
     add("--data", metavar="FILE", help="keep the setups in this file (default: in memory)")
     add(
@@ -134,7 +134,7 @@ def _parser(prog: str = _PROG) -> argparse.ArgumentParser:
         type=_seconds,
         default=0.0,
         metavar="SECONDS",
-        help="what every answer takes (default: %(default)s)",
+        help="how long every response takes (default: %(default)s)",
     )
     add(
         "--rate-limit",

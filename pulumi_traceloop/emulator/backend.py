@@ -80,7 +80,7 @@ class RequestRecord:
     #: Without the API key: `Authorization` reads "[hidden]".
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
-    #: None: the connection was dropped, or the answer is not made yet.
+    #: None: the connection was dropped, or there is no response yet.
     status: int | None = None
     #: What this request wrote or deleted.
     external_ids: tuple[str, ...] = ()
@@ -112,8 +112,8 @@ class Backend:
         self.latency = latency
         self.rate_limit = rate_limit
         self.clock = clock
-        #: What the service makes of a rule that it stores, such as a lower-cased value; ``None`` to
-        #: store rules as they come.
+        #: A function from a rule to the rule that the service stores, such as one that lower-cases
+        #: values; ``None`` to store rules as they are.
         self.normalize: Callable[[dict[str, Any]], dict[str, Any]] | None = None
         self._lock = threading.RLock()
         self._store = Store(data or ":memory:", seed=seed)
@@ -131,7 +131,7 @@ class Backend:
         for slug in evaluators:
             self.add_evaluator(slug)
 
-    # -- what tests look at --
+    # -- what tests read --
 
     @property
     def requests(self) -> Counter[str]:
@@ -163,7 +163,7 @@ class Backend:
 
     @property
     def setups(self) -> dict[str, dict[str, Any]]:
-        """The default project's setups by external id, each as the service would answer it now."""
+        """The default project's setups by external id, each as the service would return it now."""
         return self.setups_of(self.api_key)
 
     def setups_of(self, api_key: str) -> dict[str, dict[str, Any]]:
@@ -173,7 +173,7 @@ class Backend:
 
     @property
     def spans(self) -> list[dict[str, Any]]:
-        """The default project's latest spans, oldest first, each as the service shows it."""
+        """The default project's latest spans, oldest first, each as the service returns it."""
         return self._spans.all(self._projects[self.api_key].env_project_id)
 
     # -- what tests change --
@@ -240,7 +240,7 @@ class Backend:
             self._failing.pop(slug, None)
 
     def force_status(self, external_id: str, status: str | None) -> None:
-        """Let reads of a setup give another status: "waiting_for_spans", or an unknown one.
+        """Let reads of a setup return another status: "waiting_for_spans", or an unknown one.
 
         None ends it. An answer to a write says "pending" all the same.
         """
@@ -259,7 +259,7 @@ class Backend:
         *,
         api_key: str | None = None,
     ) -> dict[str, Any]:
-        """Create or change a setup as somebody else would: not counted, not hit by faults.
+        """Create or change a setup by hand: not counted, not hit by faults.
 
         Only what is given changes in an existing one. Returns the setup, raises ValueError on
         invalid content.
@@ -285,11 +285,11 @@ class Backend:
         return setup
 
     def delete(self, external_id: str, *, api_key: str | None = None) -> bool:
-        """Delete a setup as if somebody else did; False when there was none."""
+        """Delete a setup by hand; False when there was none."""
         return self._store.delete(self._projects[api_key or self.api_key].space, external_id)
 
     def clear_spans(self) -> None:
-        """Forget the spans of every project. What they completed stays completed."""
+        """Remove the spans of every project. What they completed stays completed."""
         self._spans.clear()
 
     def inject(self, fault: Fault) -> Fault:
@@ -297,11 +297,11 @@ class Backend:
         return self._faults.inject(fault)
 
     def remove(self, fault: Fault) -> None:
-        """Take a fault back."""
+        """Remove a fault."""
         self._faults.remove(fault)
 
     def clear_faults(self) -> None:
-        """Take every fault back."""
+        """Remove every fault."""
         self._faults.clear()
 
     @property

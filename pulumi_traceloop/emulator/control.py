@@ -1,16 +1,16 @@
 """The emulator's own routes under `/_emulator/`, for control from another process.
 
-They need no key, but answer this machine only:
+They need no key, and accept requests from this machine only:
 
 | route | what |
 |---|---|
 | `GET /_emulator/requests` | `{"requests": {route: n}, "writes": {external_id: n}, "log": [...]}` |
-| `DELETE /_emulator/requests` | forget what was counted |
-| `PUT /_emulator/setups/{external_id}` | create or change a setup as somebody else would |
-| `DELETE /_emulator/setups/{external_id}` | delete one as somebody else would |
+| `DELETE /_emulator/requests` | reset the counts |
+| `PUT /_emulator/setups/{external_id}` | create or change a setup by hand |
+| `DELETE /_emulator/setups/{external_id}` | delete one by hand |
 | `POST /_emulator/evaluators` | `{"slug": ...}`: a custom evaluator |
 | `POST /_emulator/faults` | a `Fault`, its attributes as JSON |
-| `DELETE /_emulator/faults` | take all faults back |
+| `DELETE /_emulator/faults` | remove all faults |
 | `PUT /_emulator/spans_needed` | `{"spans": n}`: see `Emulator` |
 | `DELETE /_emulator/spans` | forget the spans received; no status changes |
 """

@@ -22,10 +22,10 @@ class Fault:
     ::
 
         Fault(status=503, times=2)                            # the next two requests
-        Fault(method="PUT", external_id="m-1", drop="after")  # written, but nobody hears of it
+        Fault(method="PUT", external_id="m-1", drop="after")  # written, no response
         Fault(item_error={"m-7": "internal error"}, times=None)
 
-    Of the faults that answer instead of the service (`status`, `drop`, `body`, `truncate`) a
+    Of the faults that replace the service's response (`status`, `drop`, `body`, `truncate`) a
     request gets the one that was injected first; all others that fit (`delay`, `hide`,
     `item_error`, ...) apply together.
     """
@@ -41,37 +41,37 @@ class Fault:
     #: So many matching requests pass before the first one is hit.
     skip: int = 0
 
-    #: Answer with this status.
+    #: Respond with this status.
     status: int | None = None
-    #: The `Retry-After` of that answer: seconds, a moment (sent as an HTTP date), or the literal
+    #: The `Retry-After` of that response: seconds, a moment (sent as an HTTP date), or the literal
     #: text.
     retry_after: float | datetime | str | None = None
-    #: Body of that answer: "json", `{"error": "..."}` as the service writes it; or what others
+    #: Body of that response: "json", `{"error": "..."}` as the service writes it; or what others
     #: write: "html", a load balancer's page; "kong", a gateway's `{"message": "..."}` with its
     #: `X-Kong-Request-Id`; "text", a Go server's line, such as `404 page not found`; "empty".
     body_kind: Literal["json", "html", "kong", "text", "empty"] = "json"
     #: Text of the JSON error or message; by default the service's own for a 500, the gateway's for
     #: a 404, else the status's name.
     message: str | None = None
-    #: Whether the service does its work before it answers `status`, and where `delay` falls.
+    #: Whether the service does its work before it responds `status`, and where `delay` falls.
     when: Literal["before_write", "after_write"] = "before_write"
-    #: Cut the connection without an answer, before or after the write.
+    #: Cut the connection without a response, before or after the write.
     drop: Literal["before", "after"] | None = None
     #: Seconds.
     delay: float = 0
-    #: Cut the body in half. "json": a complete HTTP answer with half a document; "length": fewer
+    #: Cut the body in half. "json": a complete HTTP response with half a document; "length": fewer
     #: bytes than `Content-Length` promised; "chunked": chunks that break off.
     truncate: Literal["json", "length", "chunked"] | None = None
-    #: Send this body; the status is `status` or else that of the real answer.
+    #: Send this body; the status is `status` or else that of the real response.
     body: str | bytes | None = None
     #: External ids that the list leaves out, while a GET of each still finds it.
     hide: Iterable[str] = ()
     #: {external id: message} of bulk items to refuse. With `when="after_write"` they are written
-    #: all the same.
+    #: anyway.
     item_error: Mapping[str, str] = field(default_factory=dict)
-    #: Answer the items of a bulk in reverse order.
+    #: Return the items of a bulk in reverse order.
     reorder: bool = False
-    #: Leave out so many items at the end of a bulk answer.
+    #: Leave out so many items at the end of a bulk response.
     shorten: int = 0
 
     def __post_init__(self) -> None:

@@ -35,10 +35,10 @@ class Emulator(Backend):
         env_project_id: environment of the default project.
         data: file for the setups and custom evaluators; by default they live in memory.
         evaluators: slugs of the projects' custom evaluators, known besides the documented ones.
-        settle: seconds from a write until its set-up is completed. With 0 the write still answers
+        settle: seconds from a write until its set-up is completed. With 0 the write still returns
             `pending`, and the next read `completed`.
-        latency: seconds that every answer takes.
-        rate_limit: requests per second and key; more are answered with 429 and a `Retry-After`.
+        latency: seconds that every response takes.
+        rate_limit: requests per second and key; more get a 429 with a `Retry-After`.
             None: no limit.
         spans_needed: how many spans have to match a setup after its write, and `settle`, before it
             is completed; until then it is `waiting_for_spans`. With 0 the time alone completes it,

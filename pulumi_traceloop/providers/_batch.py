@@ -218,12 +218,12 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         expected = self._deployment.expected_declarer
         asked = [i for i in removed if i not in setups and not expected(i, project)]
         reading = project.look(asked[:_FORGOTTEN_AT_ONCE]) if asked else None
+        there = reading.setups.items() if reading else ()
+        pending = [i for i, setup in there if removed[i] in (None, setup.id)]
+        for external_id in pending:
+            self._deployment.leave(external_id, news["declared_by"])
         note = "(the last update did not get to delete it)"
-        return [
-            Change("delete", i, note=note)
-            for i, setup in (reading.setups if reading else {}).items()
-            if removed[i] in (None, setup.id)
-        ]
+        return [Change("delete", external_id, note=note) for external_id in pending]
 
     def _announce_changes(
         self,
@@ -486,11 +486,12 @@ def _to_send(
         known = external_id in before and external_id not in failed
         if known and not differ(before[external_id], setup):
             continue
-        if (spec := parsed(setup)) is not None:
-            specs[external_id] = spec
+        spec = parsed(setup)
+        problems = problems_in_json(setup) if spec is None or external_id in failed else []
+        if spec is None or problems:
+            invalid[external_id] = "; ".join(f"{p.path} {p.reason}" for p in problems)
         else:
-            reasons = [f"{p.path} {p.reason}" for p in problems_in_json(setup)]
-            invalid[external_id] = "; ".join(reasons)
+            specs[external_id] = spec
     return specs, invalid
 
 

@@ -100,7 +100,7 @@ class AutoMonitorSetupMembershipProvider(HostedProvider):
             return [CheckFailure(at(gone[0]), str(missing))]
         reason = (
             f"Traceloop no longer has {len(gone)} of the group's monitor setups that the state has:"
-            f" {names(sorted(gone))}. A `pulumi destroy`, or an update without the group, has ended"
+            f" {names(sorted(gone))}. A `pulumi destroy`, or an update without the group, ended"
             " half-way. Run `pulumi up --refresh` to create them again, or `pulumi destroy` to"
             " delete the others"
         )

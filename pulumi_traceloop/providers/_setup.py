@@ -156,7 +156,12 @@ class AutoMonitorSetupProvider(HostedProvider):
             before = display.shown(olds)
             self._announce(news, display.change_of(id, olds, news, before, shown))
         elif why := olds.get("failed"):
-            self._announce(news, Change("retry", id, after=shown, note=why))
+            reading = where.look([id])
+            there = reading.setups.get(id) if reading else None
+            change = display.new_change(self._deployment, where, there, id, news, shown)
+            # What the last update wrote after all is not sent again.
+            written = change.action == "adopt"
+            self._announce(news, change if written else Change("retry", id, after=shown, note=why))
         elif why := olds.get("unsettled"):
             self._announce(news, Change("recheck", id, after=shown, note=why))
         return DiffResult(changes=changed or bool(pending))

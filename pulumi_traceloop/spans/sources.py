@@ -205,7 +205,7 @@ def _spans(document: Any) -> Iterator[Span]:
         case {"span_attributes": dict()}:
             yield _service_span(document)
         case _:
-            raise _UnknownError("neither OTLP spans nor an answer of Traceloop")
+            raise _UnknownError("neither OTLP spans nor a response of Traceloop")
 
 
 # Traceloop's own.

@@ -21,7 +21,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from .child import read_line
 
@@ -142,12 +142,12 @@ def _run(stdin: int, stdout: int) -> int:
     os.environ.clear()
     os.environ.update(place["env"])
     encoding, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
-    # New ones: those of the process that forks know what they were, such as a file that can seek.
+    # New ones without a buffer, as `python -u` has them; the old ones know what was there before.
     sys.stdout, sys.stderr = (
         io.TextIOWrapper(
-            cast("Any", io.FileIO(number, "w", closefd=False)),  # unbuffered, as with -u
-            encoding=encoding or "utf-8",
-            errors=errors or default,
+            io.FileIO(number, "w", closefd=False),
+            encoding or "utf-8",
+            errors or default,
             write_through=True,
         )
         for number, default in ((1, "strict"), (2, "backslashreplace"))
