@@ -16,7 +16,7 @@ from .._deployment import Deployment, deployment
 from .._ownership import Ownership
 from .._plan import LEAVES, Change, Matches, ResourcePlan, announce, report
 from .._settings import DEFAULT_NAMESPACE, connection
-from .._text import use_utf8
+from .._text import names, use_utf8
 from ..errors import DeclaredTwiceError, TraceloopError
 from . import _traffic
 from ._options import too_many_evaluations
@@ -137,16 +137,17 @@ class HostedProvider(ResourceProvider):
     def _matches(
         self, inputs: Mapping[str, Any], external_ids: Collection[str] | None = None
     ) -> dict[str, Matches]:
-        """Return what declared setups match, all or some, in a preview that is asked for it."""
+        """Return what declared setups match, all or some, where the configuration asks for it."""
         setting = self._setting(_traffic.SETTING)
-        if not self._preview or not setting or external_ids == []:
+        if not setting or external_ids == []:
             return {}
         sample = _traffic.traffic(self._project(inputs), str(setting))
-        setups = {} if sample is None else self._setups(inputs)
+        if sample is None:
+            return {}
+        setups = self._setups(inputs)
         found = {
             i: _traffic.matches(sample, setups[i], self._secrets(inputs, i, setups[i]))
             for i in (setups if external_ids is None else external_ids)
-            if sample is not None and i in setups
         }
         return {i: each for i, each in found.items() if each}
 
@@ -161,10 +162,11 @@ class HostedProvider(ResourceProvider):
             )
             return []
         found = {i: each.evaluations for i, each in self._matches(inputs).items()}
-        if not found or None in found.values():
+        unknown = [i for i in self._setups(inputs) if found.get(i) is None]
+        if unknown:
             _traffic.note(
-                "max_evaluations is not checked where there are no spans to estimate from: they"
-                " have to cover an hour, and the setup has to be known"
+                f"max_evaluations is not checked for {names(unknown)}: the estimate needs spans,"
+                " those of a file have to cover an hour, and all of the setup has to be known"
             )
         return too_many_evaluations(inputs, found)
 
