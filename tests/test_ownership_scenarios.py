@@ -225,9 +225,10 @@ class TestNeedlessWrites:
         self, world: World, traceloop: Emulator
     ) -> None:
         traceloop.normalize = lambda rule: rule | {"value": rule["value"].lower()}
-        world.up('group("g", {"a": setup("OpenAI"), "b": setup("azure")})\none("m", "Cohere")')
+        up = world.up('group("g", {"a": setup("OpenAI"), "b": setup("azure")})\none("m", "Cohere")')
+        assert up.output.count("Traceloop stores it as") == 2
         assert world.refresh(expect_no_changes=True).exit_code == 0
-        world.up(refresh=True)
+        assert "Traceloop stores it as" not in world.up(refresh=True).output
         assert world.traceloop.writes == {}
         settled(world, {"a", "b", "m"})
         traceloop.normalize = None

@@ -23,7 +23,7 @@ from .._validation import option_problems, problems
 from ..args import canonical
 from ..errors import GoneError, TraceloopError
 from . import _display as display
-from ._baseline import baseline, differs_from_declaration
+from ._baseline import baseline, differs_from_declaration, report_normalized
 from ._host import HostedProvider, identity, namespace_changed, without_traceback
 from ._options import exists_error
 from ._specs import differ, parsed, spec_inputs, spec_of
@@ -224,6 +224,10 @@ class AutoMonitorSetupProvider(HostedProvider):
             return inputs | dict.fromkeys(_OUTPUTS) | {"failed": why}
         self._report(inputs, outcome.stored)
         setup = outcome.stored[external_id]
+        found = differs_from_declaration(setup, spec, secret=bool(secrets))
+        if found and found != normalized:
+            shown = {external_id: display.shown(inputs)}
+            say("\n".join(report_normalized({external_id: setup}, shown)))
         reason = None
         if inputs.get("wait_for_setup"):
             waited = wait(
@@ -240,7 +244,7 @@ class AutoMonitorSetupProvider(HostedProvider):
             | {
                 "failed": None,
                 "unsettled": reason and masked(reason, secrets),
-                "normalized": differs_from_declaration(setup, spec, secret=bool(secrets)),
+                "normalized": found,
             }
         )
 
