@@ -297,17 +297,24 @@ class TestBatches:
         assert set(outcome.failed) == {"m-150"}
         assert len(outcome.stored) == 249
 
-    @pytest.mark.parametrize("status", [401, 429])
     def test_one_that_fails_for_no_setups_sake_is_not_split(
-        self, project: Project, traceloop: Emulator, status: int
+        self, project: Project, traceloop: Emulator
     ) -> None:
-        traceloop.inject(
-            Fault(route=BULK_ROUTE, status=status, external_id="m-150", retry_after=0, times=None)
-        )
+        traceloop.inject(Fault(route=BULK_ROUTE, status=401, external_id="m-150", times=None))
         outcome = flush(project, specs(250))
         assert set(outcome.failed) == {f"m-{n:03}" for n in range(100, 200)}
         assert outcome.unknown == set()
         assert set(bulk_sizes(traceloop)) == {50, 100}
+
+    def test_one_that_meets_a_rate_limit_is_not_split(
+        self, project: Project, traceloop: Emulator
+    ) -> None:
+        """By itself: others would wait for their turns as long as it takes the moved clock."""
+        traceloop.inject(Fault(route=BULK_ROUTE, status=429, retry_after=0, times=None))
+        outcome = flush(project, specs(100))
+        assert set(outcome.failed) == set(specs(100))
+        assert outcome.unknown == set()
+        assert set(bulk_sizes(traceloop)) == {100}
 
 
 class TestNothingIsRaised:
