@@ -183,7 +183,7 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
     @without_traceback
     def diff(self, id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
         """Compare by definition, and ask for an update while a setup is not in place."""
-        if namespace_changed(olds, news):
+        if self._moves(olds, news, listed(olds.get("owned"))):
             return DiffResult(changes=True, replaces=["config_namespace"])
         old, new = unpacked(olds), unpacked(news)
         failed = olds.get("failed") or {}
@@ -208,7 +208,8 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
             return DiffResult(changes=True)
         if pending:
             self._present(news, pending, new)
-        return DiffResult(changes=False)
+        # Another connection to the same project: nothing is sent, and the state has to name it.
+        return DiffResult(changes=namespace_changed(olds, news))
 
     def _pending_deletes(
         self, olds: Mapping[str, Any], news: Mapping[str, Any], setups: Mapping[str, Any]

@@ -207,6 +207,24 @@ class HostedProvider(ResourceProvider):
             and (other := self._deployment.declare(external_id, declarer, project))
         }
 
+    def _moves(
+        self, state: Mapping[str, Any], inputs: Mapping[str, Any], external_ids: Collection[str]
+    ) -> bool:
+        """Whether a resource moves to another project: its namespace changed, and leads elsewhere.
+
+        Where that cannot be told, it does: a replacement keeps what turns out to be declared.
+        """
+        if not namespace_changed(state, inputs):
+            return False
+        before, after = self._project(state), self._project(inputs)
+        same = before.is_same(after)
+        try:
+            for external_id in list(external_ids)[:1]:
+                same = same or self._deployment.same_project(before, after, external_id)
+        except TraceloopError:
+            return True
+        return not same
+
     @staticmethod
     def _declared_twice(rivals: Mapping[str, str], declarer: str) -> dict[str, TraceloopError]:
         return {i: DeclaredTwiceError(i, first, declarer) for i, first in rivals.items()}

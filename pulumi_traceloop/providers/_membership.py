@@ -112,7 +112,7 @@ class AutoMonitorSetupMembershipProvider(HostedProvider):
         # What an older version recorded has no group_id: only the name in its outputs leads from
         # its delete to this group, whatever that is called now.
         self._deployment.add_group(olds.get("declared_by"), olds.get("group_id"))
-        if namespace_changed(olds, news):
+        if self._moves(olds, news, listed(olds.get("owned"))):
             return DiffResult(changes=True, replaces=["config_namespace"])
         external_ids = news["external_ids"]
         if isinstance(external_ids, Unknown):
@@ -120,7 +120,8 @@ class AutoMonitorSetupMembershipProvider(HostedProvider):
         if needs_replacement(set(listed(olds.get("owned"))), set(json.loads(external_ids))):
             return DiffResult(changes=True, replaces=["external_ids"])
         properties = ("external_ids", "owned", "env_project_id", "group_id")
-        return DiffResult(changes=any(olds.get(key) != news.get(key) for key in properties))
+        changed = any(olds.get(key) != news.get(key) for key in properties)
+        return DiffResult(changes=changed or namespace_changed(olds, news))
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Record what the group owns; no request."""

@@ -134,7 +134,7 @@ class AutoMonitorSetupProvider(HostedProvider):
     def diff(self, id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
         """Compare by definition: neither order nor a left-out default is a change."""
         replaces = ["external_id"] if olds.get("external_id") != news.get("external_id") else []
-        replaces += ["config_namespace"] if namespace_changed(olds, news) else []
+        replaces += ["config_namespace"] if self._moves(olds, news, [id]) else []
         # A refresh compares too, without a check: it announces nothing, and what is still to be
         # done is no drift.
         checked = news["declared_by"] in self._checked
@@ -164,7 +164,7 @@ class AutoMonitorSetupProvider(HostedProvider):
             self._announce(news, change if written else Change("retry", id, after=shown, note=why))
         elif why := olds.get("unsettled"):
             self._announce(news, Change("recheck", id, after=shown, note=why))
-        return DiffResult(changes=changed or bool(pending))
+        return DiffResult(changes=changed or bool(pending) or namespace_changed(olds, news))
 
     @without_traceback
     def create(self, props: dict[str, Any]) -> CreateResult:
