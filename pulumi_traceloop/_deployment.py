@@ -114,14 +114,10 @@ class Deployment:
             TraceloopError: the service cannot be asked.
 
         """
+        if expected := self.expected_declarer(external_id, project):
+            return expected
         with self._lock:
             claims = self._claims.of(external_id)
-        for claim in claims:
-            if claim.project is project:
-                return claim.declarer
-        for claim in claims:
-            if project.is_same(claim.project):
-                return claim.declarer
         for claim in claims:
             if project.is_same(claim.project) is None:
                 # What the other connection lacks cannot be its monitor.
@@ -134,8 +130,7 @@ class Deployment:
         """Return who declares the setup, for a plan: as `declarer`, but without a request."""
         with self._lock:
             claims = self._claims.of(external_id)
-        same = [c for c in claims if c.project is project or c.project.is_same(project)]
-        return same[0].declarer if same else None
+        return next((c.declarer for c in claims if c.project.is_same(project)), None)
 
     def rivals(
         self, external_ids: Iterable[str], declarer: str, project: Project

@@ -155,5 +155,6 @@ def delete_owned(
     try:
         delete_all(project, removed, props.get("env_project_id"))
     finally:
-        if done := [i for i in removed if i in project.deleted]:
+        gone = project.deleted  # once: it is a copy
+        if done := [i for i in removed if i in gone]:
             say(deleted(props["declared_by"], done))
