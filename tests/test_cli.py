@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -25,15 +24,16 @@ from pulumi_traceloop._naming import external_id_problem
 from pulumi_traceloop.cli.app import Runtime, cli
 from pulumi_traceloop.cli.export import as_python, as_yaml, exportable, literal
 from pulumi_traceloop.cli.status import STATUSES, age
-from pulumi_traceloop.emulator import Emulator, Fault, ManualClock
+from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.emulator.routes import LIST_ROUTE
 from pulumi_traceloop.files import load_setups
-from tests.conftest import API_KEY, REPOSITORY, World
 from tests.engine import find_cli, make_stack
 from tests.engine.cli import CliStack
-from tests.test_emulator_spans import export, span
-
-LIST = "GET /v2/auto-monitor-setups"
+from tests.support import API_KEY
+from tests.support.clock import Clock
+from tests.support.otlp import export, span
+from tests.support.terminal import environment, import_path, python
+from tests.support.world import World
 
 RULE = {
     "key": "gen_ai.system",
@@ -65,26 +65,15 @@ NASTY = [
 ]
 
 
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def emulator(clock: ManualClock) -> Iterator[Emulator]:
-    with Emulator(api_key=API_KEY, clock=clock) as traceloop:
-        yield traceloop
-
-
 Run = Callable[..., Result]
 
 
 @pytest.fixture
-def run(emulator: Emulator, clock: ManualClock) -> Run:
+def run(emulator: Emulator, clock: Clock) -> Run:
     """Runs the command against the emulator; time passes only where it waits."""
 
     def invoke(
-        *arguments: str, sleep: Callable[[float], None] = clock.advance, **env: str | None
+        *arguments: str, sleep: Callable[[float], None] = clock.sleep, **env: str | None
     ) -> Result:
         runtime = Runtime(
             clock=clock,
@@ -171,7 +160,7 @@ class TestErrors:
             "slow = {'rich', 'pulumi', 'requests', 'pydantic', 'aiohttp', 'yaml'}\n"
             "assert not slow & sys.modules.keys(), slow & sys.modules.keys()\n"
         )
-        assert _python("-c", program).returncode == 0
+        assert python("-c", program).returncode == 0
 
     @pytest.mark.parametrize("missing", ["click", "rich"])
     def test_without_the_extra_one_line_says_how_to_get_it(self, missing: str) -> None:
@@ -181,18 +170,11 @@ class TestErrors:
             f"importlib.util.find_spec = lambda name: None if name == {missing!r} else find(name)\n"
             "from pulumi_traceloop.cli import main\nmain([])\n"
         )
-        done = _python("-c", program)
+        done = python("-c", program)
         assert done.returncode == 2
         assert done.stderr == (
             'pulumi-traceloop: its libraries are missing: pip install "pulumi-traceloop[cli]"\n'
         )
-
-
-def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.run(
-        [sys.executable, *arguments], env=env, capture_output=True, text=True, check=False
-    )
 
 
 @pytest.fixture
@@ -240,7 +222,7 @@ class TestUnreadable:
 
 
 class TestStatus:
-    def test_waiting_for_spans(self, run: Run, emulator: Emulator, clock: ManualClock) -> None:
+    def test_waiting_for_spans(self, run: Run, emulator: Emulator, clock: Clock) -> None:
         """It is shown as waiting, and since its last write."""
         emulator.spans_needed = 1
         emulator.put("a", selector=[RULE], evaluators=["faithfulness"])
@@ -259,7 +241,7 @@ class TestStatus:
         assert (document["waiting"], document["stale"]) == (["a"], [])
         assert document["under_way"] == document["failed"] == []
 
-    def test_stale(self, run: Run, emulator: Emulator, clock: ManualClock) -> None:
+    def test_stale(self, run: Run, emulator: Emulator, clock: Clock) -> None:
         """Only what has waited for longer than that is an error, and is named."""
         emulator.spans_needed = 1
         for external_id, key in (("old", "gen_ai.agent.name"), ("seen", RULE["key"])):
@@ -280,7 +262,7 @@ class TestStatus:
         assert run("status", "--stale", "2d").exit_code == 0
         assert run("status", "--stale", "soon").exit_code == 2
 
-    def test_table(self, run: Run, emulator: Emulator, clock: ManualClock) -> None:
+    def test_table(self, run: Run, emulator: Emulator, clock: Clock) -> None:
         emulator.put("b", selector=[RULE], evaluators=["faithfulness", "perplexity"])
         clock.advance(3 * 3600)
         configs = [{"slug": "faithfulness", "scope": "trace"}]
@@ -410,7 +392,7 @@ class TestStatusOfAStack:
     def world(self, tmp_path: Path, emulator: Emulator) -> World:
         if find_cli() is None:
             pytest.skip("no Pulumi CLI on PATH")
-        world = World(make_stack("cli", tmp_path, env={"PYTHONPATH": str(REPOSITORY)}), emulator)
+        world = World(make_stack("cli", tmp_path, env={"PYTHONPATH": import_path()}), emulator)
         emulator.put("theirs", selector=[RULE], evaluators=["faithfulness"])
         emulator.force_status("theirs", "failed")
         world.up('group("g", {"a": setup(), "b*": setup()})\none("m", external_id="x y")')
@@ -488,9 +470,7 @@ class TestStatusOfAStack:
 
 
 class TestWait:
-    def test_it_ends_when_all_are_ready(
-        self, run: Run, emulator: Emulator, clock: ManualClock
-    ) -> None:
+    def test_it_ends_when_all_are_ready(self, run: Run, emulator: Emulator, clock: Clock) -> None:
         emulator.settle = 40
         emulator.put("a", selector=[RULE], evaluators=["faithfulness"])
         begun = clock()
@@ -501,7 +481,7 @@ class TestWait:
         assert result.stderr.splitlines()[-1] == "1 completed"
         # A line when something changes, and no others; the looks become rarer.
         assert len(set(result.stderr.splitlines())) == len(result.stderr.splitlines())
-        assert 5 < emulator.requests[LIST] < 12
+        assert 5 < emulator.requests[LIST_ROUTE] < 12
 
     def test_a_failed_one_ends_with_1_after_the_others(self, run: Run, emulator: Emulator) -> None:
         emulator.settle = 10
@@ -513,7 +493,7 @@ class TestWait:
         assert "  a: failed\n" in result.stderr
         assert "perplexity: failed, no model" in result.stdout
 
-    def test_time_is_up(self, run: Run, emulator: Emulator, clock: ManualClock) -> None:
+    def test_time_is_up(self, run: Run, emulator: Emulator, clock: Clock) -> None:
         emulator.settle = 1000
         emulator.put("a", selector=[RULE], evaluators=["faithfulness"])
         begun = clock()
@@ -537,15 +517,13 @@ class TestWait:
         assert result.exit_code == exit_code
         assert "a      waiting_for_spans for" in result.stdout
 
-    def test_it_ends_when_spans_have_come(
-        self, run: Run, emulator: Emulator, clock: ManualClock
-    ) -> None:
+    def test_it_ends_when_spans_have_come(self, run: Run, emulator: Emulator, clock: Clock) -> None:
         emulator.spans_needed = 1
         emulator.put("a", selector=[RULE], evaluators=["faithfulness"])
 
         def sleep(seconds: float) -> None:
             clock.advance(seconds)
-            if emulator.requests[LIST] == 3:
+            if emulator.requests[LIST_ROUTE] == 3:
                 send_spans(emulator)
 
         result = run("status", "--wait", sleep=sleep)
@@ -555,7 +533,7 @@ class TestWait:
     def test_an_outage_is_waited_out(self, run: Run, emulator: Emulator) -> None:
         emulator.settle = 5
         emulator.put("a", selector=[RULE], evaluators=["faithfulness"])
-        emulator.inject(Fault(route=LIST, status=503, skip=1, times=2, retry_after=15))
+        emulator.inject(Fault(route=LIST_ROUTE, status=503, skip=1, times=2, retry_after=15))
         result = run("status", "--wait", TRACELOOP_DEADLINE="10")
         assert result.exit_code == 0
         assert result.stderr.count("trying again") == 2
@@ -820,7 +798,7 @@ def _assert_ruff(program: bytes) -> None:
 
 class TestEmulator:
     def test_its_options_are_the_emulators_own(self) -> None:
-        done = _python("-m", "pulumi_traceloop.cli", "emulator", "--help")
+        done = python("-m", "pulumi_traceloop.cli", "emulator", "--help")
         assert done.returncode == 0
         assert "--rate-limit" in done.stdout
         assert done.stdout.startswith("usage: pulumi-traceloop emulator [-h]")
@@ -828,7 +806,7 @@ class TestEmulator:
     def test_it_serves_until_it_is_told_to_end(self) -> None:
         with subprocess.Popen(
             [sys.executable, "-m", "pulumi_traceloop.cli", "emulator", "--port", "0"],
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            env=environment(),
             stdout=subprocess.PIPE,
             text=True,
         ) as process:
@@ -841,7 +819,7 @@ class TestEmulator:
             assert process.wait(30) == 0
 
     def test_wrong_usage(self) -> None:
-        assert _python("-m", "pulumi_traceloop.cli", "emulator", "--port", "x").returncode == 2
+        assert python("-m", "pulumi_traceloop.cli", "emulator", "--port", "x").returncode == 2
 
     def test_without_its_extra_one_line_says_how_to_get_it(self) -> None:
         program = (
@@ -850,7 +828,7 @@ class TestEmulator:
             "importlib.util.find_spec = lambda name: None if name == 'aiohttp' else find(name)\n"
             "from pulumi_traceloop.cli import main\nmain(['emulator'])\n"
         )
-        done = _python("-c", program)
+        done = python("-c", program)
         assert done.returncode == 2
         assert done.stderr == (
             "error: the emulator's libraries are missing:"

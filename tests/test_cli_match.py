@@ -15,8 +15,8 @@ from pulumi_traceloop._codec import packed
 from pulumi_traceloop.args import canonical
 from pulumi_traceloop.cli.app import Runtime, cli
 from pulumi_traceloop.cli.selectors import from_file
-from tests.conftest import API_KEY
-from tests.warehouse import PLANTED, Warehouse, page
+from tests.support import API_KEY
+from tests.support.span_service import PLANTED, SpanService, page
 
 SPANS = str(Path(__file__).parent / "data" / "spans" / "openllmetry-0.62.4.jsonl")
 
@@ -264,8 +264,8 @@ class TestPreviews:
 
 class TestTraceloop:
     @pytest.fixture
-    def warehouse(self) -> Iterator[Warehouse]:
-        with Warehouse() as served:
+    def warehouse(self) -> Iterator[SpanService]:
+        with SpanService() as served:
             served.pages = {"": page(3, "more"), "more": page(2)}
             rule = {"key": "gen_ai.system", "source": "span_attributes", "value": "openai"}
             served.setups = [
@@ -280,7 +280,7 @@ class TestTraceloop:
             yield served
 
     @pytest.fixture
-    def online(self, run: Run, warehouse: Warehouse) -> Run:
+    def online(self, run: Run, warehouse: SpanService) -> Run:
         def invoke(*arguments: str) -> Result:
             result = run(*arguments, TRACELOOP_API_KEY=API_KEY, TRACELOOP_BASE_URL=warehouse.url)
             assert API_KEY not in result.output
@@ -289,7 +289,7 @@ class TestTraceloop:
 
         return invoke
 
-    def test_what_traceloop_has(self, online: Run, warehouse: Warehouse) -> None:
+    def test_what_traceloop_has(self, online: Run, warehouse: SpanService) -> None:
         result = online("--since", "2h")
         assert result.stdout.splitlines()[1:] == [
             "n      0 of 5   0%     every span has gen_ai.system",
@@ -299,7 +299,7 @@ class TestTraceloop:
         noon = int(datetime(2026, 11, 26, 12, tzinfo=timezone.utc).timestamp())
         assert warehouse.queries[0]["from_timestamp_sec"] == str(noon - 7200)
 
-    def test_a_day_if_nothing_else_is_said(self, online: Run, warehouse: Warehouse) -> None:
+    def test_a_day_if_nothing_else_is_said(self, online: Run, warehouse: SpanService) -> None:
         assert online("m").exit_code == 0
         noon = int(datetime(2026, 11, 26, 12, tzinfo=timezone.utc).timestamp())
         assert warehouse.queries[0]["from_timestamp_sec"] == str(noon - 86_400)
@@ -309,7 +309,7 @@ class TestTraceloop:
         assert "old-key  4 of 4" in result.stdout
         assert "openai   0 of 4" in result.stdout
 
-    def test_no_spans_were_recorded(self, online: Run, warehouse: Warehouse) -> None:
+    def test_no_spans_were_recorded(self, online: Run, warehouse: SpanService) -> None:
         warehouse.pages = {"": page(0)}
         result = online("m")
         assert "m      0 of 0" in result.stdout

@@ -10,158 +10,48 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from html.parser import HTMLParser
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from markdown_it import MarkdownIt
 
-from pulumi_traceloop._plan import ASKED, Change, ResourcePlan, decoded, encoded
+from pulumi_traceloop._plan import ASKED, Change, decoded
 from pulumi_traceloop._text import name as shown_name
 from pulumi_traceloop.cli.app import cli
 from pulumi_traceloop.cli.ci import links
 from pulumi_traceloop.cli.markdown import LIMIT, MARKER, code
 from pulumi_traceloop.cli.preview import COMMAND, read
 from pulumi_traceloop.emulator import Emulator, Fault
-from tests.conftest import API_KEY, PREAMBLE, REPOSITORY
-from tests.engine import find_cli, make_stack
+from tests.engine import find_cli
 from tests.engine.cli import CliStack
-
-DATA = Path(__file__).parent / "data"
-SECRET = "s3cret-value-0815"
-
-NASTY = 'a|b`c\n@octocat <img src=x> **#1** \\| {"é"} \x1b[31m'
-
-#: The programs that the samples are previews of; each after an `up` of what `BEFORE` has.
-PROGRAMS = {
-    "create": """
-r = one("single")
-one("kept", opts=pulumi.ResourceOptions(retain_on_delete=True))
-one("old-name")
-one("hidden", config.require_secret("word"))
-group("g", {
-    "same": setup(), "changed": setup(), "leaves": setup("x"), "moves": setup("y"),
-    "secret": setup(config.require_secret("word")),
-    "unknown": setup(r.setup_id.apply(lambda _: "an id")),
-    "refused": setup("z", "no-such-evaluator"), NASTY: setup("x", "no-such-evaluator"),
-})
-""",
-    "change": """
-one("single", "azure", "faithfulness", "perplexity")
-one("moves", "y")
-one("new-name", external_id="old-name")
-one("hidden", config.require_secret("word").apply(lambda word: word + "!"))
-group("g", {
-    "same": setup(), "changed": {
-        "selector": [span("gen_ai.system").is_in("openai", "azure"), resource("env").exists()],
-        "evaluator_configs": [{"slug": "faithfulness", "scope": "trace"}],
-    },
-    "secret": setup(config.require_secret("word")), "unknown": setup("known now"),
-    "refused": setup("z", "faithfulness"), NASTY: setup("x", "perplexity"), "new": setup("n"),
-})
-""",
-    "delete": "",
-    "broken": """
-one("single", "azure")
-raise ValueError("this program is broken")
-""",
-    "pending": 'group("g", {"stays": setup()})\none("single", external_id="new")',
-    "again": """
-one("single", "x", "perplexity", wait_for_setup=True)
-one("edited", "y", "perplexity", wait_for_setup=True)
-one("hidden", config.require_secret("word"), "perplexity", wait_for_setup=True)
-group("waits", {
-    "late": setup("x", "perplexity"), "late-edited": setup("y", "perplexity"), "well": setup(),
-    "late-secret": setup(config.require_secret("word"), "perplexity"),
-}, wait_for_setup=True)
-group("tried", {"refused": setup("b", "no-such-evaluator"), "mended": setup("b"),
-    "put-back": setup("a")})
-""",
-}
-
-#: How the previews are made.
-FLAGS = ["--json", "--show-sames", "--show-replacement-steps"]
-
-#: What was there before each preview.
-BEFORE = {
-    "create": (),
-    **dict.fromkeys(["change", "delete", "broken"], (PROGRAMS["create"],)),
-    # Deletes that the service refuses.
-    "pending": (
-        'group("g", {"stays": setup(), "leaves": setup()})\none("single", external_id="old")',
-    ),
-    # Refused changes of setups that were in place, and setups that did not come up.
-    "again": (
-        'group("tried", {i: setup("a") for i in ("refused", "mended", "put-back", "gone")})',
-        PROGRAMS["again"].replace('"y"', '"x"').partition('group("tried"')[0]
-        + """
-ids = ("refused", "mended", "put-back", "gone")
-group("tried", {i: setup("b", "no-such-evaluator") for i in ids})
-""",
-    ),
-}
-
-
-def sample(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((DATA / f"preview-{name}.json").read_text("utf-8"))
-    return found
-
-
-def plan(*arguments: str, stdin: str | bytes | None = None) -> Result:
-    return CliRunner().invoke(cli, ["plan", *arguments], input=stdin)
-
-
-def plan_of(preview: object, *arguments: str) -> str:
-    result = plan(*arguments, stdin=json.dumps(preview))
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-def rows(comment: str) -> dict[str, list[str]]:
-    """Return the cells of each setup's row, as GitHub's readers see them."""
-    found = {}
-    for cells in _Tables(comment).rows:
-        assert len(cells) in (4, 5), cells
-        setup = cells[1].split("\n")
-        # Without the column of the group, that only some comments have.
-        found[setup[0]] = [cells[0], *cells[-2:], "\n".join(setup[1:])]
-    return found
-
-
-class _Tables(HTMLParser):
-    """The text of the cells of all tables in a piece of Markdown."""
-
-    def __init__(self, markdown: str) -> None:
-        super().__init__()
-        self.rows: list[list[str]] = []
-        self.tags: set[str] = set()
-        self._cell: list[str] | None = None
-        self.feed(MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown))
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        self.tags.add(tag)
-        if tag == "tr":
-            self.rows.append([])
-        elif tag == "td":
-            self._cell = []
-        elif tag == "br" and self._cell is not None:
-            self._cell.append("\n")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "td" and self._cell is not None:
-            self.rows[-1].append("".join(self._cell))
-            self._cell = None
-        elif tag == "thead":
-            del self.rows[-1]
-
-    def handle_data(self, data: str) -> None:
-        if self._cell is not None:
-            self._cell.append(data)
+from tests.support import API_KEY, DATA
+from tests.support.previews import (
+    BEFORE,
+    FLAGS,
+    NASTY,
+    PROGRAMS,
+    RULE,
+    SECRET,
+    Tables,
+    create,
+    diagnostics,
+    group,
+    open_stack,
+    plan,
+    plan_of,
+    preview_of,
+    rows,
+    run_preview,
+    sample,
+    setup,
+    stack_step,
+    step,
+    write,
+)
 
 
 class TestSamples:
@@ -297,11 +187,6 @@ class TestSamples:
         assert by_id["leaves"]["after"] is None
 
 
-def diagnostics(preview: dict[str, Any]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = preview.get("diagnostics", [])
-    return found
-
-
 class TestWhatCounts:
     """What the providers say as data, and nothing that looks like it."""
 
@@ -322,7 +207,7 @@ class TestWhatCounts:
             group(Change("adopt", "m", after=setup()), project="staging"),
             group(theirs, owner='AutoMonitorSetupGroup "h"', project="production"),
         )
-        tables = _Tables(plan_of(preview)).rows
+        tables = Tables(plan_of(preview)).rows
         assert [(cells[0], cells[2]) for cells in tables] == [
             ("replace", "h\nin production"),
             ("adopt", "g\nin staging"),
@@ -445,7 +330,7 @@ class TestMarkdown:
     def test_any_text_stays_in_its_cell(self, texts: list[str]) -> None:
         """Nothing in a name or value ends the cell, or becomes a tag, a link or emphasis."""
         table = "| | a |\n|---|---|\n" + "".join(f"| x | {code(text)} |\n" for text in texts)
-        parsed = _Tables(table)
+        parsed = Tables(table)
         assert [len(cells) for cells in parsed.rows] == [2] * len(texts)
         assert parsed.tags <= {"table", "thead", "tbody", "tr", "th", "td", "code"}
         for text, (_, shown) in zip(texts, parsed.rows, strict=True):
@@ -476,7 +361,7 @@ class TestMarkdown:
     def test_a_group_is_named_where_there_are_several(self) -> None:
         one, other = group(create("a")), group(create("b"), owner='AutoMonitorSetupGroup "h"')
         assert "| In |" not in plan_of(preview_of(one))
-        (a, b) = _Tables(plan_of(preview_of(one, other))).rows
+        (a, b) = Tables(plan_of(preview_of(one, other))).rows
         assert (a[2], b[2]) == ("g", "h")
 
     def test_a_renamed_setup_is_hinted_at(self) -> None:
@@ -557,44 +442,6 @@ class TestMarkdown:
         assert f"**{400 - shown} more stacks left out**" in result.stdout
 
 
-RULE = {"key": "k", "source": "span_attributes", "operator": "exists"}
-
-
-def setup(value: str = "openai") -> str:
-    rule = {"key": "k", "source": "span_attributes", "value": value}
-    return json.dumps({"selector": [rule], "evaluators": ["e"]})
-
-
-def create(external_id: str, after: str | None = None) -> Change:
-    return Change("create", external_id, after=after or setup())
-
-
-def group(*changes: Change, owner: str = 'AutoMonitorSetupGroup "g"', **more: Any) -> ResourcePlan:
-    return ResourcePlan(owner, list(changes), **{"namespace": "traceloop", **more})
-
-
-def step(op: str, kind: str, **state: Any) -> dict[str, Any]:
-    """Return a step about a resource, whose state is *state*."""
-    side = "oldState" if op.startswith("delete") else "newState"
-    types = f"pulumi-python:dynamic/traceloop:AutoMonitorSetup{kind}"
-    return {"op": op, "urn": f"urn:pulumi:dev::p::{types}::g", side: {"type": types, **state}}
-
-
-def stack_step(op: str) -> dict[str, Any]:
-    types = "pulumi:pulumi:Stack"
-    return {"op": op, "urn": f"urn:pulumi:dev::p::{types}::p-dev", "newState": {"type": types}}
-
-
-def preview_of(*plans: ResourcePlan, steps: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-    """Return the preview of groups with these plans."""
-    updates = [step("update", "Batch", inputs={"declared_by": found.owner}) for found in plans]
-    return {
-        "steps": [*updates, *steps],
-        "diagnostics": [{"severity": "info", "message": f"{encoded(p)}\n\n"} for p in plans],
-        "changeSummary": {"update": len(plans)},
-    }
-
-
 class TestGroupThatGoes:
     @pytest.mark.parametrize("kinds", [["Batch", "Membership"], ["Batch"]])
     def test_its_setups_are_deleted(self, kinds: list[str]) -> None:
@@ -670,11 +517,11 @@ def trimmed(preview: dict[str, Any]) -> dict[str, Any]:
     """Return what the plan is made of, in an order of its own."""
     kept_of_a_state = ("type", "parent", "id", "inputs", "outputs", "retainOnDelete", "delete")
     steps = []
-    for step in preview.get("steps", []):
-        kept = {"op": step["op"], "urn": step["urn"]}
+    for each in preview.get("steps", []):
+        kept = {"op": each["op"], "urn": each["urn"]}
         for side in ("oldState", "newState"):
-            if side in step:
-                kept[side] = {k: step[side][k] for k in kept_of_a_state if k in step[side]}
+            if side in each:
+                kept[side] = {k: each[side][k] for k in kept_of_a_state if k in each[side]}
                 for values in ("inputs", "outputs"):
                     kept[side].get(values, {}).pop("__provider", None)
                 kept[side].get("outputs", {}).pop("setup_id", None)
@@ -697,7 +544,6 @@ def previews(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
     """What the CLI writes now for each of the programs."""
     if find_cli() is None:
         pytest.skip("no Pulumi CLI on PATH")
-    path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     with Emulator(api_key=API_KEY, settle=0) as traceloop:
         traceloop.fail_evaluator("perplexity", "no model")
         stacks: dict[tuple[str, ...], CliStack] = {}
@@ -705,79 +551,30 @@ def previews(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
         for name, program in PROGRAMS.items():
             if (stack := stacks.get(BEFORE[name])) is None:
                 directory = tmp_path_factory.mktemp("stack")
-                stack = stacks[BEFORE[name]] = _stack(directory, path, traceloop)
+                stack = stacks[BEFORE[name]] = open_stack(directory, traceloop)
                 for before in BEFORE[name]:
-                    _write(stack, before)
+                    write(stack, before)
                     stack.up()  # where something is refused, it fails
             if name == "pending":
                 traceloop.inject(Fault(method="DELETE", status=500, times=None))
-                _write(stack, program)
+                write(stack, program)
                 stack.up()
-            _write(stack, program)
-            done = subprocess.run(
-                [stack._cli, "preview", *FLAGS, "-s", "dev", "--non-interactive"],
-                cwd=stack.project_dir,
-                env=stack._env | dict([ASKED]),
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            found[name] = done.stdout
+            write(stack, program)
+            found[name] = run_preview(stack, *FLAGS).stdout
         yield found
 
 
-def _stack(directory: Path, path: str, traceloop: Emulator) -> CliStack:
-    stack = make_stack("cli", directory, env={"PYTHONPATH": path})
-    assert isinstance(stack, CliStack)
-    stack.set_config("traceloop:baseUrl", traceloop.url)
-    stack.set_config("traceloop:apiKey", traceloop.api_key, secret=True)
-    stack.set_config("test-project:word", SECRET, secret=True)
-    return stack
-
-
-def _write(stack: CliStack, program: str) -> None:
-    stack.write_program(f"{PREAMBLE}\nNASTY = {NASTY!r}\n{program}")
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CliStack]:
-    """A stack with a delete that is still to be done, and with a program that changes more."""
-    if find_cli() is None:
-        pytest.skip("no Pulumi CLI on PATH")
-    with Emulator(api_key=API_KEY) as traceloop:
-        path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
-        stack = _stack(tmp_path_factory.mktemp("stack"), path.rstrip(os.pathsep), traceloop)
-        _write(stack, 'group("g", {i: setup() for i in "abc"})\none("m", external_id="old")')
-        assert stack.up().exit_code == 0
-        traceloop.inject(Fault(method="DELETE", status=500, times=None))
-        _write(stack, 'group("g", {i: setup() for i in "ab"})\none("m", external_id="new")')
-        assert stack.up().exit_code != 0
-        _write(stack, 'group("g", {"a": setup("x"), "d": setup()})\none("m", external_id="new")')
-        yield stack
-
-
-def _preview(stack: CliStack, *flags: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [stack._cli, "preview", *flags, "-s", "dev", "--non-interactive"],
-        cwd=stack.project_dir,
-        env=stack._env | dict([ASKED]) | env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.mark.parametrize("more", [[], ["--refresh"], ["--replace"]])
-def test_the_flags_of_a_preview_change_nothing(stack: CliStack, more: list[str]) -> None:
+def test_the_flags_of_a_preview_change_nothing(cli_stack: CliStack, more: list[str]) -> None:
     """Not even where everything is replaced: what is declared is not deleted."""
     if more == ["--replace"]:
-        more = [part for r in stack.state() if "traceloop" in r.urn for part in (*more, r.urn)]
+        more = [part for r in cli_stack.state() if "traceloop" in r.urn for part in (*more, r.urn)]
     expected = {"a": "change", "b": "delete", "c": "delete", "d": "create", "old": "delete"}
     if "--replace" in more:
         # A resource that is replaced puts its setups in place anew, which they are.
         expected |= {"new": "adopt"}
     for flags in (FLAGS, ["--json", "--show-replacement-steps"]):
-        found = rows(plan(stdin=_preview(stack, *flags, *more).stdout).stdout)
+        found = rows(plan(stdin=run_preview(cli_stack, *flags, *more).stdout).stdout)
         assert {i: cells[0] for i, cells in found.items()} == expected
 
 
@@ -791,19 +588,19 @@ def test_the_flags_of_a_preview_change_nothing(stack: CliStack, more: list[str])
     ],
 )
 def test_another_output_is_refused(
-    stack: CliStack, flags: list[str], env: dict[str, str], why: str
+    cli_stack: CliStack, flags: list[str], env: dict[str, str], why: str
 ) -> None:
-    result = plan(stdin=_preview(stack, *flags, **env).stdout)
+    result = plan(stdin=run_preview(cli_stack, *flags, **env).stdout)
     assert result.exit_code == 2
     assert result.stdout == ""
     assert why in result.stderr
 
 
-def test_a_refresh_is_no_preview(stack: CliStack) -> None:
+def test_a_refresh_is_no_preview(cli_stack: CliStack) -> None:
     done = subprocess.run(
-        [stack._cli, "refresh", "--preview-only", "--json", "-s", "dev", "--non-interactive"],
-        cwd=stack.project_dir,
-        env=stack._env | dict([ASKED]),
+        [cli_stack._cli, "refresh", "--preview-only", "--json", "-s", "dev", "--non-interactive"],
+        cwd=cli_stack.project_dir,
+        env=cli_stack._env | dict([ASKED]),
         capture_output=True,
         text=True,
         check=False,
@@ -814,31 +611,31 @@ def test_a_refresh_is_no_preview(stack: CliStack) -> None:
 
 
 class TestPreviewCommand:
-    def run(self, stack: CliStack, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, cli_stack: CliStack, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "pulumi_traceloop.cli", "preview", *arguments],
-            cwd=stack.project_dir,
-            env=stack._env,
+            cwd=cli_stack.project_dir,
+            env=cli_stack._env,
             capture_output=True,
             text=True,
             check=False,
         )
 
-    def test_it_makes_the_preview_and_the_comment(self, stack: CliStack) -> None:
-        done = self.run(stack, "--stack", "dev")
+    def test_it_makes_the_preview_and_the_comment(self, cli_stack: CliStack) -> None:
+        done = self.run(cli_stack, "--stack", "dev")
         assert done.returncode == 0, done.stderr
-        assert done.stdout == plan(stdin=_preview(stack, *FLAGS).stdout).stdout
+        assert done.stdout == plan(stdin=run_preview(cli_stack, *FLAGS).stdout).stdout
 
-    def test_a_program_that_is_broken(self, stack: CliStack) -> None:
-        program = (stack.project_dir / "__main__.py").read_text()
-        stack.write_program(f"{program}\nraise ValueError('broken')")
-        done = self.run(stack, "--stack", "dev")
-        stack.write_program(program)
+    def test_a_program_that_is_broken(self, cli_stack: CliStack) -> None:
+        program = (cli_stack.project_dir / "__main__.py").read_text()
+        cli_stack.write_program(f"{program}\nraise ValueError('broken')")
+        done = self.run(cli_stack, "--stack", "dev")
+        cli_stack.write_program(program)
         assert done.returncode == 1
         assert "**The preview failed**" in done.stdout
 
-    def test_a_preview_that_says_nothing(self, stack: CliStack) -> None:
-        done = self.run(stack, "--stack", "nowhere")
+    def test_a_preview_that_says_nothing(self, cli_stack: CliStack) -> None:
+        done = self.run(cli_stack, "--stack", "nowhere")
         assert done.returncode == 2
         assert done.stdout == ""
         assert "no stack named 'nowhere' found" in done.stderr

@@ -10,20 +10,17 @@ import pytest
 from pulumi_traceloop._plan import SECRET, Change, Matches
 from pulumi_traceloop._text import printable
 from tests.engine.cli import CliStack
-from tests.test_cli_plan import (
+from tests.support.previews import (
     FLAGS,
-    _preview,
-    _Tables,
+    Tables,
     create,
     group,
     plan,
     plan_of,
     preview_of,
-    stack,
+    run_preview,
 )
-from tests.warehouse import SERVICE_SPAN, Warehouse, page
-
-__all__ = ["stack"]  # the fixture
+from tests.support.span_service import SERVICE_SPAN, SpanService, page
 
 SOME = Matches(1240, 2000, hours=24, evaluations=2480)
 NONE = Matches(0, 2000, hours=24, why="no span has a|b; 3 have c (`x` 3)")
@@ -31,7 +28,7 @@ NONE = Matches(0, 2000, hours=24, why="no span has a|b; 3 have c (`x` 3)")
 
 def cells(comment: str) -> dict[str, str]:
     """The last cell of each setup's row, in the rows' order."""
-    return {row[1].split("\n")[0]: row[-1] for row in _Tables(comment).rows}
+    return {row[1].split("\n")[0]: row[-1] for row in Tables(comment).rows}
 
 
 def by(key: str, value: str, *evaluators: str) -> str:
@@ -101,7 +98,7 @@ def test_spans_of_a_file(tmp_path: Path) -> None:
 
 
 def test_spans_of_traceloop(monkeypatch: pytest.MonkeyPatch) -> None:
-    with Warehouse() as service:
+    with SpanService() as service:
         monkeypatch.setenv("TRACELOOP_API_KEY", "k")
         monkeypatch.setenv("TRACELOOP_BASE_URL", service.url)
         service.pages[""] = {"spans": {"data": [SERVICE_SPAN] * 4}}
@@ -129,10 +126,10 @@ def test_wrong_usage(
     assert why in printable(result.output, 2000)
 
 
-def test_a_real_preview_has_it(stack: CliStack) -> None:
-    (stack.project_dir / "spans.json").write_text(json.dumps(page(5)))
-    stack.set_config("traceloop:matchSpans", "spans.json")
-    done = _preview(stack, *FLAGS)
+def test_a_real_preview_has_it(cli_stack: CliStack) -> None:
+    (cli_stack.project_dir / "spans.json").write_text(json.dumps(page(5)))
+    cli_stack.set_config("traceloop:matchSpans", "spans.json")
+    done = run_preview(cli_stack, *FLAGS)
     comment = plan(stdin=done.stdout).stdout
     found = cells(comment)
     assert found["d"] == "5 of 5"

@@ -11,7 +11,7 @@ from pulumi_traceloop._deployment import PROBES, Deployment
 from pulumi_traceloop._project import Project
 from pulumi_traceloop._settings import Connection, connection
 from pulumi_traceloop.emulator import Emulator
-from tests.conftest import API_KEY
+from tests.support import API_KEY
 
 RULE = {"key": "k", "source": "span_attributes", "value": "x"}
 SECOND_KEY = "tl-a-second-key-of-the-project"

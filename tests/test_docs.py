@@ -12,8 +12,9 @@ import pytest
 
 from pulumi_traceloop.emulator import Emulator
 from pulumi_traceloop.files import FileError, load_setups
-from tests.conftest import API_KEY, REPOSITORY
 from tests.engine import KINDS, Kind, driver, find_cli, make_stack
+from tests.support import API_KEY, REPOSITORY
+from tests.support.terminal import import_path
 
 README = REPOSITORY / "README.md"
 PAGES = [README, REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
@@ -74,7 +75,7 @@ def test_a_program_of_the_documentation_runs(
     if only_on_the_cli and find_cli() is None:
         pytest.skip("no Pulumi CLI on PATH")
     kind: Kind = "cli" if only_on_the_cli else "test-engine"
-    stack = make_stack(kind, tmp_path, env={"PYTHONPATH": os.fspath(REPOSITORY)})
+    stack = make_stack(kind, tmp_path, env={"PYTHONPATH": import_path()})
     stack.set_config("traceloop:baseUrl", traceloop.url)
     stack.set_config("traceloop:apiKey", traceloop.api_key, secret=True)
     stack.set_config("traceloop-staging:baseUrl", traceloop.url)
@@ -98,7 +99,7 @@ def test_a_test_of_the_documentation_passes(test: str, tmp_path: Path) -> None:
     if "automation" in test and find_cli() is None:
         pytest.skip("no Pulumi CLI on PATH")
     (tmp_path / "test_it.py").write_text(test)
-    env = driver.child_environment({"PYTHONPATH": os.fspath(REPOSITORY)})
+    env = driver.child_environment({"PYTHONPATH": import_path()})
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "test_it.py"],
         cwd=tmp_path,

@@ -14,8 +14,7 @@ from click.testing import CliRunner
 from pulumi_traceloop._warnings import warnings
 from pulumi_traceloop.cli.app import Runtime, cli
 from pulumi_traceloop.files import load_setups
-from tests.conftest import REPOSITORY
-from tests.test_spans_sources import CAPTURED
+from tests.support import CAPTURED, REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "spans.md").read_text(encoding="utf-8")
 FENCES = re.findall(r"^```\w*\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

@@ -15,73 +15,18 @@ import pytest
 from google.protobuf.json_format import ParseDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from pulumi_traceloop.emulator import Emulator, Fault, ManualClock
+from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.emulator.app import make_app
 from pulumi_traceloop.emulator.span_log import KEPT
-from tests.conftest import REPOSITORY
-from tests.test_emulator import Api
+from tests.support import REPOSITORY
+from tests.support.api import Api
+from tests.support.clock import Clock
+from tests.support.otlp import PARENT_ID, SPAN_ID, START, TRACE_ID, export, span
 
 TRACES, SPANS = "/v1/traces", "/v2/warehouse/spans"
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 
-#: When the emulator's time begins here, and every span, in seconds since 1970.
-START = 1_780_000_000
-
 CAPTURE = Path(__file__).parent / "data" / "spans" / "openllmetry-0.62.4.jsonl"
-
-TRACE_ID, SPAN_ID, PARENT_ID = "9ecd6e4d554765e81aa82e875bb88265", "1fb6b5f313e23326", "51" * 8
-
-
-def value_of(value: Any) -> dict[str, Any]:
-    """A value as OTLP's JSON writes it."""
-    if isinstance(value, bool):
-        return {"boolValue": value}
-    if isinstance(value, int):
-        return {"intValue": str(value)}
-    if isinstance(value, float):
-        return {"doubleValue": value}
-    if isinstance(value, list):
-        return {"arrayValue": {"values": [value_of(item) for item in value]}}
-    if isinstance(value, dict):
-        return {"kvlistValue": {"values": attributes(value)}}
-    return {} if value is None else {"stringValue": value}
-
-
-def attributes(values: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{"key": key, "value": value_of(value)} for key, value in values.items()]
-
-
-def span(
-    name: str = "openai.chat",
-    values: dict[str, Any] | None = None,
-    *,
-    after: float = 0,
-    lasts: float = 1.85,
-) -> dict[str, Any]:
-    start = START + after
-    return {
-        "traceId": TRACE_ID,
-        "spanId": SPAN_ID,
-        "name": name,
-        "kind": 3,
-        "startTimeUnixNano": str(int(start * 1000) * 1_000_000),
-        "endTimeUnixNano": str(int((start + lasts) * 1000) * 1_000_000),
-        "attributes": attributes({"gen_ai.provider.name": "openai", **(values or {})}),
-        "status": {},
-    }
-
-
-def export(*spans: dict[str, Any], **resource: Any) -> dict[str, Any]:
-    resource = {"service.name": "shop", **resource}
-    scope = {"name": "opentelemetry.instrumentation.openai.v1", "version": "0.62.4"}
-    return {
-        "resourceSpans": [
-            {
-                "resource": {"attributes": attributes(resource)},
-                "scopeSpans": [{"scope": scope, "spans": list(spans)}],
-            }
-        ]
-    }
 
 
 def as_protobuf(document: dict[str, Any]) -> bytes:
@@ -126,19 +71,19 @@ class Telemetry(Api):
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(START)
+def clock() -> Clock:
+    return Clock(START)
 
 
 @pytest.fixture
-def emulator(clock: ManualClock) -> Iterator[Emulator]:
+def emulator(clock: Clock) -> Iterator[Emulator]:
     with Emulator(clock=clock, spans_needed=1) as running:
         yield running
 
 
 @pytest.fixture
 def api(emulator: Emulator) -> Telemetry:
-    return Telemetry(emulator)
+    return Telemetry(emulator.url, emulator.api_key)
 
 
 def monitor(value: str = "openai", key: str = "gen_ai.provider.name", **rule: Any) -> Any:
@@ -242,33 +187,33 @@ class TestIntake:
         ],
     )
     def test_what_is_no_export_is_refused(
-        self, api: Telemetry, body: bytes, kind: str, status: int
+        self, api: Telemetry, emulator: Emulator, body: bytes, kind: str, status: int
     ) -> None:
         got, text = api.post(body, kind)
         assert got == status
         assert set(json.loads(text)) == {"error"}
-        assert api.emulator.spans == []
+        assert emulator.spans == []
 
     def test_unknown_fields_and_an_empty_export_are_fine(self, api: Telemetry) -> None:
         assert api.post(b'{"resourceSpans":[], "later": {"x": 1}}') == (200, "{}")
         assert api.post(b"", PROTOBUF) == (200, "")
 
-    def test_a_key_is_needed_and_faults_apply(self, api: Telemetry) -> None:
+    def test_a_key_is_needed_and_faults_apply(self, api: Telemetry, emulator: Emulator) -> None:
         assert api.post(b"{}", Authorization="Bearer wrong")[0] == 401
-        api.emulator.inject(Fault(route="POST /v1/traces", status=503, retry_after=1))
+        emulator.inject(Fault(route="POST /v1/traces", status=503, retry_after=1))
         assert api.post(b"{}")[0] == 503
         assert api.post(b"{}")[0] == 200
 
-    def test_metrics_are_accepted_and_dropped(self, api: Telemetry) -> None:
+    def test_metrics_are_accepted_and_dropped(self, api: Telemetry, emulator: Emulator) -> None:
         headers = {"Authorization": f"Bearer {api.key}", "Content-Type": PROTOBUF}
         assert api.call("POST", "/v1/metrics", b"anything", headers).status == 200
-        assert api.emulator.spans == []
+        assert emulator.spans == []
 
     def test_what_end_users_wrote_is_in_no_log_and_no_file(self, tmp_path: Path) -> None:
         planted = "my-card-is-4711"
         data = tmp_path / "emulator.db"
         with Emulator(data=str(data), spans_needed=1) as emulator:
-            api = Telemetry(emulator)
+            api = Telemetry(emulator.url, emulator.api_key)
             body = json.dumps(export(span(values={"gen_ai.input.messages": planted}))).encode()
             api.post(body)
             api.post(body, Authorization="Bearer wrong")
@@ -278,11 +223,11 @@ class TestIntake:
         with sqlite3.connect(data) as db:
             assert planted not in "\n".join(db.iterdump())
 
-    def test_the_latest_are_kept(self, api: Telemetry) -> None:
+    def test_the_latest_are_kept(self, api: Telemetry, emulator: Emulator) -> None:
         for start in range(0, KEPT + 1000, 1000):
             api.send(*(span(f"s{start + i}") for i in range(1000)))
-        assert len(api.emulator.spans) == KEPT
-        assert api.emulator.spans[0]["span_name"] == "s1000"
+        assert len(emulator.spans) == KEPT
+        assert emulator.spans[0]["span_name"] == "s1000"
 
 
 class TestFinding:
@@ -370,9 +315,9 @@ class TestFinding:
         assert reply.status == 400, reply.text
         assert reply.error.startswith("invalid input: ")
 
-    def test_each_key_sees_its_own_environment(self, api: Telemetry) -> None:
-        api.emulator.add_project("key-2", env_project_id="env-2")
-        other = Telemetry(api.emulator, "key-2")
+    def test_each_key_sees_its_own_environment(self, api: Telemetry, emulator: Emulator) -> None:
+        emulator.add_project("key-2", env_project_id="env-2")
+        other = Telemetry(emulator.url, "key-2")
         assert other.names() == []
         other.send(span("theirs"))
         assert other.find()["data"][0]["environment"] == "env-2"
@@ -382,8 +327,10 @@ class TestFinding:
 class TestStatus:
     """accepted, then `waiting_for_spans`, then `completed`."""
 
-    def test_a_setup_waits_until_a_span_matches(self, api: Telemetry, clock: ManualClock) -> None:
-        api.emulator.settle = 10
+    def test_a_setup_waits_until_a_span_matches(
+        self, api: Telemetry, emulator: Emulator, clock: Clock
+    ) -> None:
+        emulator.settle = 10
         api.upsert("seen", monitor())
         api.upsert("unseen", monitor(key="gen_ai.system"))
         assert api.status("seen") == "pending"
@@ -398,7 +345,7 @@ class TestStatus:
         assert [s["external_id"] for s in api.list("?status=waiting_for_spans")] == ["unseen"]
 
     def test_the_moment_of_the_match_is_when_it_was_processed(
-        self, api: Telemetry, clock: ManualClock
+        self, api: Telemetry, clock: Clock
     ) -> None:
         api.upsert("m", monitor())
         clock.advance(100)
@@ -406,8 +353,8 @@ class TestStatus:
         (evaluator,) = api.get("m").json["evaluators"]
         assert evaluator["processed_at"] == "2026-05-28T20:28:20Z"
 
-    def test_enough_spans(self, api: Telemetry) -> None:
-        api.emulator.spans_needed = 3
+    def test_enough_spans(self, api: Telemetry, emulator: Emulator) -> None:
+        emulator.spans_needed = 3
         api.upsert("m", monitor())
         api.send(span(), span(values={"gen_ai.provider.name": "anthropic"}), span())
         assert api.status("m") == "waiting_for_spans"
@@ -432,14 +379,18 @@ class TestStatus:
         api.upsert("m", monitor())
         assert api.status("m") == "waiting_for_spans"
 
-    def test_spans_of_another_environment_do_not_count(self, api: Telemetry) -> None:
-        api.emulator.add_project("key-2", same_project_as=api.key)
+    def test_spans_of_another_environment_do_not_count(
+        self, api: Telemetry, emulator: Emulator
+    ) -> None:
+        emulator.add_project("key-2", same_project_as=api.key)
         api.upsert("m", monitor())
-        Telemetry(api.emulator, "key-2").send(span())
+        Telemetry(emulator.url, "key-2").send(span())
         assert api.status("m") == "waiting_for_spans"
 
-    def test_a_failing_evaluator_fails_when_spans_come(self, api: Telemetry) -> None:
-        api.emulator.fail_evaluator("faithfulness", "no quota")
+    def test_a_failing_evaluator_fails_when_spans_come(
+        self, api: Telemetry, emulator: Emulator
+    ) -> None:
+        emulator.fail_evaluator("faithfulness", "no quota")
         api.upsert("m", monitor())
         assert api.status("m") == "waiting_for_spans"
         api.send(span())
@@ -454,7 +405,7 @@ class TestStatus:
     def test_a_restart_keeps_what_was_seen(self, tmp_path: Path) -> None:
         data = str(tmp_path / "emulator.db")
         with Emulator(data=data, spans_needed=1) as emulator:
-            api = Telemetry(emulator)
+            api = Telemetry(emulator.url, emulator.api_key)
             api.upsert("m", monitor())
             api.send(span())
         with Emulator(data=data, spans_needed=1) as emulator:

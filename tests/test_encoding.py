@@ -16,8 +16,9 @@ import pytest
 
 from pulumi_traceloop._plan import Change, ResourcePlan, encoded
 from pulumi_traceloop.emulator import Emulator
-from tests.conftest import API_KEY, REPOSITORY, World
 from tests.engine import Stack
+from tests.support import API_KEY, REPOSITORY
+from tests.support.world import World
 
 CP1252 = {"PYTHONIOENCODING": "cp1252"}
 NAMES = ["日本語", "größe", "a\u0142b", "😀"]

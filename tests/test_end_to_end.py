@@ -10,8 +10,8 @@ from markdown_it import MarkdownIt
 
 from pulumi_traceloop.cli.app import cli
 from pulumi_traceloop.emulator import Emulator
-from tests.conftest import REPOSITORY
 from tests.engine import find_cli, make_stack
+from tests.support import REPOSITORY
 from tests.telemetry.instrumented import has_sdk, run_all, service
 
 pytestmark = pytest.mark.skipif(not has_sdk(), reason="no SDK: make .venv-sdk/.ready")

@@ -20,8 +20,8 @@ from pulumi_traceloop import FileError, resource, span
 from pulumi_traceloop.emulator import Emulator
 from pulumi_traceloop.files import SCHEMA, load_setups
 from pulumi_traceloop.spans.matching import Rule, SpanIndex
-from tests.conftest import API_KEY, REPOSITORY
 from tests.engine import make_stack
+from tests.support import API_KEY, REPOSITORY
 from tests.telemetry import captures
 
 #: spans.md shows monitors that match nothing; test_docs_spans.py runs it.

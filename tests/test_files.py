@@ -18,7 +18,8 @@ from pulumi_traceloop.errors import TraceloopError
 from pulumi_traceloop.evaluators import DOCUMENTED, unfitness
 from pulumi_traceloop.files import SCHEMA, FileError, FileProblem, load_setups
 from pulumi_traceloop.spans.attributes import doubts, renames
-from tests.conftest import REPOSITORY, World
+from tests.support import REPOSITORY
+from tests.support.world import World
 
 EXAMPLE = REPOSITORY / "examples" / "monitors.yaml"
 

@@ -26,24 +26,10 @@ from pulumi_traceloop.errors import (
     ProjectMismatchError,
     RejectedError,
 )
-from tests.conftest import API_KEY
+from tests.support import API_KEY
+from tests.support.clock import Clock
 
 NO_SETTINGS: dict[str, str] = {}
-
-
-class Time:
-    """A clock that moves only when somebody waits."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.waits: list[float] = []
-
-    def clock(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.waits.append(seconds)
-        self.now += seconds
 
 
 class QuickProject(Project):
@@ -51,8 +37,8 @@ class QuickProject(Project):
 
     def __init__(self, url: str, api_key: str) -> None:
         super().__init__(connection({"traceloop:apiKey": api_key}.get, {}))
-        time = Time()
-        self._quick = TraceloopClient(api_key, url, clock=time.clock, sleep=time.sleep)
+        clock = Clock()
+        self._quick = TraceloopClient(api_key, url, clock=clock, sleep=clock.sleep)
 
     @property
     def client(self) -> TraceloopClient:
@@ -62,11 +48,6 @@ class QuickProject(Project):
 @pytest.fixture
 def project(traceloop: Emulator) -> Project:
     return QuickProject(traceloop.url, API_KEY)
-
-
-@pytest.fixture
-def time() -> Time:
-    return Time()
 
 
 def content(value: str = "x", evaluator: str = "faithfulness") -> dict[str, Any]:
@@ -165,20 +146,20 @@ class TestForced:
         assert traceloop.writes == {"a": 1, "b": 1}
 
     def test_its_content_does_not_tell_whether_it_was_written(
-        self, project: Project, traceloop: Emulator, time: Time
+        self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
         traceloop.put("a", **content())
         traceloop.inject(Fault(route=BULK_ROUTE, status=500, when="after_write"))
-        outcome = flush(project, {"a": spec()}, forced={"a"}, sleep=time.sleep)
+        outcome = flush(project, {"a": spec()}, forced={"a"}, sleep=clock.sleep)
         assert set(outcome.stored) == {"a"}
         assert traceloop.writes == {"a": 2}
 
     def test_the_content_does_tell_where_it_differed(
-        self, project: Project, traceloop: Emulator, time: Time
+        self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
         traceloop.put("a", **content("before"))
         traceloop.inject(Fault(route=BULK_ROUTE, status=500, when="after_write"))
-        outcome = flush(project, {"a": spec()}, forced={"a"}, sleep=time.sleep)
+        outcome = flush(project, {"a": spec()}, forced={"a"}, sleep=clock.sleep)
         assert set(outcome.stored) == {"a"}
         assert traceloop.writes == {"a": 1}
 
@@ -186,35 +167,35 @@ class TestForced:
 class TestUnknownOutcome:
     @pytest.mark.parametrize("drop", ["before", "after"])
     def test_is_read_back_before_it_is_sent_again(
-        self, project: Project, traceloop: Emulator, time: Time, drop: Any
+        self, project: Project, traceloop: Emulator, clock: Clock, drop: Any
     ) -> None:
         traceloop.inject(Fault(route=BULK_ROUTE, drop=drop))
-        outcome = flush(project, {"a": spec(), "b": spec()}, sleep=time.sleep)
+        outcome = flush(project, {"a": spec(), "b": spec()}, sleep=clock.sleep)
         assert set(outcome.stored) == {"a", "b"}
         assert traceloop.writes == {"a": 1, "b": 1}
 
     def test_is_not_believed_to_a_list_that_lacks_what_was_written(
-        self, project: Project, traceloop: Emulator, time: Time
+        self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
         traceloop.inject(Fault(route=BULK_ROUTE, drop="after"))
         traceloop.inject(Fault(route=LIST_ROUTE, hide=["a"], times=None))
-        outcome = flush(project, {"a": spec()}, sleep=time.sleep)
+        outcome = flush(project, {"a": spec()}, sleep=clock.sleep)
         assert set(outcome.stored) == {"a"}
         assert traceloop.writes == {"a": 1}
 
     def test_only_what_is_unknown_is_sent_again(
-        self, project: Project, traceloop: Emulator, time: Time
+        self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
         traceloop.inject(Fault(route=BULK_ROUTE, item_error={"b": "internal error"}))
-        outcome = flush(project, {"a": spec(), "b": spec(), "c": spec()}, sleep=time.sleep)
+        outcome = flush(project, {"a": spec(), "b": spec(), "c": spec()}, sleep=clock.sleep)
         assert set(outcome.stored) == {"a", "b", "c"}
         assert bulk_sizes(traceloop) == [1, 3]
 
     def test_is_told_after_the_last_attempt(
-        self, project: Project, traceloop: Emulator, time: Time
+        self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
         traceloop.inject(Fault(route=BULK_ROUTE, status=503, times=None, message="busy"))
-        outcome = flush(project, {"a": spec()}, sleep=time.sleep)
+        outcome = flush(project, {"a": spec()}, sleep=clock.sleep)
         assert outcome.stored == {}
         assert outcome.failed == {
             "a": "busy (HTTP 503); outcome unknown: the write may have been applied"
@@ -223,23 +204,23 @@ class TestUnknownOutcome:
         assert traceloop.requests[BULK_ROUTE] == ATTEMPTS
 
     def test_is_told_where_reading_back_fails(
-        self, project: Project, traceloop: Emulator, time: Time
+        self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
         traceloop.inject(Fault(route=BULK_ROUTE, status=503, message="busy"))
         traceloop.inject(Fault(route=GET_ROUTE, status=403, skip=1, message="blocked"))
-        outcome = flush(project, {"a": spec()}, sleep=time.sleep)
+        outcome = flush(project, {"a": spec()}, sleep=clock.sleep)
         assert outcome.unknown == {"a"}
         assert outcome.failed["a"].startswith("busy (HTTP 503); reading it back failed: ")
         assert "blocked" in outcome.failed["a"]
         assert traceloop.requests[BULK_ROUTE] == 1
 
     def test_of_a_refused_one_there_is_no_doubt(
-        self, project: Project, traceloop: Emulator, time: Time
+        self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
-        outcome = flush(project, {"a": spec("x", "no-such")}, sleep=time.sleep)
+        outcome = flush(project, {"a": spec("x", "no-such")}, sleep=clock.sleep)
         assert outcome.failed == {"a": 'unknown evaluator slug "no-such"'}
         assert outcome.unknown == set()
-        assert time.waits == []
+        assert clock.waits == []
 
 
 class TestWaits:
@@ -249,9 +230,9 @@ class TestWaits:
         traceloop.inject(Fault(route=BULK_ROUTE, status=503, times=None))
         seen: list[list[float]] = []
         for _ in range(5):
-            time = Time()
-            flush(project, {"a": spec()}, sleep=time.sleep)
-            seen.append(time.waits)
+            clock = Clock()
+            flush(project, {"a": spec()}, sleep=clock.sleep)
+            seen.append(clock.waits)
         for nth, waits in enumerate(zip(*seen, strict=True), start=1):
             assert all(2**nth / 2 <= wait <= 2**nth for wait in waits)
             assert len(set(waits)) > 1
@@ -421,11 +402,11 @@ class TestOrganizationWideList:
         assert traceloop.writes == {"a": 1}
 
     def test_a_failed_write_is_not_found_in_another_environment(
-        self, project: Project, traceloop: Emulator, organization: OrganizationWide, time: Time
+        self, project: Project, traceloop: Emulator, organization: OrganizationWide, clock: Clock
     ) -> None:
         organization.shows(a=content())
         traceloop.inject(Fault(route=BULK_ROUTE, status=503))
-        flush(project, {"a": spec()}, sleep=time.sleep)
+        flush(project, {"a": spec()}, sleep=clock.sleep)
         assert traceloop.writes == {"a": 1}
 
 
@@ -447,29 +428,29 @@ class TestUpsert:
 
     @pytest.mark.parametrize("drop", ["before", "after"])
     def test_reads_back_an_unknown_outcome(
-        self, project: Project, traceloop: Emulator, time: Time, drop: Any
+        self, project: Project, traceloop: Emulator, clock: Clock, drop: Any
     ) -> None:
         traceloop.inject(Fault(route=UPSERT_ROUTE, drop=drop))
-        assert set(upsert(project, "a", spec(), sleep=time.sleep).stored) == {"a"}
+        assert set(upsert(project, "a", spec(), sleep=clock.sleep).stored) == {"a"}
         assert traceloop.writes == {"a": 1}
 
     def test_returns_an_outcome_that_stays_unknown(
-        self, project: Project, traceloop: Emulator, time: Time
+        self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
         """It may have been written: the state must not forget it."""
         traceloop.inject(Fault(route=UPSERT_ROUTE, status=500, times=ATTEMPTS - 1))
         traceloop.inject(Fault(route=UPSERT_ROUTE, status=503, message="busy", times=None))
-        outcome = upsert(project, "a", spec(), sleep=time.sleep)
+        outcome = upsert(project, "a", spec(), sleep=clock.sleep)
         assert outcome.unknown == {"a"}
         assert "busy" in outcome.failed["a"]
         assert traceloop.requests[UPSERT_ROUTE] == ATTEMPTS
-        assert len(time.waits) == ATTEMPTS - 1
+        assert len(clock.waits) == ATTEMPTS - 1
 
     def test_does_not_repeat_what_was_refused(
-        self, project: Project, traceloop: Emulator, time: Time
+        self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
         with pytest.raises(RejectedError, match='setup "a": unknown evaluator slug "no-such"'):
-            upsert(project, "a", spec("x", "no-such"), sleep=time.sleep)
+            upsert(project, "a", spec("x", "no-such"), sleep=clock.sleep)
         assert traceloop.requests[UPSERT_ROUTE] == 1
 
     def test_sends_nothing_when_it_cannot_read(self, project: Project, traceloop: Emulator) -> None:
@@ -587,7 +568,7 @@ class TestWaiting:
         self,
         project: Project,
         traceloop: Emulator,
-        time: Time,
+        clock: Clock,
         capsys: pytest.CaptureFixture[str],
         second: str,
         told: list[str],
@@ -597,34 +578,35 @@ class TestWaiting:
             traceloop.force_status(external_id, status)
 
         def sleep(seconds: float) -> None:
-            time.sleep(seconds)
+            clock.sleep(seconds)
             traceloop.force_status("m-002", "completed")
 
-        wait(project, ["m-000", "m-001", "m-002"], None, "monitors", clock=time.clock, sleep=sleep)
+        wait(project, ["m-000", "m-001", "m-002"], None, "monitors", clock=clock, sleep=sleep)
         assert capsys.readouterr().out.splitlines() == told
 
     @pytest.mark.parametrize(("accepted", "why"), [(False, "no spans have matched it"), (True, "")])
     def test_waiting_for_spans_is_enough_by_choice_only(
-        self, project: Project, traceloop: Emulator, time: Time, accepted: bool, why: str
+        self, project: Project, traceloop: Emulator, clock: Clock, accepted: bool, why: str
     ) -> None:
         traceloop.put("a", **content())
         traceloop.force_status("a", "waiting_for_spans")
-        found = wait(project, ["a"], 60, "m", accepted=accepted, clock=time.clock, sleep=time.sleep)
+        found = wait(project, ["a"], 60, "m", accepted=accepted, clock=clock, sleep=clock.sleep)
         assert why in found.get("a", "")
-        assert (sum(time.waits) == 60) is not accepted
+        assert (sum(clock.waits) == 60) is not accepted
 
     def test_one_that_shows_late_is_waited_for(
-        self, project: Project, traceloop: Emulator, time: Time
+        self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
         traceloop.put("a", **content())
         traceloop.inject(Fault(external_id="a", method="GET", status=404, times=2))
-        assert wait(project, ["a"], 60, "m", clock=time.clock, sleep=time.sleep) == {}
+        assert wait(project, ["a"], 60, "m", clock=clock, sleep=clock.sleep) == {}
 
     def test_the_time_is_kept_to_the_second(
-        self, project: Project, traceloop: Emulator, time: Time
+        self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
         traceloop.put("a", **content())
         traceloop.force_status("a", "pending")
-        found = wait(project, ["a"], 20, "m", clock=time.clock, sleep=time.sleep)
+        began = clock()
+        found = wait(project, ["a"], 20, "m", clock=clock, sleep=clock.sleep)
         assert found == {"a": "is still not set up after 20 s: pending"}
-        assert time.now == 20
+        assert clock() - began == 20

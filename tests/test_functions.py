@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from pulumi.runtime.settings import SETTINGS
 
 from pulumi_traceloop import errors
 from pulumi_traceloop.emulator import Emulator, Fault
+from pulumi_traceloop.emulator.routes import GET_ROUTE, LIST_ROUTE
 from pulumi_traceloop.functions import (
     AutoMonitorSetupResult,
     EvaluatorResult,
@@ -23,10 +22,10 @@ from pulumi_traceloop.functions import (
     get_auto_monitor_setup,
     list_auto_monitor_setups,
 )
-from tests.conftest import API_KEY, World
+from tests.support import API_KEY
+from tests.support.terminal import python
+from tests.support.world import World
 
-LIST = "GET /v2/auto-monitor-setups"
-GET = "GET /v2/auto-monitor-setups/{external_id}"
 RULE = {"key": "gen_ai.system", "source": "span_attributes", "value": "openai"}
 
 IMPORTS = """
@@ -78,7 +77,7 @@ class TestPlain:
             created_at=stored["created_at"],
             updated_at=stored["updated_at"],
         )
-        assert project.requests == {GET: 1}
+        assert project.requests == {GET_ROUTE: 1}
 
     def test_get_of_one_that_is_not_there_says_what_to_do(self, project: Emulator) -> None:
         with pytest.raises(errors.NotFoundError) as caught:
@@ -113,7 +112,7 @@ class TestPlain:
         project.put("mine", selector=[RULE], evaluators=["faithfulness"])
         foreign = {"id": "x", "external_id": "theirs", "env_project_id": "another"}
         own = {k: project.setups["mine"][k] for k in ("id", "external_id", "env_project_id")}
-        project.inject(Fault(route=LIST, body=json.dumps([foreign, own])))
+        project.inject(Fault(route=LIST_ROUTE, body=json.dumps([foreign, own])))
         assert [s.external_id for s in list_auto_monitor_setups()] == ["mine"]
 
     def test_without_a_key_it_says_how_to_set_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,13 +282,7 @@ def program():
 def run_unit_test(answer: object, *lines: str) -> str:
     source = UNIT_TEST.replace("ANSWER", repr(answer))
     source += "".join(f"    {line}\n" for line in lines) + "program()\n"
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", source],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = python("-W", "ignore", "-c", source)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -10,8 +10,8 @@ import pytest
 import requests
 
 from pulumi_traceloop.emulator import Fault
-from tests.conftest import World
-from tests.test_emulator_spans import attributes
+from tests.support.otlp import attributes
+from tests.support.world import World
 from tests.test_plan_scenarios import lines
 
 SPANS = "GET /v2/warehouse/spans"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pulumi_traceloop.emulator import Fault
-from tests.conftest import World
-from tests.test_scenarios import BULK, LIST
+from pulumi_traceloop.emulator.routes import BULK_ROUTE, LIST_ROUTE
+from tests.support.world import World
 
 THEIRS = {"key": "gen_ai.system", "value": "theirs", "source": "span_attributes"}
 
@@ -262,7 +262,7 @@ one("m", s)
     @pytest.mark.parametrize("echo", ['bad value "s3cret-tenant"', "s3cret-tenant is not allowed"])
     def test_a_server_message_that_echoes_a_secret(self, world: World, echo: str) -> None:
         world.stack.set_config("tenant", "s3cret-tenant", secret=True)
-        world.traceloop.inject(Fault(route=BULK, item_error={"a": echo}, times=None))
+        world.traceloop.inject(Fault(route=BULK_ROUTE, item_error={"a": echo}, times=None))
         world.traceloop.inject(Fault(method="PUT", status=400, message=echo, times=None))
         program = 't = config.require_secret("tenant")\n'
         for declared in ('group("g", {"a": setup(t)})', 'one("m", t)'):
@@ -373,7 +373,7 @@ class TestAdoption:
 
     def test_if_exists_adopt_holds_when_the_preview_could_not_look(self, world: World) -> None:
         """One that the plan could not see is kept by the write itself; the others are written."""
-        world.traceloop.inject(Fault(route=LIST, hide=["other"]))
+        world.traceloop.inject(Fault(route=LIST_ROUTE, hide=["other"]))
         up = world.up('group("g", {"other": setup(), "new": setup()})', fails=False)
         assert up.exit_code == 0
         world.traceloop.inject(Fault(method="GET", status=400, times=1))

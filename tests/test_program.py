@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import logging
 import pickletools
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.resources import files
@@ -16,8 +14,6 @@ from typing import Any
 import pulumi
 import pytest
 from pulumi.dynamic.dynamic import serialize_provider
-from pulumi.runtime.mocks import MockMonitor, MockResourceArgs
-from pulumi.runtime.proto import resource_pb2
 from pulumi.runtime.settings import SETTINGS
 
 import pulumi_traceloop
@@ -34,12 +30,9 @@ from pulumi_traceloop import (
     span,
 )
 from pulumi_traceloop.args import RuleBuilder, canonical, plain, resolved
-from tests.engine.wire import Bag, from_struct, is_secret, make_secret
-
-ONE = "pulumi-python:dynamic/traceloop:AutoMonitorSetup"
-BATCH = "pulumi-python:dynamic/traceloop:AutoMonitorSetupBatch"
-MEMBERSHIP = "pulumi-python:dynamic/traceloop:AutoMonitorSetupMembership"
-GROUP = "traceloop:index:AutoMonitorSetupGroup"
+from tests.engine.wire import is_secret, make_secret
+from tests.support.programs import BATCH, GROUP, MEMBERSHIP, ONE, Program
+from tests.support.terminal import python
 
 DICT: Any = {"selector": [span("k").equals("v")], "evaluators": ["faithfulness"]}
 ARGS = AutoMonitorSetupArgs([span("k").equals("v")], ["faithfulness"])
@@ -124,87 +117,6 @@ class TestCanonical:
     def test_refuses_numbers_that_json_does_not_have(self, value: float) -> None:
         with pytest.raises(TypeError):
             canonical({"triggers": [value]})
-
-
-class Registration:
-    """One resource as the program registered it; secrets are marked in its inputs."""
-
-    def __init__(self, request: resource_pb2.RegisterResourceRequest) -> None:
-        self.type: str = request.type
-        self.name: str = request.name
-        self.parent: str = request.parent
-        self.inputs: Bag = from_struct(request.object)
-        self.secret_outputs = list(request.additionalSecretOutputs)
-        self.hooks = {f.name: list(names) for f, names in request.hooks.ListFields()}
-
-
-class Mocks(pulumi.runtime.Mocks):
-    """An engine that answers a resource's inputs, and a batch's outputs beside them."""
-
-    def __init__(self, **outputs: object) -> None:
-        self._outputs = outputs
-
-    def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
-        outputs = self._outputs if args.typ in (BATCH, ONE) else {}
-        return f"{args.name}-id", {**args.inputs, **outputs}
-
-    def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[str, Any], None]:
-        return {}, None
-
-
-class Monitor(MockMonitor):
-    """Notes what is registered, in the form that goes over the wire."""
-
-    def __init__(self, mocks: Mocks) -> None:
-        super().__init__(mocks)
-        self.registered: list[Registration] = []
-        self.read: list[Bag] = []
-
-    def ReadResource(self, request: resource_pb2.ReadResourceRequest) -> Any:  # noqa: N802
-        self.read.append(from_struct(request.properties))
-        return _with_a_loop(lambda: super(Monitor, self).ReadResource(request))  # type: ignore[no-untyped-call]
-
-    def RegisterResource(self, request: resource_pb2.RegisterResourceRequest) -> Any:  # noqa: N802
-        self.registered.append(Registration(request))
-        return _with_a_loop(lambda: super(Monitor, self).RegisterResource(request))  # type: ignore[no-untyped-call]
-
-
-def _with_a_loop(call: Callable[[], Any]) -> Any:
-    """Call in a worker's thread; the SDK would make an event loop for it and leave that open."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    try:
-        return call()
-    finally:
-        asyncio.set_event_loop(None)
-        loop.close()
-
-
-class Program:
-    """Runs programs on a mocked engine."""
-
-    def __init__(self) -> None:
-        self.registered: list[Registration] = []
-        self.read: list[Bag] = []
-
-    def run(
-        self, program: Callable[[], object], *, preview: bool = False, **outputs: object
-    ) -> None:
-        mocks = Mocks(**outputs)
-        monitor = Monitor(mocks)
-        self.registered, self.read = monitor.registered, monitor.read
-        logger = logging.getLogger("pulumi-mocks")
-        pulumi.runtime.set_mocks(mocks, preview=preview, logger=logger, monitor=monitor)
-        pulumi.runtime.test(lambda: program() and None)()  # type: ignore[no-untyped-call]
-
-    def of(self, type_: str) -> Registration:
-        (found,) = [each for each in self.registered if each.type == type_]
-        return found
-
-    def setups(self, **setups: Any) -> dict[str, Any]:
-        """What a group's batch sends for these setups."""
-        self.run(lambda: AutoMonitorSetupGroup("g", setups))
-        return dict(self.of(BATCH).inputs["setups"])
 
 
 @pytest.fixture
@@ -857,7 +769,8 @@ class TestStateFormat:
 def _imported(program: str) -> set[str]:
     """The modules that a fresh interpreter has imported after *program*."""
     code = f"import json, sys\n{program}\nprint(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout))
 
 

@@ -27,7 +27,7 @@ from pulumi_traceloop.errors import (
     ProjectMismatchError,
     ServerError,
 )
-from tests.conftest import API_KEY
+from tests.support import API_KEY
 
 NO_SETTINGS: dict[str, str] = {}
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pulumi.dynamic.dynamic import serialize_provider
-from pulumi.runtime.proto import provider_pb2
 
-from pulumi_traceloop import _codec, providers
+from pulumi_traceloop import _codec
 from pulumi_traceloop._project import READ_BY_ID
 from pulumi_traceloop.args import canonical
 from pulumi_traceloop.emulator import Emulator, Fault
@@ -24,132 +21,30 @@ from pulumi_traceloop.emulator.routes import (
     LIST_ROUTE,
     UPSERT_ROUTE,
 )
-from tests.conftest import API_KEY, REPOSITORY
-from tests.engine.provider import Provider, ProviderError, start_provider
+from tests.engine.provider import ProviderError
 from tests.engine.state import Record
 from tests.engine.wire import UNKNOWN
-
-ONE = "AutoMonitorSetup"
-BATCH = "AutoMonitorSetupBatch"
-MEMBERSHIP = "AutoMonitorSetupMembership"
-
-DIFF_NONE = provider_pb2.DiffResponse.DIFF_NONE
-DIFF_SOME = provider_pb2.DiffResponse.DIFF_SOME
-
-RULE = {"key": "gen_ai.system", "source": "span_attributes", "operator": "equals", "value": "x"}
-EXISTS = {"key": "a", "source": "resource_attributes", "operator": "exists"}
-
-
-#: The same for all: two different ones must not declare one external_id in a process.
-DECLARER = 'group "g"'
-
-
-def setup(value: object = "x", *evaluators: str, **more: object) -> dict[str, Any]:
-    return {
-        "selector": [{**RULE, "value": value}],
-        "evaluators": list(evaluators or ["faithfulness"]),
-        **more,
-    }
-
-
-def one(external_id: object = "m", **content: object) -> dict[str, Any]:
-    """The inputs of a single setup."""
-    given = {**(content or setup()), "external_id": external_id, "declared_by": DECLARER}
-    return {key: value for key, value in given.items() if value is not None}
-
-
-def batch(**setups: Any) -> dict[str, Any]:
-    """The inputs of a group's batch."""
-    spelled = {i: s if isinstance(s, str) else canonical(s) for i, s in setups.items()}
-    return {"setups": spelled, "declared_by": DECLARER}
-
-
-def packed(value: object) -> object:
-    """A list or a mapping as the JSON that a property holds."""
-    return canonical(value) if isinstance(value, (list, dict)) else value
-
-
-def unpacked(outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The outputs with what they hold as JSON."""
-    names = outputs.keys() & {"owned", "left", "setup_ids", "external_ids"}
-    return {**outputs, **{name: json.loads(outputs[name]) for name in names if outputs[name]}}
-
-
-def membership(
-    external_ids: object, owned: object, env_project_id: object = None
-) -> dict[str, Any]:
-    """The inputs of a group's membership."""
-    return {
-        "external_ids": packed(external_ids),
-        "owned": packed(owned),
-        "env_project_id": env_project_id,
-        "declared_by": DECLARER,
-    }
-
-
-class Host:
-    """One provider process. What it prints can be read once it has ended."""
-
-    def __init__(self, folder: Path, config: Mapping[str, str]) -> None:
-        self._lines: list[str] = []
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("TRACELOOP_", "PULUMI_"))}
-        env |= {"PYTHONPATH": str(REPOSITORY), "PULUMI_PROJECT": "project"}
-        secrets = ["traceloop:apiKey"]
-        process = start_provider(str(folder), env)
-        self._provider = Provider(process, config, secrets, self._lines.append)
-        self._ended = False
-
-    def check(
-        self, kind: str, news: dict[str, Any], olds: dict[str, Any] | None = None
-    ) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-        """The checked inputs, and what is wrong with them: (property, reason)."""
-        record = _record(kind, news)
-        inputs, failures = self._provider.check(record.urn, olds or {}, record.inputs)
-        return _without_provider(inputs), failures
-
-    def diff(
-        self, kind: str, olds: dict[str, Any], news: dict[str, Any]
-    ) -> provider_pb2.DiffResponse:
-        record = _record(kind, olds, id_="any")
-        return self._provider.diff(record, _record(kind, news).inputs, [])
-
-    def create(self, kind: str, news: dict[str, Any]) -> Record:
-        record = _record(kind, news)
-        self._provider.create(record)
-        return record
-
-    def update(self, record: Record, news: dict[str, Any]) -> Record:
-        updated = _record(record.type, news, id_=record.id)
-        self._provider.update(record, updated)
-        return updated
-
-    def read(self, record: Record) -> tuple[str, dict[str, Any], dict[str, Any]]:
-        """Id, outputs, inputs; no id when the resource is gone."""
-        id_, outs, inputs = self._provider.read(
-            record.urn, record.id, record.inputs, record.outputs
-        )
-        return id_, _without_provider(outs), _without_provider(inputs or {})
-
-    def delete(self, record: Record) -> None:
-        self._provider.delete(record)
-
-    def printed(self) -> str:
-        """End the process; return what it printed, on stdout and stderr."""
-        if not self._ended:
-            self._ended = True
-            self._provider.close()
-        return "\n".join(self._lines)
-
-
-def _record(kind: str, inputs: dict[str, Any], id_: str = "") -> Record:
-    blob = serialize_provider(getattr(providers, f"{kind}Provider")())
-    inputs = {**inputs, "__provider": blob}
-    urn = f"urn:pulumi:stack::project::pulumi-python:dynamic/traceloop:{kind}::name"
-    return Record(urn, kind, custom=True, id=id_, inputs=inputs, outputs=inputs)
-
-
-def _without_provider(bag: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in bag.items() if key != "__provider"}
+from tests.support import API_KEY
+from tests.support.provider import (
+    BATCH,
+    DECLARER,
+    DIFF_NONE,
+    DIFF_SOME,
+    EXISTS,
+    MEMBERSHIP,
+    ONE,
+    RULE,
+    Host,
+    _record,
+    _without_provider,
+    batch,
+    ends_with,
+    membership,
+    one,
+    packed,
+    setup,
+    unpacked,
+)
 
 
 @pytest.fixture
@@ -174,23 +69,6 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     host = Host(tmp_path_factory.mktemp("offline"), {"traceloop:baseUrl": "http://127.0.0.1:1"})
     yield host
     host.printed()
-
-
-def ends_with(failure: pytest.ExceptionInfo[ProviderError], error: str, *parts: str) -> None:
-    """Assert that it is one message, after nothing but the host's and one more frame.
-
-    Before the SDK 3.260 the host passes on the message without the traceback, which has the name.
-    """
-    details = str(failure.value)
-    frames = [line for line in details.splitlines() if line.startswith('  File "')]
-    own = [line for line in frames if "dynamic/__main__.py" not in line]
-    assert len(own) <= 1, details
-    start = f"pulumi_traceloop.errors.{error}: " if frames else "Exception calling application: "
-    _, found, message = details.rpartition(start)
-    assert found, details
-    for part in parts:
-        assert part in message
-    assert API_KEY not in details
 
 
 OPERATORS = (

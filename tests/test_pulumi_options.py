@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from pulumi_traceloop.emulator import Emulator
-from tests.conftest import REPOSITORY, World
 from tests.engine import Result, find_cli, make_stack
 from tests.engine.cli import CliStack
+from tests.support.terminal import import_path
+from tests.support.world import World
 
 BATCH = "pulumi-python:dynamic/traceloop:AutoMonitorSetupBatch"
 
@@ -32,7 +32,7 @@ class CliWorld(World):
 def world(tmp_path: Path, traceloop: Emulator) -> CliWorld:
     if find_cli() is None:
         pytest.skip("no Pulumi CLI on PATH")
-    env = {"PYTHONPATH": os.fspath(REPOSITORY)}
+    env = {"PYTHONPATH": import_path()}
     return CliWorld(make_stack("cli", tmp_path, env=env), traceloop)
 
 

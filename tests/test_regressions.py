@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import pytest
 
 from pulumi_traceloop.emulator import Fault
-from tests.conftest import World
 from tests.engine import ResourceState
+from tests.support.world import World
 
 
 def up_killed_when(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tests.conftest import REPOSITORY
+from tests.support import REPOSITORY
 
 #: A requirement with a lower bound, as pyproject.toml writes them: name, version.
 BOUND = re.compile(r'"([A-Za-z0-9._-]+)>=([0-9.]+)[^"]*"')

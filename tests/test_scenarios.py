@@ -14,17 +14,19 @@ import pytest
 from pulumi_traceloop._codec import unpacked
 from pulumi_traceloop.args import canonical
 from pulumi_traceloop.emulator import Emulator, Fault
-from tests.conftest import API_KEY, World
+from pulumi_traceloop.emulator.routes import (
+    BULK_ROUTE,
+    DELETE_ROUTE,
+    GET_ROUTE,
+    LIST_ROUTE,
+    UPSERT_ROUTE,
+)
 from tests.engine import Result, Stack
+from tests.support import API_KEY
+from tests.support.world import World
 
 When = Literal["before_write", "after_write"]
 Drop = Literal["before", "after"]
-
-BULK = "POST /v2/auto-monitor-setups/bulk"
-LIST = "GET /v2/auto-monitor-setups"
-GET = "GET /v2/auto-monitor-setups/{external_id}"
-PUT = "PUT /v2/auto-monitor-setups/by-external-id/{external_id}"
-DELETE = "DELETE /v2/auto-monitor-setups/{external_id}"
 
 
 class TestOneSetup:
@@ -700,7 +702,7 @@ class TestFaults:
     def test_a_list_that_lacks_a_setup(self, world: World) -> None:
         """What a GET by its id still finds is neither gone nor written again."""
         world.up('one("m")\ngroup("g", {"a": setup(), "b": setup()})')
-        world.traceloop.inject(Fault(route=LIST, hide=["m", "a"], times=None))
+        world.traceloop.inject(Fault(route=LIST_ROUTE, hide=["m", "a"], times=None))
         assert world.refresh(expect_no_changes=True).exit_code == 0
         world.up('one("m")\ngroup("g", {"a": setup(), "b": setup("azure")})')
         assert world.traceloop.writes == {"b": 1}
@@ -709,7 +711,7 @@ class TestFaults:
     @pytest.mark.parametrize("when", ["before_write", "after_write"])
     def test_a_failing_write_is_read_back(self, world: World, status: int, when: When) -> None:
         program = 'one("m")\ngroup("g", {"a": setup(), "b": setup()})'
-        for route in (PUT, BULK):
+        for route in (UPSERT_ROUTE, BULK_ROUTE):
             world.traceloop.inject(Fault(route=route, status=status, when=when, body_kind="html"))
         world.up(program)
         assert world.traceloop.writes == {"m": 1, "a": 1, "b": 1}
@@ -717,14 +719,14 @@ class TestFaults:
 
     @pytest.mark.parametrize("drop", ["before", "after"])
     def test_a_dropped_connection_is_read_back(self, world: World, drop: Drop) -> None:
-        for route in (PUT, BULK):
+        for route in (UPSERT_ROUTE, BULK_ROUTE):
             world.traceloop.inject(Fault(route=route, drop=drop))
         world.up('one("m")\ngroup("g", {"a": setup(), "b": setup()})')
         assert world.traceloop.writes == {"m": 1, "a": 1, "b": 1}
 
     @pytest.mark.parametrize("fault", [{"shorten": 2}, {"reorder": True}, {"truncate": "json"}])
     def test_an_odd_bulk_answer(self, world: World, fault: dict[str, object]) -> None:
-        world.traceloop.inject(Fault(route=BULK, **fault))  # type: ignore[arg-type]
+        world.traceloop.inject(Fault(route=BULK_ROUTE, **fault))  # type: ignore[arg-type]
         world.up('group("g", {"a": setup("1"), "b": setup("2"), "c": setup("3")})')
         assert world.monitors == {"a": "1", "b": "2", "c": "3"}
         assert world.traceloop.writes == {"a": 1, "b": 1, "c": 1}
@@ -732,18 +734,18 @@ class TestFaults:
     def test_an_internal_error_of_one_setup(self, world: World) -> None:
         """One that happened before the write is sent again, one after it is adopted."""
         error = {"a": "internal error"}
-        world.traceloop.inject(Fault(route=BULK, item_error=error))
+        world.traceloop.inject(Fault(route=BULK_ROUTE, item_error=error))
         world.up('group("g", {"a": setup(), "b": setup()})')
-        world.traceloop.inject(Fault(route=BULK, item_error=error, when="after_write"))
+        world.traceloop.inject(Fault(route=BULK_ROUTE, item_error=error, when="after_write"))
         world.up('group("g", {"a": setup("azure"), "b": setup("azure")})')
         assert world.traceloop.writes == {"a": 1, "b": 1}
         assert world.monitors == {"a": "azure", "b": "azure"}
 
     def test_rate_limits_are_waited_out(self, world: World) -> None:
-        for route in (LIST, BULK, GET, PUT):
+        for route in (LIST_ROUTE, BULK_ROUTE, GET_ROUTE, UPSERT_ROUTE):
             world.traceloop.inject(Fault(route=route, status=429, retry_after=0, times=2))
         world.up('one("m")\ngroup("g", {"a": setup()})')
-        world.traceloop.inject(Fault(route=DELETE, status=429, retry_after=0, times=2))
+        world.traceloop.inject(Fault(route=DELETE_ROUTE, status=429, retry_after=0, times=2))
         world.destroy()
         assert world.monitors == {}
 
@@ -757,7 +759,7 @@ class TestFaults:
         """The error names it, and the next run deletes it."""
         world.up('group("g", {"a": setup(), "b": setup(), "c": setup()})')
         fault = world.traceloop.inject(
-            Fault(route=DELETE, external_id="b", status=400, message="in use", times=None)
+            Fault(route=DELETE_ROUTE, external_id="b", status=400, message="in use", times=None)
         )
         up = world.up('group("g", {"c": setup()})', fails=True)
         assert '"b": in use' in up.output

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import World
+from tests.support.world import World
 
 PLUGIN = """\
 from typing import TypedDict

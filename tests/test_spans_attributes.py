@@ -10,7 +10,7 @@ from pulumi_traceloop.spans.attributes import doubts, renames, warning
 from pulumi_traceloop.spans.sources import read_file
 from pulumi_traceloop.spans.values import is_content
 from scripts import attributes as script
-from tests.test_spans_sources import CAPTURED
+from tests.support import CAPTURED
 
 SPAN, RESOURCE = "span_attributes", "resource_attributes"
 

@@ -18,7 +18,7 @@ from pulumi_traceloop.spans.sources import (
     read_files,
     read_service,
 )
-from tests.warehouse import PLANTED, SERVICE_SPAN, Warehouse, page
+from tests.support.span_service import PLANTED, SERVICE_SPAN, SpanService, page
 
 CAPTURED = Path(__file__).parent / "data" / "spans" / "openllmetry-0.62.4.jsonl"
 
@@ -190,20 +190,20 @@ class TestFiles:
 
 
 @pytest.fixture
-def warehouse() -> Iterator[Warehouse]:
-    with Warehouse() as served:
+def warehouse() -> Iterator[SpanService]:
+    with SpanService() as served:
         yield served
 
 
 @pytest.fixture
-def client(warehouse: Warehouse) -> Iterator[TraceloopClient]:
+def client(warehouse: SpanService) -> Iterator[TraceloopClient]:
     with TraceloopClient("key-of-a-project", warehouse.url) as opened:
         yield opened
 
 
 class TestService:
     def test_pages_are_read_until_there_is_no_cursor(
-        self, warehouse: Warehouse, client: TraceloopClient
+        self, warehouse: SpanService, client: TraceloopClient
     ) -> None:
         warehouse.pages = {"": page(2, "one"), "one": page(1, "two"), "two": page(0, "")}
         sample = read_service(client, seconds=3600, now=lambda: 10_000.7)
@@ -217,23 +217,23 @@ class TestService:
         assert [query.get("cursor") for query in warehouse.queries] == [None, "one", "two"]
         assert PLANTED not in repr(sample)
 
-    def test_no_more_than_the_limit(self, warehouse: Warehouse, client: TraceloopClient) -> None:
+    def test_no_more_than_the_limit(self, warehouse: SpanService, client: TraceloopClient) -> None:
         warehouse.pages = {"": page(2, "one"), "one": page(200, "two")}
         assert len(read_service(client, seconds=1, limit=3).spans) == 3
         assert [query["limit"] for query in warehouse.queries] == ["3", "1"]
 
     def test_a_cursor_that_comes_back_ends_it(
-        self, warehouse: Warehouse, client: TraceloopClient
+        self, warehouse: SpanService, client: TraceloopClient
     ) -> None:
         warehouse.pages = {"": page(1, "one"), "one": page(1, "one")}
         assert len(read_service(client, seconds=1).spans) == 2
 
-    def test_no_spans(self, warehouse: Warehouse, client: TraceloopClient) -> None:
+    def test_no_spans(self, warehouse: SpanService, client: TraceloopClient) -> None:
         warehouse.pages = {"": {"spans": {"data": None}}}
         assert read_service(client, seconds=1).spans == []
 
     def test_a_slow_service_makes_a_small_sample(
-        self, warehouse: Warehouse, client: TraceloopClient
+        self, warehouse: SpanService, client: TraceloopClient
     ) -> None:
         warehouse.pages = {"": page(1, "one"), "one": page(1, "two")}
         times = iter([0.0, 30.0, 61.0])
@@ -246,7 +246,7 @@ class TestService:
         [f'{{"spans": {{"data": ["{PLANTED}', f'["{PLANTED}"]', PLANTED, f"<p>{PLANTED}</p>"],
     )
     def test_an_answer_that_is_none_is_not_quoted(
-        self, warehouse: Warehouse, client: TraceloopClient, body: str
+        self, warehouse: SpanService, client: TraceloopClient, body: str
     ) -> None:
         warehouse.pages = {"": body}
         with pytest.raises(MalformedResponseError, match="should be a page of spans") as caught:

@@ -11,7 +11,7 @@ from pulumi_traceloop._client import TraceloopClient
 from pulumi_traceloop._settings import Connection
 from pulumi_traceloop.spans.matching import Rule, Span, SpanIndex
 from pulumi_traceloop.spans.traffic import Traffic, of_files, of_service, seconds_in
-from tests.warehouse import SERVICE_SPAN, Warehouse
+from tests.support.span_service import SERVICE_SPAN, SpanService
 
 MODEL = "gen_ai.request.model"
 SPANS = [Span({MODEL: model}) for model in ("gpt-4o", "gpt-4o", "gpt-5", "o3")]
@@ -64,7 +64,7 @@ def test_with_a_secret_the_reason_has_no_values() -> None:
     assert key.why == ""
 
 
-def client(service: Warehouse) -> TraceloopClient:
+def client(service: SpanService) -> TraceloopClient:
     return TraceloopClient.connect(Connection("", "k", service.url, 10))
 
 
@@ -72,7 +72,7 @@ class TestService:
     NOW = 1_700_000_000 + 7200
 
     def test_all_spans_of_a_time(self) -> None:
-        with Warehouse() as service:
+        with SpanService() as service:
             service.pages[""] = {"spans": {"data": [SERVICE_SPAN] * 3}}
             found = of_service(client(service), 86_400, now=lambda: self.NOW)
         assert (found.hours, found.daily, found.problems) == (24, True, [])
@@ -80,13 +80,13 @@ class TestService:
 
     def test_a_full_sample_covers_less(self) -> None:
         """The newest spans are from the last two hours only."""
-        with Warehouse() as service:
+        with SpanService() as service:
             service.pages[""] = {"spans": {"data": [SERVICE_SPAN] * 3, "next_cursor": "2"}}
             found = of_service(client(service), 86_400, limit=3, now=lambda: self.NOW)
         assert found.hours == pytest.approx(2, abs=0.01)
 
     def test_no_span(self) -> None:
-        with Warehouse() as service:
+        with SpanService() as service:
             service.pages[""] = {"spans": {"data": []}}
             found = of_service(client(service), 86_400, now=lambda: self.NOW)
         assert [*found.problems] == [

@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 
 from pulumi_traceloop.emulator import Emulator
-from tests.conftest import API_KEY, PREAMBLE, REPOSITORY, World
 from tests.engine import Stack, find_cli, make_stack
 from tests.engine.cli import CliStack
+from tests.support import API_KEY
+from tests.support.terminal import import_path
+from tests.support.world import PREAMBLE, World
 
 DATA = Path(__file__).parent / "data"
 STATES = sorted(DATA.glob("state-*.json"))
@@ -53,7 +55,7 @@ def test_store_the_state_of_this_version(tmp_path: Path) -> None:
     if find_cli() is None:
         pytest.fail("a state is stored by the Pulumi CLI, and none is on PATH")
     with Emulator(api_key=API_KEY, data=str(tmp_path / "emulator.db")) as traceloop:
-        env = {"PYTHONPATH": str(REPOSITORY), **environment(traceloop)}
+        env = {"PYTHONPATH": import_path(), **environment(traceloop)}
         stack = make_stack("cli", tmp_path, env=env)
         assert isinstance(stack, CliStack)
         stack.write_program(PREAMBLE + PROGRAM)

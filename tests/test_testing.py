@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +29,8 @@ from pulumi_traceloop.testing import (
     load_spans,
     surveys,
 )
-from tests.test_spans_sources import CAPTURED
+from tests.support import CAPTURED
+from tests.support.terminal import python
 
 OPENAI: Any = {
     "selector": [span("gen_ai.provider.name").equals("openai")],
@@ -228,9 +227,7 @@ program()
 assert_matches(mocks.setups, load_spans({str(CAPTURED)!r}))
 print(sorted(mocks.setups))
 """
-        done = subprocess.run(
-            [sys.executable, "-c", code], check=False, capture_output=True, text=True
-        )
+        done = python("-c", code)
         assert done.stdout == "['member', 'single']\n", done.stderr
 
     def test_with_mocks_of_ones_own(self) -> None:

@@ -13,9 +13,11 @@ import pytest
 import yaml
 
 from pulumi_traceloop.emulator import Emulator
-from tests.conftest import PREAMBLE, REPOSITORY
 from tests.engine import find_cli, make_stack
 from tests.engine.cli import CliStack
+from tests.support import REPOSITORY
+from tests.support.terminal import import_path
+from tests.support.world import PREAMBLE
 
 WORKFLOWS = REPOSITORY / "examples" / "github-actions"
 
@@ -83,7 +85,7 @@ class Runner:
 def runner(tmp_path: Path, traceloop: Emulator) -> Runner:
     if find_cli() is None:
         pytest.skip("no Pulumi CLI on PATH")
-    stack = make_stack("cli", tmp_path, env={"PYTHONPATH": str(REPOSITORY)})
+    stack = make_stack("cli", tmp_path, env={"PYTHONPATH": import_path()})
     assert isinstance(stack, CliStack)
     stack.write_program(PREAMBLE + 'group("g", {"a": setup(), "b": setup()})')
     return Runner(stack, traceloop, tmp_path)

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tests.telemetry.model_api import model_api
+from tests.telemetry.model_api import ModelApi
 
 #: `make .venv-sdk/.ready`
 _SDK = Path(__file__).parent.parent.parent / ".venv-sdk"
@@ -44,14 +44,14 @@ def run_all(programs: Iterable[Sequence[str]], *, base_url: str, api_key: str) -
         ProgramError: one of them failed.
 
     """
-    with model_api() as models:
+    with ModelApi() as models:
         environment = {
             **os.environ,
             "TRACELOOP_BASE_URL": base_url,
             "TRACELOOP_API_KEY": api_key,
             "TRACELOOP_TELEMETRY": "false",  # about the SDK's use, to its makers
-            "MODEL_API": models,
-            "OPENAI_BASE_URL": f"{models}/v1",
+            "MODEL_API": models.url,
+            "OPENAI_BASE_URL": f"{models.url}/v1",
             "OPENAI_API_KEY": "none",
         }
         running = [
