@@ -11,8 +11,7 @@ import requests
 
 from pulumi_traceloop.emulator import Fault
 from tests.support.otlp import attributes
-from tests.support.world import World
-from tests.test_plan_scenarios import lines
+from tests.support.world import World, lines
 
 SPANS = "GET /v2/warehouse/spans"
 TRAFFIC = {"openai": 6, "anthropic": 2}

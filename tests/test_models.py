@@ -18,7 +18,7 @@ from pulumi_traceloop._models import (
     read_bulk,
     read_list,
 )
-from tests.test_validation import RULE, configs, rule, setup, without
+from tests.support.setups import RULE, configs, rule, setup, without
 
 
 def spec(**changes: Any) -> SetupSpec:

@@ -6,14 +6,9 @@ import pytest
 
 from pulumi_traceloop.emulator import Fault
 from pulumi_traceloop.emulator.routes import BULK_ROUTE, LIST_ROUTE
-from tests.support.world import World
+from tests.support.world import World, lines
 
 THEIRS = {"key": "gen_ai.system", "value": "theirs", "source": "span_attributes"}
-
-
-def lines(output: str) -> list[str]:
-    """The lines of *output* as words, so that columns do not matter."""
-    return [" ".join(line.split()) for line in output.splitlines()]
 
 
 class TestPlanLines:

@@ -17,8 +17,8 @@ from pulumi_traceloop._validation import (
     problems_in_json,
     warning,
 )
+from tests.support.setups import RULE, configs, rule, setup
 
-RULE = {"key": "gen_ai.system", "source": "span_attributes", "value": "openai"}
 OPERATORS = (
     "'equals', 'not_equals', 'contains', 'not_contains', 'in', 'not_in', 'exists' or 'not_exists'"
 )
@@ -41,23 +41,6 @@ A_LIST = (
     'must be a string, not a list; pass the strings one by one, such as is_in("a", "b") or'
     " is_in(*names)"
 )
-
-
-def without(mapping: dict[str, Any]) -> dict[str, Any]:
-    """Return it without what is Ellipsis."""
-    return {key: value for key, value in mapping.items() if value is not ...}
-
-
-def setup(**changes: Any) -> dict[str, Any]:
-    return without({"selector": [RULE], "evaluators": ["pii-detector"], **changes})
-
-
-def rule(**changes: Any) -> dict[str, Any]:
-    return without({**RULE, **changes})
-
-
-def configs(*evaluators: Any) -> dict[str, Any]:
-    return setup(evaluators=..., evaluator_configs=list(evaluators))
 
 
 class Later:

@@ -5,6 +5,7 @@
 | `service.py` | the only HTTP double: sends scripted responses, keeps the requests |
 | `clock.py` | the only clock of tests, and the wait for another thread |
 | `client.py` | the client's calls, with a good response to each |
+| `setups.py` | setups as a program writes them |
 | `api.py` | raw HTTP requests to the emulator, without the package's client |
 | `otlp.py` | spans as a program sends them |
 | `span_service.py` | spans as the service returns them, scripted page by page |

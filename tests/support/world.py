@@ -123,3 +123,8 @@ class World:
         assert self.traceloop.api_key not in result.output
         assert self.traceloop.api_key not in self.stack.state_text()
         return result
+
+
+def lines(output: str) -> list[str]:
+    """The lines of *output* as words, so that columns do not matter."""
+    return [" ".join(line.split()) for line in output.splitlines()]
