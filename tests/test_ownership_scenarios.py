@@ -144,6 +144,24 @@ class TestRenamedGroups:
             world.destroy()
             assert world.monitors == {}
 
+    @pytest.mark.parametrize("then", ["update", "destroy"])
+    def test_after_a_rename_in_the_state(self, world: World, then: str) -> None:
+        """`pulumi state rename` renames one resource: a group is three."""
+        world.needs_cli("pulumi state rename")
+        setups = '{"a": setup(), "b": setup()}'
+        world.up(f'group("g", {setups})')
+        for each in sorted(world.stack.state(), key=lambda each: each.urn, reverse=True):
+            if each.urn.endswith("::g"):
+                world.stack.edit_state("rename", each.urn, "new")
+        world.up(f'group("new", {setups})')
+        assert world.traceloop.writes == {}
+        settled(world, {"a", "b"})
+        if then == "update":
+            world.up('group("new", {"b": setup()})')
+            settled(world, {"b"})
+        world.destroy()
+        assert world.monitors == {}
+
 
 class TestNames:
     """Two resources of one name below different parents are two."""
@@ -261,6 +279,13 @@ class TestPlans:
             world.planned(program, plan)
             assert set(world.preview().changes) == {"same"}
             assert json.loads(plan.read_text())
+        assert set(world.monitors) == {"b", "c"}
+
+    def test_strict_updates(self, world: World) -> None:
+        world.needs_cli("update plans")
+        for program in self.STEPS:
+            world.strict(program)
+            assert set(world.preview().changes) == {"same"}
         assert set(world.monitors) == {"b", "c"}
 
 
