@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
+from pulumi.runtime.settings import SETTINGS
 
 from pulumi_traceloop._client import TraceloopClient
+from pulumi_traceloop.cli.app import Runtime, cli
 from pulumi_traceloop.emulator import Emulator, Fault
 from tests.engine import KINDS, Stack, find_cli, make_stack
 from tests.engine.cli import CliStack
@@ -17,8 +22,10 @@ from tests.support import API_KEY, previews
 from tests.support.api import Api
 from tests.support.client import Clients, Serve
 from tests.support.clock import Clock
+from tests.support.programs import Program
+from tests.support.provider import Host
 from tests.support.service import Reply, Service
-from tests.support.terminal import import_path
+from tests.support.terminal import Run, import_path
 from tests.support.world import World
 
 
@@ -33,9 +40,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    cli = find_cli()
+    path = find_cli()
     which = config.getoption("--cli")
-    return f"Pulumi CLI: {cli} ({which} of the scenarios)" if cli else "Pulumi CLI: none on PATH"
+    return f"Pulumi CLI: {path} ({which} of the scenarios)" if path else "Pulumi CLI: none on PATH"
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
@@ -121,6 +128,13 @@ def world(stack: Stack, traceloop: Emulator) -> World:
 
 
 @pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def clock() -> Clock:
     return Clock()
 
@@ -189,3 +203,64 @@ def cli_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CliStack]:
             stack, 'group("g", {"a": setup("x"), "d": setup()})\none("m", external_id="new")'
         )
         yield stack
+
+
+@pytest.fixture
+def program() -> Iterator[Program]:
+    """Runs programs on a mocked engine."""
+    loop = asyncio.new_event_loop()
+    # A program that ends early leaves futures behind, which no user sees.
+    loop.set_exception_handler(lambda *_: None)
+    asyncio.set_event_loop(loop)
+    before = (SETTINGS.monitor, SETTINGS.engine)
+    yield Program()
+    SETTINGS.monitor, SETTINGS.engine = before
+    loop.run_until_complete(loop.shutdown_default_executor())
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
+@pytest.fixture
+def host(traceloop: Emulator, tmp_path: Path) -> Iterator[Host]:
+    """A process for one deployment, configured for the emulator."""
+    host = Host(tmp_path, {"traceloop:baseUrl": traceloop.url, "traceloop:apiKey": API_KEY})
+    yield host
+    assert API_KEY not in host.printed()
+
+
+@pytest.fixture
+def other_host(traceloop: Emulator, tmp_path: Path) -> Iterator[Host]:
+    """The next deployment's process."""
+    host = Host(tmp_path, {"traceloop:baseUrl": traceloop.url, "traceloop:apiKey": API_KEY})
+    yield host
+    assert API_KEY not in host.printed()
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """A process without an API key and with nobody at the other end: for what asks nobody."""
+    host = Host(tmp_path_factory.mktemp("offline"), {"traceloop:baseUrl": "http://127.0.0.1:1"})
+    yield host
+    host.printed()
+
+
+@pytest.fixture
+def run(emulator: Emulator, clock: Clock) -> Run:
+    """Runs the command against the emulator; time passes only where it waits."""
+
+    def invoke(
+        *arguments: str, sleep: Callable[[float], None] = clock.sleep, **env: str | None
+    ) -> Result:
+        runtime = Runtime(
+            clock=clock,
+            sleep=sleep,
+            now=lambda: datetime.fromtimestamp(clock(), timezone.utc),
+        )
+        given = {"TRACELOOP_API_KEY": API_KEY, "TRACELOOP_BASE_URL": emulator.url}
+        result = CliRunner().invoke(cli, arguments, env={**given, **env}, obj=runtime)
+        assert API_KEY not in result.output
+        # Nothing but its own errors: a traceback is none.
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        return result
+
+    return invoke

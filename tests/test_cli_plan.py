@@ -7,50 +7,30 @@ CLI is on PATH they are compared with what it writes now; `UPDATE_SAMPLES=1` wri
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pulumi_traceloop._plan import ASKED, Change, decoded
-from pulumi_traceloop._text import name as shown_name
-from pulumi_traceloop.cli.app import cli
-from pulumi_traceloop.cli.ci import links
-from pulumi_traceloop.cli.markdown import LIMIT, MARKER, code
+from pulumi_traceloop._plan import Change, decoded
+from pulumi_traceloop.cli.markdown import MARKER
 from pulumi_traceloop.cli.preview import COMMAND, read
-from pulumi_traceloop.emulator import Emulator, Fault
-from tests.engine import find_cli
-from tests.engine.cli import CliStack
 from tests.support import API_KEY, DATA
 from tests.support.previews import (
-    BEFORE,
-    FLAGS,
-    NASTY,
-    PROGRAMS,
-    RULE,
     SECRET,
     Tables,
     create,
     diagnostics,
     group,
-    open_stack,
     plan,
     plan_of,
     preview_of,
     rows,
-    run_preview,
     sample,
     setup,
     stack_step,
     step,
-    write,
 )
 
 
@@ -320,128 +300,6 @@ class TestEvidence:
         assert plan(stdin=around).stdout == expected
 
 
-class TestMarkdown:
-    def test_a_nasty_external_id_breaks_nothing(self) -> None:
-        found = rows(plan_of(sample("create")))
-        assert shown_name(NASTY) in found
-
-    @given(st.lists(st.text(max_size=30), min_size=1, max_size=5, unique=True))
-    @settings(max_examples=150, deadline=None)
-    def test_any_text_stays_in_its_cell(self, texts: list[str]) -> None:
-        """Nothing in a name or value ends the cell, or becomes a tag, a link or emphasis."""
-        table = "| | a |\n|---|---|\n" + "".join(f"| x | {code(text)} |\n" for text in texts)
-        parsed = Tables(table)
-        assert [len(cells) for cells in parsed.rows] == [2] * len(texts)
-        assert parsed.tags <= {"table", "thead", "tbody", "tr", "th", "td", "code"}
-        for text, (_, shown) in zip(texts, parsed.rows, strict=True):
-            visible = "".join(
-                c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode()
-                for c in text
-            )
-            assert shown.strip(" ") == visible.strip(" ")
-
-    def test_a_long_table_is_folded(self) -> None:
-        short = plan_of(preview_of(group(*(create(f"m{n}") for n in range(20)))))
-        long = plan_of(preview_of(group(*(create(f"m{n}") for n in range(21)))))
-        assert "<details>" not in short
-        summary, table = long.split("<details><summary>21 setups</summary>\n\n")
-        assert "**21 to create**" in summary
-        assert table.endswith("\n\n</details>\n")
-        assert len(rows(long)) == 21
-
-    def test_what_does_harm_is_never_folded_up(self) -> None:
-        changes = [create(f"m{n}") for n in range(30)]
-        changes += [Change("delete", f"d{n}", setup()) for n in range(30)]
-        changes += [Change("replace", f"r{n}", setup(), setup("x")) for n in range(30)]
-        open_, folded = plan_of(preview_of(group(*changes))).split("<details>")
-        assert {cells[0] for cells in rows(open_).values()} == {"delete", "replace"}
-        assert len(rows(open_)) == 60
-        assert {cells[0] for cells in rows(folded.split("</summary>")[1]).values()} == {"create"}
-
-    def test_a_group_is_named_where_there_are_several(self) -> None:
-        one, other = group(create("a")), group(create("b"), owner='AutoMonitorSetupGroup "h"')
-        assert "| In |" not in plan_of(preview_of(one))
-        (a, b) = Tables(plan_of(preview_of(one, other))).rows
-        assert (a[2], b[2]) == ("g", "h")
-
-    def test_a_renamed_setup_is_hinted_at(self) -> None:
-        comment = plan_of(preview_of(group(Change("delete", "old", setup()), create("new"))))
-        assert rows(comment)["old"][3] == "(renamed to new? It is equal)"
-        assert rows(comment)["new"][3] == "(renamed from old? It is equal)"
-
-    def test_texts_that_differ_do_not_look_alike(self) -> None:
-        """Neither in a column nor, as a browser draws it, beside each other."""
-        arn = "arn:aws:bedrock:eu-west-1:123456789012:application-inference-profile/"
-        pairs = [("a b", "a  b"), ("a", "a\n"), ("a b", "a\u00a0b"), (f"{arn}q1", f"{arn}z9")]
-        changes = [
-            Change("change", str(n), setup(old), setup(new)) for n, (old, new) in enumerate(pairs)
-        ]
-        for _, before, after, _ in rows(plan_of(preview_of(group(*changes)))).values():
-            assert " ".join(before.split(" ")) != " ".join(after.split(" "))
-
-    def test_it_links_to_the_commit_and_the_run(self, tmp_path: Path) -> None:
-        event = tmp_path / "event.json"
-        event.write_text(json.dumps({"pull_request": {"head": {"sha": "b" * 40}}}))
-        github = {
-            "GITHUB_SERVER_URL": "https://github.example",
-            "GITHUB_REPOSITORY": "o/r",
-            "GITHUB_SHA": "a" * 40,
-            "GITHUB_RUN_ID": "7",
-        }
-        run = "[run](https://github.example/o/r/actions/runs/7)"
-        for more, sha in (({}, "a"), ({"GITHUB_EVENT_PATH": str(event)}, "b")):
-            commit = f"commit [`{sha * 7}`](https://github.example/o/r/commit/{sha * 40})"
-            assert links(github | more) == [commit, run]
-        gitlab = {
-            "CI_PROJECT_URL": "https://gitlab.example/o/r",
-            "CI_COMMIT_SHA": "c" * 40,
-            "CI_JOB_URL": "https://gitlab.example/o/r/-/jobs/1",
-        }
-        assert links(gitlab) == [
-            f"commit [`ccccccc`](https://gitlab.example/o/r/-/commit/{'c' * 40})",
-            "[run](https://gitlab.example/o/r/-/jobs/1)",
-        ]
-        assert links({}) == []
-        assert links({**github, "GITHUB_REPOSITORY": "o/r) **x**", "GITHUB_SHA": "x"}) == []
-        preview = json.dumps(preview_of(group(create("a"))))
-        result = CliRunner().invoke(cli, ["plan"], input=preview, env=github)
-        assert result.stdout.endswith(f" · {run}</sub>\n")
-
-    def test_the_comment_stays_below_githubs_limit_and_counts_what_is_left_out(self) -> None:
-        spec = json.dumps(
-            {"evaluators": ["e" * 500] * 30, "selector": [RULE | {"key": "😀|" * 300}]}
-        )
-        changes = [create(f"m{n:04}{'|' * n}", spec) for n in range(1500)]
-        result = plan("-", stdin=json.dumps(preview_of(group(*changes))))
-        assert len(result.stdout.encode("utf-16-le")) / 2 <= LIMIT
-        shown = len(rows(result.stdout))
-        assert shown > 20
-        assert f"**Left out, because this comment is full: {1500 - shown:,} to create.**" in (
-            result.stdout
-        )
-        assert result.stdout.endswith("\n")
-
-    def test_many_stacks_share_the_room(self, tmp_path: Path) -> None:
-        big = preview_of(group(*(create(f"m{n}", setup("k" * 50)) for n in range(2000))))
-        files = []
-        for n in range(3):
-            files.append(tmp_path / f"{n}.json")
-            files[-1].write_text(json.dumps(big if n else preview_of(group(create("only")))))
-        result = plan(*map(str, files), "--stack", "a", "--stack", "b|c", "--stack", "d")
-        assert len(result.stdout) <= LIMIT
-        sections = result.stdout.split("### Monitor setups of ")
-        assert [len(rows(section)) > 0 for section in sections[1:]] == [True] * 3
-        assert len(rows(sections[2])) == pytest.approx(len(rows(sections[3])), rel=0.1)
-
-    def test_too_many_stacks_are_counted(self, tmp_path: Path) -> None:
-        file = tmp_path / "p.json"
-        file.write_text(json.dumps(preview_of(group(declares=["a"]))))
-        result = plan(*[str(file)] * 400)
-        assert len(result.stdout) <= LIMIT
-        shown = result.stdout.count("### ")
-        assert f"**{400 - shown} more stacks left out**" in result.stdout
-
-
 class TestGroupThatGoes:
     @pytest.mark.parametrize("kinds", [["Batch", "Membership"], ["Batch"]])
     def test_its_setups_are_deleted(self, kinds: list[str]) -> None:
@@ -511,156 +369,3 @@ class TestInput:
         ]
         result = plan(stdin=json.dumps({"steps": steps}))
         assert result.exception is None or isinstance(result.exception, SystemExit)
-
-
-def trimmed(preview: dict[str, Any]) -> dict[str, Any]:
-    """Return what the plan is made of, in an order of its own."""
-    kept_of_a_state = ("type", "parent", "id", "inputs", "outputs", "retainOnDelete", "delete")
-    steps = []
-    for each in preview.get("steps", []):
-        kept = {"op": each["op"], "urn": each["urn"]}
-        for side in ("oldState", "newState"):
-            if side in each:
-                kept[side] = {k: each[side][k] for k in kept_of_a_state if k in each[side]}
-                for values in ("inputs", "outputs"):
-                    kept[side].get(values, {}).pop("__provider", None)
-                kept[side].get("outputs", {}).pop("setup_id", None)
-                kept[side].get("outputs", {}).pop("setup_ids", None)
-        steps.append(kept)
-    found: dict[str, Any] = {"steps": sorted(steps, key=lambda step: (step["urn"], step["op"]))}
-    plans = [d for d in diagnostics(preview) if d["severity"] == "info" and decoded(d["message"])]
-    # The frames of a traceback are of no use here, and name this machine's folders.
-    errors = [
-        {**d, "message": "\n".join(x for x in d["message"].split("\n") if x[:1] != " ")}
-        for d in diagnostics(preview)
-        if d["severity"] == "error"
-    ]
-    found["diagnostics"] = [*sorted(plans, key=lambda d: str(decoded(d["message"]))), *errors]
-    return found | {"changeSummary": preview["changeSummary"]}
-
-
-@pytest.fixture(scope="module")
-def previews(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """What the CLI writes now for each of the programs."""
-    if find_cli() is None:
-        pytest.skip("no Pulumi CLI on PATH")
-    with Emulator(api_key=API_KEY, settle=0) as traceloop:
-        traceloop.fail_evaluator("perplexity", "no model")
-        stacks: dict[tuple[str, ...], CliStack] = {}
-        found = {}
-        for name, program in PROGRAMS.items():
-            if (stack := stacks.get(BEFORE[name])) is None:
-                directory = tmp_path_factory.mktemp("stack")
-                stack = stacks[BEFORE[name]] = open_stack(directory, traceloop)
-                for before in BEFORE[name]:
-                    write(stack, before)
-                    stack.up()  # where something is refused, it fails
-            if name == "pending":
-                traceloop.inject(Fault(method="DELETE", status=500, times=None))
-                write(stack, program)
-                stack.up()
-            write(stack, program)
-            found[name] = run_preview(stack, *FLAGS).stdout
-        yield found
-
-
-@pytest.mark.parametrize("more", [[], ["--refresh"], ["--replace"]])
-def test_the_flags_of_a_preview_change_nothing(cli_stack: CliStack, more: list[str]) -> None:
-    """Not even where everything is replaced: what is declared is not deleted."""
-    if more == ["--replace"]:
-        more = [part for r in cli_stack.state() if "traceloop" in r.urn for part in (*more, r.urn)]
-    expected = {"a": "change", "b": "delete", "c": "delete", "d": "create", "old": "delete"}
-    if "--replace" in more:
-        # A resource that is replaced puts its setups in place anew, which they are.
-        expected |= {"new": "adopt"}
-    for flags in (FLAGS, ["--json", "--show-replacement-steps"]):
-        found = rows(plan(stdin=run_preview(cli_stack, *flags, *more).stdout).stdout)
-        assert {i: cells[0] for i, cells in found.items()} == expected
-
-
-@pytest.mark.parametrize(
-    ("flags", "env", "why"),
-    [
-        (FLAGS, {ASKED[0]: ""}, "does not have the plan"),
-        (["--output", "json"], {}, "summary of `--output json`"),
-        (FLAGS, {"PULUMI_ENABLE_STREAMING_JSON_PREVIEW": "true"}, "stream of events"),
-        ([], {}, "not what `pulumi preview --json` writes"),
-    ],
-)
-def test_another_output_is_refused(
-    cli_stack: CliStack, flags: list[str], env: dict[str, str], why: str
-) -> None:
-    result = plan(stdin=run_preview(cli_stack, *flags, **env).stdout)
-    assert result.exit_code == 2
-    assert result.stdout == ""
-    assert why in result.stderr
-
-
-def test_a_refresh_is_no_preview(cli_stack: CliStack) -> None:
-    done = subprocess.run(
-        [cli_stack._cli, "refresh", "--preview-only", "--json", "-s", "dev", "--non-interactive"],
-        cwd=cli_stack.project_dir,
-        env=cli_stack._env | dict([ASKED]),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    result = plan(stdin=done.stdout)
-    assert result.exit_code == 2
-    assert "is a refresh" in result.stderr
-
-
-class TestPreviewCommand:
-    def run(self, cli_stack: CliStack, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "pulumi_traceloop.cli", "preview", *arguments],
-            cwd=cli_stack.project_dir,
-            env=cli_stack._env,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def test_it_makes_the_preview_and_the_comment(self, cli_stack: CliStack) -> None:
-        done = self.run(cli_stack, "--stack", "dev")
-        assert done.returncode == 0, done.stderr
-        assert done.stdout == plan(stdin=run_preview(cli_stack, *FLAGS).stdout).stdout
-
-    def test_a_program_that_is_broken(self, cli_stack: CliStack) -> None:
-        program = (cli_stack.project_dir / "__main__.py").read_text()
-        cli_stack.write_program(f"{program}\nraise ValueError('broken')")
-        done = self.run(cli_stack, "--stack", "dev")
-        cli_stack.write_program(program)
-        assert done.returncode == 1
-        assert "**The preview failed**" in done.stdout
-
-    def test_a_preview_that_says_nothing(self, cli_stack: CliStack) -> None:
-        done = self.run(cli_stack, "--stack", "nowhere")
-        assert done.returncode == 2
-        assert done.stdout == ""
-        assert "no stack named 'nowhere' found" in done.stderr
-
-
-def test_the_preview_command_needs_the_cli() -> None:
-    result = CliRunner().invoke(cli, ["preview"], env={"PATH": ""})
-    assert result.exit_code == 2
-    assert result.stderr.startswith("error: pulumi is not on PATH")
-
-
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_the_samples_are_what_the_cli_writes(previews: dict[str, str], name: str) -> None:
-    now = trimmed(json.loads(previews[name]))
-    if os.environ.get("UPDATE_SAMPLES"):
-        text = json.dumps(now, indent=1, ensure_ascii=False)
-        (DATA / f"preview-{name}.json").write_text(f"{text}\n", "utf-8")
-    assert plan(stdin=json.dumps(now)).stdout == plan(stdin=json.dumps(sample(name))).stdout
-
-
-def test_the_clis_whole_output_keeps_its_secrets(previews: dict[str, str]) -> None:
-    for name, text in previews.items():
-        for form in ([], ["--json"]):
-            result = plan(*form, stdin=text)
-            assert result.exit_code == (1 if name == "broken" else 0)
-            assert SECRET not in result.output
-            assert API_KEY not in result.output
-            assert "04da6b54" not in result.output

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import json
-import typing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
+from hypothesis import given, settings
 
-from pulumi_traceloop import _naming, _validation, _yaml
+from pulumi_traceloop import _yaml
 from pulumi_traceloop.errors import TraceloopError
-from pulumi_traceloop.evaluators import DOCUMENTED, unfitness
-from pulumi_traceloop.files import SCHEMA, FileError, FileProblem, load_setups
-from pulumi_traceloop.spans.attributes import doubts, renames
-from tests.support import REPOSITORY
+from pulumi_traceloop.files import FileError, FileProblem, load_setups
+from tests.support.files import EXAMPLE, JUNK, PLAUSIBLE, SETUPS, accepted, load, wrong
 from tests.support.world import World
 
-EXAMPLE = REPOSITORY / "examples" / "monitors.yaml"
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.fixture(params=["CSafeLoader", "SafeLoader"])
@@ -31,22 +26,6 @@ def _each_parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     if parser is None:
         pytest.skip("this PyYAML has no libyaml")
     monkeypatch.setattr(_yaml, "_Loader", _yaml._loader(parser))
-
-
-@pytest.fixture(autouse=True)
-def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-def load(text: str | bytes, name: str = "m.yaml") -> dict[str, dict[str, Any]]:
-    Path(name).write_bytes(text if isinstance(text, bytes) else text.encode())
-    return load_setups(name)
-
-
-def wrong(text: str | bytes, name: str = "m.yaml") -> list[FileProblem]:
-    with pytest.raises(FileError) as caught:
-        load(text, name)
-    return caught.value.problems
 
 
 def in_setup(lines: str) -> str:
@@ -455,205 +434,6 @@ setups:
         with pytest.raises(FileError) as caught:
             load('setups: {"\\e[2J": 1, "\\e[3J": {"\\e[4J": []}}')
         assert "\x1b" not in str(caught.value)
-
-
-# The schema.
-
-TEXTS = st.sampled_from(["", " ", "\t\u2003", "a", "b", "faithfulness", "é", "1"])
-JUNK = st.sampled_from([None, True, 0, 1.5, "", "x", [], ["x"], [1], [None], {}, {"a": "b"}])
-OPERATORS = st.sampled_from(typing.get_args(_validation.Operator))
-RULES = st.fixed_dictionaries(
-    {"key": st.just("a"), "source": st.sampled_from(typing.get_args(_validation.Source))},
-    optional={
-        "operator": OPERATORS,
-        "value": TEXTS | st.none(),
-        "values": st.lists(TEXTS, max_size=2) | st.none(),
-    },
-)
-ANY_RULES = RULES | st.fixed_dictionaries(
-    {},
-    optional={
-        "key": TEXTS | JUNK,
-        "source": st.just("span_attributes") | JUNK,
-        "operator": OPERATORS | JUNK,
-        "value": TEXTS | JUNK,
-        "values": st.lists(TEXTS | JUNK, max_size=2) | JUNK,
-        "valeu": JUNK,
-    },
-)
-SCOPES = st.sampled_from([None, *typing.get_args(_validation.Scope)])
-CONFIGS = st.fixed_dictionaries({"slug": TEXTS}, optional={"scope": SCOPES})
-ANY_CONFIGS = CONFIGS | st.fixed_dictionaries(
-    {}, optional={"slug": TEXTS | JUNK, "scope": SCOPES | JUNK, "scop": JUNK}
-)
-GOOD_RULES = st.just({"key": "a", "source": "span_attributes", "operator": "exists"})
-SETUPS = st.fixed_dictionaries(
-    {},
-    optional={
-        "selector": st.lists(GOOD_RULES | RULES | ANY_RULES, max_size=2) | JUNK,
-        "evaluators": st.lists(TEXTS | JUNK, max_size=3) | JUNK,
-        "evaluator_configs": st.lists(ANY_CONFIGS | JUNK, max_size=3) | JUNK,
-        "triggers": JUNK,
-        "evaluatrs": JUNK,
-    },
-)
-PLAUSIBLE = st.one_of(
-    st.fixed_dictionaries(
-        {"selector": st.lists(RULES, min_size=1, max_size=1), "evaluators": st.just(["a"])}
-    ),
-    st.fixed_dictionaries(
-        {"selector": st.just([]) | st.lists(GOOD_RULES, min_size=1, max_size=1)},
-        optional={
-            "evaluators": st.none() | st.lists(TEXTS, max_size=2),
-            "evaluator_configs": st.none() | st.lists(CONFIGS, max_size=2),
-            "triggers": st.none() | st.lists(JUNK, max_size=2),
-        },
-    ),
-)
-
-
-@pytest.fixture(scope="module")
-def schema() -> Draft202012Validator:
-    return Draft202012Validator(json.loads(SCHEMA.read_text()))
-
-
-def accepted(setup: object) -> bool:
-    return not _validation.problems(setup)
-
-
-class TestSchema:
-    def test_is_a_schema(self, schema: Draft202012Validator) -> None:
-        schema.check_schema(schema.schema)
-
-    @settings(deadline=None)
-    @given(setup=SETUPS | PLAUSIBLE | JUNK)
-    def test_accepts_what_validation_accepts(
-        self, schema: Draft202012Validator, setup: Any
-    ) -> None:
-        # The one difference: a schema cannot tell that no scope and an empty one are the same.
-        configs = setup.get("evaluator_configs") if isinstance(setup, dict) else None
-        for config in configs if isinstance(configs, list) else []:
-            assume(not (isinstance(config, dict) and config.get("scope", "") is None))
-        assert schema.is_valid({"setups": {"m": setup}}) is accepted(setup)
-
-    @pytest.mark.parametrize(
-        ("changes", "right"),
-        [
-            ({}, True),
-            ({"evaluators": ["a", "b"]}, True),
-            ({"evaluators": None, "evaluator_configs": [{"slug": "a"}]}, True),
-            ({"evaluator_configs": None, "triggers": None}, True),
-            ({"evaluator_configs": [{"slug": "a"}]}, False),
-            ({"evaluators": None}, False),
-            ({"evaluators": []}, False),
-            ({"evaluators": ["a", "a"]}, False),
-            ({"evaluators": None, "evaluator_configs": []}, False),
-            ({"evaluators": None, "evaluator_configs": [{"slug": "a"}, {"slug": "a"}]}, False),
-            ({"evaluators": None, "evaluator_configs": [{"slug": "a", "scope": "all"}]}, False),
-            ({"selector": []}, False),
-            ({"selector": [{"key": "a", "source": "span", "value": "b"}]}, False),
-            ({"selector": [{"key": "a", "source": "span_attributes", "operator": "like"}]}, False),
-            ({"triggers": {}}, False),
-        ],
-    )
-    def test_agrees_at_the_edges(
-        self, schema: Draft202012Validator, changes: dict[str, Any], right: bool
-    ) -> None:
-        rule = {"key": "a", "source": "span_attributes", "operator": "exists"}
-        setup = {"selector": [rule], "evaluators": ["a"], **changes}
-        assert accepted(setup) is right
-        assert schema.is_valid({"setups": {"m": setup}}) is right
-
-    def test_knows_the_words(self) -> None:
-        definitions = json.loads(SCHEMA.read_text())["$defs"]
-        rule = definitions["rule"]["properties"]
-        scope = definitions["evaluatorConfig"]["properties"]["scope"]
-        assert rule["operator"]["enum"] == list(typing.get_args(_validation.Operator))
-        assert rule["source"]["enum"] == list(typing.get_args(_validation.Source))
-        assert scope["enum"] == [*typing.get_args(_validation.Scope), None]
-
-    @settings(deadline=None)
-    @given(operator=OPERATORS | st.none(), fields=st.sets(st.sampled_from(["value", "values"])))
-    def test_knows_which_operator_takes_what(
-        self, schema: Draft202012Validator, operator: str | None, fields: set[str]
-    ) -> None:
-        rule: dict[str, Any] = {"key": "a", "source": "span_attributes"}
-        rule |= {"operator": operator} if operator else {}
-        rule |= {field: {"value": "a", "values": ["a"]}[field] for field in fields}
-        setup = {"selector": [rule], "evaluators": ["a"]}
-        assert schema.is_valid({"setups": {"m": setup}}) is accepted(setup)
-
-    @pytest.mark.parametrize(
-        "external_id",
-        ["", " ", ".", "..", "...", "a", "a/b", "é", "a b", " a", "a\n", "a" * 2000, "a" * 2001],
-    )
-    def test_external_ids(self, schema: Draft202012Validator, external_id: str) -> None:
-        setup = {
-            "selector": [{"key": "a", "source": "span_attributes", "operator": "exists"}],
-            "evaluators": ["a"],
-        }
-        right = _naming.external_id_problem(external_id) is None
-        assert schema.is_valid({"setups": {external_id: setup}}) is right
-
-    @pytest.mark.parametrize(
-        ("file", "right"),
-        [
-            ({"setups": {}}, True),
-            ({"setups": {}, "$schema": "s.json", "x-a": 1}, True),
-            ({"setups": {}, "shared": {}}, False),
-            ({"setups": {}, "$schema": 1}, False),
-            ({"setups": None}, False),
-            ({"setups": []}, False),
-            ({}, False),
-            ([], False),
-            (None, False),
-        ],
-    )
-    def test_the_top_level_is_the_loaders(
-        self, schema: Draft202012Validator, file: object, right: bool
-    ) -> None:
-        assert schema.is_valid(file) is right
-        if right:
-            load(json.dumps(file))
-        else:
-            wrong(json.dumps(file))
-
-    def test_suggests_the_documented_evaluators_and_takes_others(self) -> None:
-        suggested, others = json.loads(SCHEMA.read_text())["$defs"]["slug"]["anyOf"]
-        assert set(suggested["enum"]) == set(DOCUMENTED)
-        assert others["type"] == "string"
-
-    def test_its_hints_about_evaluators_are_the_warnings(self) -> None:
-        suggested, _ = json.loads(SCHEMA.read_text())["$defs"]["slug"]["anyOf"]
-        hints = dict(zip(suggested["enum"], suggested["enumDescriptions"], strict=True))
-        for slug, hint in hints.items():
-            why = unfitness(slug) or unfitness(slug, self_hosted=True) or ""
-            assert bool(hint) is bool(why)
-            assert hint[1:-1] == why[1 : len(hint) - 1]
-
-    def test_its_hints_about_attributes_are_the_warnings(self) -> None:
-        key = json.loads(SCHEMA.read_text())["$defs"]["rule"]["properties"]["key"]
-        spans, resources, *deprecated, _ = key["anyOf"]
-        sources = ("span_attributes", "resource_attributes")
-        for suggested, right, wrong in ((spans, *sources), (resources, *reversed(sources))):
-            for name in suggested["enum"]:
-                assert list(doubts(name, right)) == []
-                assert len(list(doubts(name, wrong))) == 1
-        assert {each["const"] for each in deprecated} >= {"gen_ai.system", "deployment.environment"}
-        for each in deprecated:
-            assert each["deprecated"] is True
-            successors = renames(each["const"])
-            assert each["deprecationMessage"] == f"today's SDKs write {' or '.join(successors)}"
-            assert each["description"] == f"Deprecated; {each['deprecationMessage']}."
-
-    @pytest.mark.skipif(
-        not SCHEMA.is_relative_to(REPOSITORY), reason="the package is not in the repository"
-    )
-    def test_the_example_names_it_and_fits(self, schema: Draft202012Validator) -> None:
-        text = EXAMPLE.read_text()
-        named = text.splitlines()[0].partition("$schema=")[2]
-        assert (EXAMPLE.parent / named).resolve() == SCHEMA.resolve()
-        schema.validate(yaml.safe_load(text))
 
 
 @settings(deadline=None)

@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
-import ast
 import json
+import logging
 import re
-import socket
-import ssl
-from pathlib import Path
+import traceback
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
-import trustme
 
-import pulumi_traceloop
 from pulumi_traceloop._client import TraceloopClient
-from pulumi_traceloop._plan import Change, ResourcePlan, lines
 from pulumi_traceloop._settings import Settings
 from pulumi_traceloop.emulator import Emulator
-from pulumi_traceloop.emulator.__main__ import _parser
 from pulumi_traceloop.errors import (
     AuthenticationError,
     ConfigurationError,
     ConnectionFailedError,
     NotFoundError,
     RejectedError,
+    RequestError,
     TransportError,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
+import ast
+import socket
+import ssl
+from pathlib import Path
+
+import trustme
+
+import pulumi_traceloop
+from pulumi_traceloop._plan import Change, ResourcePlan, lines
+from pulumi_traceloop.emulator.__main__ import _parser
 from tests.support import API_KEY
-from tests.support.client import Serve
+from tests.support.client import (
+    CALLS,
+    SPEC,
+    Call,
+    Clients,
+    Serve,
+)
 from tests.support.clock import Clock
-from tests.support.service import Proxy, response
+from tests.support.service import Proxy, response, unused_port
 
 pytestmark = pytest.mark.usefixtures("plain_environment")
 
@@ -340,3 +356,66 @@ def test_the_emulator_listens_on_this_machine_only() -> None:
         # Had it every address, this one would be taken.
         with socket.socket() as other:
             other.bind(("127.0.0.2", port))
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    for linked in (error.__cause__, error.__context__):
+        if linked is not None:
+            yield from chain(linked)
+    yield error
+
+
+class TestTheKeyStaysSecret:
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            b"",
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 99\r\n\r\n[",
+            response(200, f"key {API_KEY}".encode()),
+            response(200, f'{{"id": "{API_KEY}"'.encode()),
+            response(400, {"error": f"bad header: Bearer {API_KEY}"}),
+            response(401, {"error": f"unknown key {API_KEY}"}),
+            response(302, b"", {"Location": f"http://127.0.0.1/{API_KEY}"}),
+            response(429, {"error": API_KEY}),
+            response(502, b"<html><title>" + API_KEY.encode()),
+            response(207, f'{{"setups": [{{"external_id": "{API_KEY}"'.encode()),
+            None,
+        ],
+    )
+    @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+    def test_in_errors_and_logs(
+        self,
+        client_of: Clients,
+        serve: Serve,
+        caplog: pytest.LogCaptureFixture,
+        call: Call,
+        reply: bytes | None,
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+        url = serve(reply).url if reply is not None else f"http://127.0.0.1:{unused_port()}"
+        with pytest.raises(RequestError) as caught:
+            call.run(client_of(url))
+        links = list(chain(caught.value))
+        # Nothing of requests hangs on it, whose exceptions hold the request with its headers.
+        assert links == [caught.value]
+        texts = [str(link) + repr(link) + repr(link.args) + repr(vars(link)) for link in links]
+        texts += traceback.format_exception(caught.value)
+        assert not [text for text in texts if API_KEY in text]
+        assert API_KEY not in caplog.text
+
+    def test_in_bulk_messages(self, client_of: Clients, serve: Serve) -> None:
+        item = {"external_id": "m", "status": "error", "error": f"setups[0]: {API_KEY}"}
+        outcome = client_of(serve(response(207, {"setups": [item]})).url).bulk_upsert({"m": SPEC})
+        assert outcome.refused == {"m": "[secure]"}
+
+    def test_in_reprs(self, client_of: Clients) -> None:
+        client = client_of("https://example.com/api/")
+        assert repr(client) == (
+            "TraceloopClient(base_url='https://example.com/api', api_key=[secure])"
+        )
+        assert repr(client._transport.session.auth) == "_BearerAuth([secure])"
+
+    def test_a_short_key_does_not_garble_messages(self, client_of: Clients, serve: Serve) -> None:
+        client = client_of(serve(response(400, {"error": "broken"})).url, api_key="k")
+        with pytest.raises(RejectedError, match="broken"):
+            client.list_setups()

@@ -12,7 +12,9 @@ from pulumi.runtime.mocks import MockMonitor, MockResourceArgs
 from pulumi.runtime.proto import resource_pb2
 
 from pulumi_traceloop import (
+    AutoMonitorSetupArgs,
     AutoMonitorSetupGroup,
+    span,
 )
 from tests.engine.wire import Bag, from_struct
 
@@ -61,7 +63,8 @@ class Monitor(MockMonitor):
         return _with_a_loop(lambda: super(Monitor, self).ReadResource(request))  # type: ignore[no-untyped-call]
 
     def RegisterResource(self, request: resource_pb2.RegisterResourceRequest) -> Any:  # noqa: N802
-        self.registered.append(Registration(request))
+        if request.type != "pulumi:pulumi:Stack":  # only the first program of a process has it
+            self.registered.append(Registration(request))
         return _with_a_loop(lambda: super(Monitor, self).RegisterResource(request))  # type: ignore[no-untyped-call]
 
 
@@ -101,3 +104,16 @@ class Program:
         """What a group's batch sends for these setups."""
         self.run(lambda: AutoMonitorSetupGroup("g", setups))
         return dict(self.of(BATCH).inputs["setups"])
+
+
+DICT: Any = {"selector": [span("k").equals("v")], "evaluators": ["faithfulness"]}
+ARGS = AutoMonitorSetupArgs([span("k").equals("v")], ["faithfulness"])
+JSON = (
+    '{"evaluators":["faithfulness"],"selector":'
+    '[{"key":"k","operator":"equals","source":"span_attributes","value":"v"}]}'
+)
+
+
+class Component(pulumi.ComponentResource):
+    def __init__(self, name: str) -> None:
+        super().__init__("shop:index:Monitoring", name)

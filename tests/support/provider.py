@@ -16,6 +16,7 @@ from pulumi_traceloop import providers
 from pulumi_traceloop.args import canonical
 from tests.engine.provider import Provider, ProviderError, start_provider
 from tests.engine.state import Record
+from tests.engine.wire import UNKNOWN
 from tests.support import API_KEY, REPOSITORY
 
 ONE = "AutoMonitorSetup"
@@ -156,3 +157,107 @@ def ends_with(failure: pytest.ExceptionInfo[ProviderError], error: str, *parts: 
     for part in parts:
         assert part in message
     assert API_KEY not in details
+
+
+OPERATORS = (
+    "'equals', 'not_equals', 'contains', 'not_contains', 'in', 'not_in', 'exists' or 'not_exists'"
+)
+
+BAD_SETUPS = {
+    "no rules": (setup(selector=[]), "selector", "needs at least one rule"),
+    "unknown operator": (
+        setup(selector=[{**RULE, "operator": "like"}]),
+        "selector[0].operator",
+        f'must be one of {OPERATORS}, not "like"; did you mean "contains"?',
+    ),
+    "in without values": (
+        setup(selector=[{"key": "a", "source": "span_attributes", "operator": "in"}]),
+        "selector[0].values",
+        'operator "in" needs "values"',
+    ),
+    "in with no values": (
+        setup(selector=[{"key": "a", "source": "span_attributes", "operator": "in", "values": []}]),
+        "selector[0].values",
+        'operator "in" needs at least one value',
+    ),
+    "exists with a value": (
+        setup(selector=[{**EXISTS, "value": "x"}]),
+        "selector[0].value",
+        'operator "exists" takes neither value nor values',
+    ),
+    "equals with values": (
+        setup(selector=[{**RULE, "values": ["x"]}]),
+        "selector[0].values",
+        'operator "equals" takes "value" instead',
+    ),
+    "unknown source": (
+        setup(selector=[{**RULE, "source": "span"}]),
+        "selector[0].source",
+        (
+            "must be one of 'span_attributes' or 'resource_attributes', not \"span\"; did you mean"
+            ' "span_attributes"?'
+        ),
+    ),
+    "both kinds of evaluators": (
+        setup(evaluator_configs=[{"slug": "perplexity"}]),
+        "evaluators",
+        "give either evaluators or evaluator_configs, not both",
+    ),
+    "no kind of evaluators": (
+        {"selector": [RULE]},
+        "evaluators",
+        "give either evaluators or evaluator_configs",
+    ),
+    "no evaluators": (setup(evaluators=[]), "evaluators", "needs at least one evaluator"),
+    "an evaluator twice": (
+        setup("x", "perplexity", "perplexity"),
+        "evaluators[1]",
+        '"perplexity" is listed twice',
+    ),
+    "unknown scope": (
+        {"selector": [RULE], "evaluator_configs": [{"slug": "perplexity", "scope": "day"}]},
+        "evaluator_configs[0].scope",
+        "must be one of 'session', 'trace' or 'span', not \"day\"",
+    ),
+    "a number for a value": (
+        setup(5),
+        "selector[0].value",
+        'must be a string, such as "5"',
+    ),
+    "a rule's typing error": (
+        setup(selector=[{**RULE, "operater": "equals"}]),
+        "selector[0].operater",
+        'is not a known property; did you mean "operator"?',
+    ),
+}
+
+
+A = {"key": "a", "source": "span_attributes", "operator": "equals", "value": "1"}
+A_BY_DEFAULT = {"key": "a", "source": "span_attributes", "value": "1"}
+B = {"key": "b", "source": "span_attributes", "operator": "in", "values": ["x", "y"]}
+B_REVERSED = {**B, "values": ["y", "x"]}
+AB = {"selector": [A, B], "evaluators": ["faithfulness", "perplexity"]}
+
+SAME = {
+    "itself": AB,
+    "rules in another order": {**AB, "selector": [B, A]},
+    "values in another order": {**AB, "selector": [A, B_REVERSED]},
+    "evaluators in another order": {**AB, "evaluators": ["perplexity", "faithfulness"]},
+    "the default operator left out": {**AB, "selector": [A_BY_DEFAULT, B]},
+    "configs without options": {
+        "selector": [A, B],
+        "evaluator_configs": [{"slug": "faithfulness"}, {"slug": "perplexity"}],
+    },
+}
+DIFFERENT = {
+    "a value": {**AB, "selector": [{**A, "value": "2"}, B]},
+    "a rule less": {**AB, "selector": [A]},
+    "an evaluator more": {**AB, "evaluators": ["faithfulness", "perplexity", "word-count"]},
+    "a scope": {
+        "selector": [A, B],
+        "evaluator_configs": [{"slug": "faithfulness", "scope": "span"}, {"slug": "perplexity"}],
+    },
+    "triggers": {**AB, "triggers": ["2026-02"]},
+    "something unknown": {**AB, "selector": [{**A, "value": UNKNOWN}, B]},
+    "an unknown selector": {**AB, "selector": UNKNOWN},
+}

@@ -7,6 +7,10 @@ from typing import Any
 RULE = {"key": "gen_ai.system", "source": "span_attributes", "value": "openai"}
 
 
+#: The same rule with the default operator, as the service stores it.
+STORED_RULE = {**RULE, "operator": "equals"}
+
+
 def without(mapping: dict[str, Any]) -> dict[str, Any]:
     """Return it without what is Ellipsis."""
     return {key: value for key, value in mapping.items() if value is not ...}

@@ -5,8 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+
+from click.testing import Result
 
 from tests.support import REPOSITORY
+
+#: The fixture `run`.
+Run = Callable[..., Result]
 
 
 def import_path() -> str:

@@ -1,0 +1,190 @@
+"""Real previews of the CLI: `cli/preview.py`.
+
+The samples in `data/` are what the CLI wrote, shortened. They are compared with what it writes now;
+`UPDATE_SAMPLES=1` writes them anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from pulumi_traceloop._plan import ASKED, decoded
+from pulumi_traceloop.cli.app import cli
+from pulumi_traceloop.emulator import Emulator, Fault
+from tests.engine import find_cli
+from tests.engine.cli import CliStack
+from tests.support import API_KEY, DATA
+from tests.support.previews import (
+    BEFORE,
+    FLAGS,
+    PROGRAMS,
+    SECRET,
+    diagnostics,
+    open_stack,
+    plan,
+    rows,
+    run_preview,
+    sample,
+    write,
+)
+
+
+def trimmed(preview: dict[str, Any]) -> dict[str, Any]:
+    """Return what the plan is made of, in an order of its own."""
+    kept_of_a_state = ("type", "parent", "id", "inputs", "outputs", "retainOnDelete", "delete")
+    steps = []
+    for each in preview.get("steps", []):
+        kept = {"op": each["op"], "urn": each["urn"]}
+        for side in ("oldState", "newState"):
+            if side in each:
+                kept[side] = {k: each[side][k] for k in kept_of_a_state if k in each[side]}
+                for values in ("inputs", "outputs"):
+                    kept[side].get(values, {}).pop("__provider", None)
+                kept[side].get("outputs", {}).pop("setup_id", None)
+                kept[side].get("outputs", {}).pop("setup_ids", None)
+        steps.append(kept)
+    found: dict[str, Any] = {"steps": sorted(steps, key=lambda step: (step["urn"], step["op"]))}
+    plans = [d for d in diagnostics(preview) if d["severity"] == "info" and decoded(d["message"])]
+    # The frames of a traceback are of no use here, and name this machine's folders.
+    errors = [
+        {**d, "message": "\n".join(x for x in d["message"].split("\n") if x[:1] != " ")}
+        for d in diagnostics(preview)
+        if d["severity"] == "error"
+    ]
+    found["diagnostics"] = [*sorted(plans, key=lambda d: str(decoded(d["message"]))), *errors]
+    return found | {"changeSummary": preview["changeSummary"]}
+
+
+@pytest.fixture(scope="module")
+def previews(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """What the CLI writes now for each of the programs."""
+    if find_cli() is None:
+        pytest.skip("no Pulumi CLI on PATH")
+    with Emulator(api_key=API_KEY, settle=0) as traceloop:
+        traceloop.fail_evaluator("perplexity", "no model")
+        stacks: dict[tuple[str, ...], CliStack] = {}
+        found = {}
+        for name, program in PROGRAMS.items():
+            if (stack := stacks.get(BEFORE[name])) is None:
+                directory = tmp_path_factory.mktemp("stack")
+                stack = stacks[BEFORE[name]] = open_stack(directory, traceloop)
+                for before in BEFORE[name]:
+                    write(stack, before)
+                    stack.up()  # where something is refused, it fails
+            if name == "pending":
+                traceloop.inject(Fault(method="DELETE", status=500, times=None))
+                write(stack, program)
+                stack.up()
+            write(stack, program)
+            found[name] = run_preview(stack, *FLAGS).stdout
+        yield found
+
+
+@pytest.mark.parametrize("more", [[], ["--refresh"], ["--replace"]])
+def test_the_flags_of_a_preview_change_nothing(cli_stack: CliStack, more: list[str]) -> None:
+    """Not even where everything is replaced: what is declared is not deleted."""
+    if more == ["--replace"]:
+        more = [part for r in cli_stack.state() if "traceloop" in r.urn for part in (*more, r.urn)]
+    expected = {"a": "change", "b": "delete", "c": "delete", "d": "create", "old": "delete"}
+    if "--replace" in more:
+        # A resource that is replaced puts its setups in place anew, which they are.
+        expected |= {"new": "adopt"}
+    for flags in (FLAGS, ["--json", "--show-replacement-steps"]):
+        found = rows(plan(stdin=run_preview(cli_stack, *flags, *more).stdout).stdout)
+        assert {i: cells[0] for i, cells in found.items()} == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "env", "why"),
+    [
+        (FLAGS, {ASKED[0]: ""}, "does not have the plan"),
+        (["--output", "json"], {}, "summary of `--output json`"),
+        (FLAGS, {"PULUMI_ENABLE_STREAMING_JSON_PREVIEW": "true"}, "stream of events"),
+        ([], {}, "not what `pulumi preview --json` writes"),
+    ],
+)
+def test_another_output_is_refused(
+    cli_stack: CliStack, flags: list[str], env: dict[str, str], why: str
+) -> None:
+    result = plan(stdin=run_preview(cli_stack, *flags, **env).stdout)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert why in result.stderr
+
+
+def test_a_refresh_is_no_preview(cli_stack: CliStack) -> None:
+    done = subprocess.run(
+        [cli_stack._cli, "refresh", "--preview-only", "--json", "-s", "dev", "--non-interactive"],
+        cwd=cli_stack.project_dir,
+        env=cli_stack._env | dict([ASKED]),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    result = plan(stdin=done.stdout)
+    assert result.exit_code == 2
+    assert "is a refresh" in result.stderr
+
+
+class TestPreviewCommand:
+    def run(self, cli_stack: CliStack, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "pulumi_traceloop.cli", "preview", *arguments],
+            cwd=cli_stack.project_dir,
+            env=cli_stack._env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def test_it_makes_the_preview_and_the_comment(self, cli_stack: CliStack) -> None:
+        done = self.run(cli_stack, "--stack", "dev")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == plan(stdin=run_preview(cli_stack, *FLAGS).stdout).stdout
+
+    def test_a_program_that_is_broken(self, cli_stack: CliStack) -> None:
+        program = (cli_stack.project_dir / "__main__.py").read_text()
+        cli_stack.write_program(f"{program}\nraise ValueError('broken')")
+        done = self.run(cli_stack, "--stack", "dev")
+        cli_stack.write_program(program)
+        assert done.returncode == 1
+        assert "**The preview failed**" in done.stdout
+
+    def test_a_preview_that_says_nothing(self, cli_stack: CliStack) -> None:
+        done = self.run(cli_stack, "--stack", "nowhere")
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert "no stack named 'nowhere' found" in done.stderr
+
+
+def test_the_preview_command_needs_the_cli() -> None:
+    result = CliRunner().invoke(cli, ["preview"], env={"PATH": ""})
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: pulumi is not on PATH")
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_samples_are_what_the_cli_writes(previews: dict[str, str], name: str) -> None:
+    now = trimmed(json.loads(previews[name]))
+    if os.environ.get("UPDATE_SAMPLES"):
+        text = json.dumps(now, indent=1, ensure_ascii=False)
+        (DATA / f"preview-{name}.json").write_text(f"{text}\n", "utf-8")
+    assert plan(stdin=json.dumps(now)).stdout == plan(stdin=json.dumps(sample(name))).stdout
+
+
+def test_the_clis_whole_output_keeps_its_secrets(previews: dict[str, str]) -> None:
+    for name, text in previews.items():
+        for form in ([], ["--json"]):
+            result = plan(*form, stdin=text)
+            assert result.exit_code == (1 if name == "broken" else 0)
+            assert SECRET not in result.output
+            assert API_KEY not in result.output
+            assert "04da6b54" not in result.output

@@ -1,0 +1,290 @@
+"""A single setup's provider process: `providers/_setup.py`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pulumi_traceloop._project import READ_BY_ID
+from pulumi_traceloop.emulator import Emulator, Fault
+from pulumi_traceloop.emulator.routes import (
+    DELETE_ROUTE,
+    GET_ROUTE,
+    LIST_ROUTE,
+    UPSERT_ROUTE,
+)
+from tests.engine.wire import UNKNOWN
+from tests.support.provider import (
+    AB,
+    BAD_SETUPS,
+    BATCH,
+    DIFF_NONE,
+    DIFF_SOME,
+    DIFFERENT,
+    EXISTS,
+    ONE,
+    RULE,
+    SAME,
+    Host,
+    _without_provider,
+    batch,
+    one,
+    setup,
+)
+
+
+class TestCheckOfASetup:
+    def test_good_inputs_come_back_as_they_are(self, offline: Host) -> None:
+        inputs = one(**setup(triggers=["2026-01", 1]))
+        assert offline.check(ONE, inputs) == (inputs, [])
+
+    @pytest.mark.parametrize("case", BAD_SETUPS)
+    def test_a_problem_is_told_with_its_path(self, offline: Host, case: str) -> None:
+        content, path, reason = BAD_SETUPS[case]
+        assert offline.check(ONE, one(**content))[1] == [(path, reason)]
+
+    @pytest.mark.parametrize(
+        ("external_id", "reason"),
+        [
+            ("", "must not be empty"),
+            (" \t", "must not be empty"),
+            (".", 'must not be ".": no URL can carry it'),
+            ("..", 'must not be "..": no URL can carry it'),
+            (5, "must be a string"),
+        ],
+    )
+    def test_a_bad_external_id_is_told(
+        self, offline: Host, external_id: object, reason: str
+    ) -> None:
+        assert offline.check(ONE, one(external_id))[1] == [("external_id", reason)]
+
+    def test_all_problems_are_told_at_once(self, offline: Host) -> None:
+        content = setup(selector=[{**RULE, "operator": "like"}, {**EXISTS, "value": "x"}, {}])
+        _, failures = offline.check(ONE, one(" ", **content))
+        assert [path for path, _ in failures] == [
+            "external_id",
+            "selector[0].operator",
+            "selector[1].value",
+            "selector[2].key",
+            "selector[2].source",
+            "selector[2].value",
+        ]
+
+    def test_a_second_declarer_is_refused_with_both_names(self, offline: Host) -> None:
+        first = one("twice")
+        assert offline.check(ONE, first)[1] == []
+        assert offline.check(ONE, first)[1] == []  # the same one, checked again
+        ((path, reason),) = offline.check(ONE, {**first, "declared_by": 'another "o"'})[1]
+        assert path == "external_id"
+        assert 'declared twice: by group "g" and by another "o"' in reason
+
+    def test_an_invalid_setup_counts_as_declared(self, offline: Host) -> None:
+        """What is declared must not be deleted, valid or not."""
+        assert offline.check(ONE, one("bad-but-declared", **setup(selector=[])))[1]
+        failures = offline.check(ONE, {**one("bad-but-declared"), "declared_by": "other"})[1]
+        assert "declared twice" in failures[0][1]
+
+
+class TestCheckOfUnknowns:
+    @pytest.mark.parametrize(
+        "inputs",
+        [
+            one(UNKNOWN),
+            one(**setup(selector=UNKNOWN)),
+            one(**setup(selector=[UNKNOWN])),
+            one(**setup(UNKNOWN)),
+            one(**setup(selector=[{**RULE, "key": UNKNOWN}])),
+            one(**setup(selector=[{**RULE, "source": UNKNOWN}])),
+            one(**setup(selector=[{**RULE, "operator": UNKNOWN}])),
+            one(**setup(selector=[{**EXISTS, "operator": UNKNOWN, "values": ["x"]}])),
+            one(**setup(selector=[{**EXISTS, "operator": "in", "values": UNKNOWN}])),
+            one(**setup(selector=[{**EXISTS, "operator": "in", "values": ["a", UNKNOWN]}])),
+            one(**setup(evaluators=UNKNOWN)),
+            one(**setup(evaluators=[UNKNOWN, UNKNOWN])),
+            one(selector=[RULE], evaluator_configs=UNKNOWN),
+            one(selector=[RULE], evaluator_configs=[UNKNOWN]),
+            one(selector=[RULE], evaluator_configs=[{"slug": UNKNOWN, "scope": UNKNOWN}]),
+            one(**setup(triggers=UNKNOWN)),
+            one(**setup(triggers=[UNKNOWN])),
+        ],
+    )
+    def test_are_held_against_nobody_and_stay_unknown(
+        self, offline: Host, inputs: dict[str, Any]
+    ) -> None:
+        assert offline.check(ONE, inputs) == (inputs, [])
+
+    def test_do_not_hide_what_is_known_to_be_bad(self, offline: Host) -> None:
+        content = setup(
+            selector=[{**RULE, "key": UNKNOWN, "operator": "like"}, {**RULE, "value": UNKNOWN}],
+            evaluators=[UNKNOWN, ""],
+        )
+        _, failures = offline.check(ONE, one("..", **content))
+        assert [path for path, _ in failures] == [
+            "external_id",
+            "selector[0].operator",
+            "evaluators[1]",
+        ]
+
+    def test_two_unknown_slugs_are_not_one_listed_twice(self, offline: Host) -> None:
+        configs = [{"slug": UNKNOWN}, {"slug": UNKNOWN}]
+        assert offline.check(ONE, one(selector=[RULE], evaluator_configs=configs))[1] == []
+
+    def test_unknown_evaluators_do_not_hide_an_empty_selector(self, offline: Host) -> None:
+        failures = offline.check(ONE, one(selector=[], evaluators=UNKNOWN))[1]
+        assert [path for path, _ in failures] == ["selector"]
+
+
+class TestDiffOfASetup:
+    @pytest.mark.parametrize("case", SAME)
+    def test_spelling_is_no_change(self, offline: Host, case: str) -> None:
+        diff = offline.diff(ONE, one(**AB), one(**SAME[case]))
+        assert diff.changes == DIFF_NONE
+        assert list(diff.replaces) == []
+
+    @pytest.mark.parametrize("case", DIFFERENT)
+    def test_another_meaning_is_a_change(self, offline: Host, case: str) -> None:
+        diff = offline.diff(ONE, one(**AB), one(**DIFFERENT[case]))
+        assert diff.changes == DIFF_SOME
+        assert list(diff.replaces) == []
+
+    @pytest.mark.parametrize("external_id", ["other", UNKNOWN])
+    def test_another_external_id_replaces_it(self, offline: Host, external_id: str) -> None:
+        diff = offline.diff(ONE, one("m"), one(external_id))
+        assert diff.changes == DIFF_SOME
+        assert list(diff.replaces) == ["external_id"]
+
+    def test_another_declarer_is_no_change(self, offline: Host) -> None:
+        """Else a resource that gets another parent, with an alias, would be sent again."""
+        diff = offline.diff(ONE, one(), {**one(), "declared_by": "a parent's"})
+        assert diff.changes == DIFF_NONE
+
+
+class TestLifeOfASetup:
+    def test_create_answers_with_the_servers_id(self, host: Host, traceloop: Emulator) -> None:
+        record = host.create(ONE, one())
+        stored = traceloop.setups["m"]
+        assert record.id == "m"
+        assert _without_provider(record.outputs) == {
+            **one(),
+            "setup_id": stored["id"],
+            "env_project_id": stored["env_project_id"],
+        }
+
+    def test_create_adopts_what_is_equal(self, host: Host, traceloop: Emulator) -> None:
+        there = traceloop.put("m", **setup())
+        assert host.create(ONE, one()).outputs["setup_id"] == there["id"]
+        assert traceloop.writes == {}
+
+    def test_create_replaces_what_differs(self, host: Host, traceloop: Emulator) -> None:
+        there = traceloop.put("m", **setup("by hand"))
+        assert host.create(ONE, one()).outputs["setup_id"] == there["id"]
+        assert traceloop.writes == {"m": 1}
+
+    def test_update_with_equal_content_writes_nothing(
+        self, host: Host, other_host: Host, traceloop: Emulator
+    ) -> None:
+        record = host.create(ONE, one(**AB))
+        traceloop.reset_counts()
+        other_host.update(record, one(**SAME["rules in another order"]))
+        assert traceloop.requests == {GET_ROUTE: 1}
+
+    def test_update_with_other_triggers_writes(
+        self, host: Host, other_host: Host, traceloop: Emulator
+    ) -> None:
+        record = host.create(ONE, one(**setup(triggers=[1])))
+        traceloop.reset_counts()
+        other_host.update(record, one(**setup(triggers=[2])))
+        assert traceloop.requests == {GET_ROUTE: 1, UPSERT_ROUTE: 1}
+
+    def test_read_of_an_equal_setup_keeps_the_users_spelling(
+        self, host: Host, traceloop: Emulator
+    ) -> None:
+        news = one(**SAME["the default operator left out"], triggers=["t"])
+        record = host.create(ONE, news)
+        id_, outs, inputs = host.read(record)
+        assert id_ == "m"
+        assert outs == _without_provider(record.outputs)
+        assert inputs == news
+
+    def test_read_shows_drift_in_inputs_and_outputs(
+        self, host: Host, other_host: Host, traceloop: Emulator
+    ) -> None:
+        record = host.create(ONE, one(**setup(triggers=["t"])))
+        traceloop.put("m", **setup("by hand"))
+        _, outs, inputs = other_host.read(record)
+        assert inputs == one(**setup("by hand", triggers=["t"]))
+        assert outs == {**_without_provider(record.outputs), **inputs}
+
+    def test_read_shows_scopes_where_slugs_were_declared(
+        self, host: Host, other_host: Host, traceloop: Emulator
+    ) -> None:
+        record = host.create(ONE, one())
+        configs = [{"slug": "perplexity", "scope": "trace"}, {"slug": "word-count"}]
+        traceloop.put("m", evaluator_configs=configs)
+        _, _, inputs = other_host.read(record)
+        assert "evaluators" not in inputs
+        assert sorted(inputs["evaluator_configs"], key=lambda c: str(c["slug"])) == configs
+
+    @pytest.mark.parametrize("external_id", [" blanks ", "x" * 2500])
+    def test_what_an_earlier_version_took_is_read_compared_and_deleted(
+        self, host: Host, other_host: Host, traceloop: Emulator, external_id: str
+    ) -> None:
+        """A program may no longer declare it, so that a state may still hold it."""
+        inputs = one(external_id, **setup())
+        record = host.create(ONE, inputs)
+        assert host.check(ONE, inputs)[1] != []
+        assert host.diff(ONE, record.outputs, inputs).changes == DIFF_NONE
+        empty = one(external_id, **setup(""))
+        assert host.diff(ONE, empty, empty).changes == DIFF_NONE
+        assert host.diff(ONE, empty, inputs).changes == DIFF_SOME
+        assert host.read(record)[2]["selector"] == inputs["selector"]
+        other_host.delete(record)
+        assert traceloop.setups == {}
+
+    def test_read_of_what_is_gone_has_no_id(
+        self, host: Host, other_host: Host, traceloop: Emulator
+    ) -> None:
+        record = host.create(ONE, one())
+        traceloop.delete("m")
+        assert other_host.read(record) == ("", {}, {})
+
+    def test_read_takes_no_other_environments_setup_for_its_own(
+        self, host: Host, other_host: Host, traceloop: Emulator
+    ) -> None:
+        """The OpenAPI file says that the list is the organization's."""
+        record = host.create(ONE, one())
+        traceloop.delete("m")
+        traceloop.add_project("their-key", env_project_id="their-env")
+        theirs = traceloop.put("m", **setup(), api_key="their-key")
+        traceloop.inject(Fault(route=LIST_ROUTE, body=json.dumps([theirs]), times=None))
+        assert other_host.read(record)[0] == ""
+
+    def test_many_reads_share_one_list(
+        self, host: Host, other_host: Host, traceloop: Emulator
+    ) -> None:
+        """A few are asked for one by one: the list may be long."""
+        records = [host.create(ONE, one(f"m-{n}")) for n in range(READ_BY_ID + 5)]
+        traceloop.reset_counts()
+        assert [other_host.read(record)[0] for record in records] == [r.id for r in records]
+        assert traceloop.requests == {LIST_ROUTE: 1, GET_ROUTE: READ_BY_ID}
+
+    def test_delete_deletes(self, host: Host, other_host: Host, traceloop: Emulator) -> None:
+        other_host.delete(host.create(ONE, one()))
+        assert traceloop.setups == {}
+
+    def test_delete_of_what_is_gone_is_fine(self, host: Host, traceloop: Emulator) -> None:
+        record = host.create(ONE, one())
+        traceloop.delete("m")
+        host.delete(record)
+        assert traceloop.requests[DELETE_ROUTE] == 1
+
+    def test_delete_keeps_what_something_declares_and_says_so(
+        self, host: Host, traceloop: Emulator
+    ) -> None:
+        record = host.create(ONE, one("moved"))
+        host.check(BATCH, batch(moved=setup()))
+        host.delete(record)
+        assert set(traceloop.setups) == {"moved"}
+        assert 'kept the monitor setup "moved": group "g" declares it' in host.printed()
