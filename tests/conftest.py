@@ -14,15 +14,18 @@ from click.testing import CliRunner, Result
 from pulumi.runtime.settings import SETTINGS
 
 from pulumi_traceloop._client import TraceloopClient
+from pulumi_traceloop._project import Project
 from pulumi_traceloop.cli.app import Runtime, cli
 from pulumi_traceloop.emulator import Emulator, Fault
 from tests.engine import KINDS, Stack, find_cli, make_stack
 from tests.engine.cli import CliStack
 from tests.support import API_KEY, previews
 from tests.support.api import Api
+from tests.support.bench import Bench
 from tests.support.client import Clients, Serve
 from tests.support.clock import Clock
 from tests.support.programs import Program
+from tests.support.project import QuickProject
 from tests.support.provider import Host
 from tests.support.service import Reply, Service
 from tests.support.terminal import Run, import_path
@@ -264,3 +267,20 @@ def run(emulator: Emulator, clock: Clock) -> Run:
         return result
 
     return invoke
+
+
+@pytest.fixture(params=KINDS)
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+    if request.param == "cli" and find_cli() is None:
+        pytest.skip("no Pulumi CLI with its Python language host on PATH")
+    return Bench(request.param, tmp_path)
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Bench:
+    return Bench("test-engine", tmp_path)
+
+
+@pytest.fixture
+def project(traceloop: Emulator) -> Project:
+    return QuickProject(traceloop.url, API_KEY)

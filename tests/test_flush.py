@@ -7,60 +7,24 @@ from typing import Any
 
 import pytest
 
-from pulumi_traceloop._client import BULK_LIMIT, TraceloopClient
-from pulumi_traceloop._flush import ATTEMPTS, Outcome, delete_all, flush, upsert, wait
-from pulumi_traceloop._models import SetupSpec
+from pulumi_traceloop._client import BULK_LIMIT
+from pulumi_traceloop._flush import ATTEMPTS, Outcome, flush, upsert
 from pulumi_traceloop._project import READ_BY_ID, WORKERS, Project
 from pulumi_traceloop._settings import connection
 from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.emulator.routes import (
     BULK_ROUTE,
-    DELETE_ROUTE,
     GET_ROUTE,
     LIST_ROUTE,
     UPSERT_ROUTE,
 )
 from pulumi_traceloop.errors import (
     AuthenticationError,
-    DeletionError,
     ProjectMismatchError,
     RejectedError,
 )
-from tests.support import API_KEY
 from tests.support.clock import Clock
-
-NO_SETTINGS: dict[str, str] = {}
-
-
-class QuickProject(Project):
-    """A project whose client waits without taking any time."""
-
-    def __init__(self, url: str, api_key: str) -> None:
-        super().__init__(connection({"traceloop:apiKey": api_key}.get, {}))
-        clock = Clock()
-        self._quick = TraceloopClient(api_key, url, clock=clock, sleep=clock.sleep)
-
-    @property
-    def client(self) -> TraceloopClient:
-        return self._quick
-
-
-@pytest.fixture
-def project(traceloop: Emulator) -> Project:
-    return QuickProject(traceloop.url, API_KEY)
-
-
-def content(value: str = "x", evaluator: str = "faithfulness") -> dict[str, Any]:
-    rule = {"key": "k", "source": "span_attributes", "operator": "equals", "value": value}
-    return {"selector": [rule], "evaluators": [evaluator]}
-
-
-def spec(value: str = "x", evaluator: str = "faithfulness") -> SetupSpec:
-    return SetupSpec.model_validate(content(value, evaluator))
-
-
-def specs(count: int) -> dict[str, SetupSpec]:
-    return {f"m-{n:03}": spec() for n in range(count)}
+from tests.support.project import NO_SETTINGS, content, spec, specs
 
 
 def bulk_sizes(traceloop: Emulator) -> list[int]:
@@ -490,123 +454,3 @@ class TestAnotherProjectThatIsEmpty:
                 upsert(project, "a", spec(), env_project_id="state-env")
             told = str(failure.value)
         assert not (traceloop.setups and "nothing was changed" in told)
-
-
-class TestDeleteAll:
-    @pytest.fixture
-    def env(self, traceloop: Emulator) -> str:
-        """The environment that the emulated project is in, with 20 setups in it."""
-        for n in range(20):
-            traceloop.put(f"m-{n:02}", **content())
-        return str(traceloop.setups["m-00"]["env_project_id"])
-
-    def test_of_nothing_asks_nothing(self, project: Project, traceloop: Emulator) -> None:
-        delete_all(project, [], "any-env")
-        assert traceloop.requests == {}
-
-    def test_deletes_each_and_no_other(
-        self, project: Project, traceloop: Emulator, env: str
-    ) -> None:
-        delete_all(project, [f"m-{n:02}" for n in range(15)], env)
-        assert set(traceloop.setups) == {f"m-{n}" for n in range(15, 20)}
-
-    def test_what_is_gone_is_fine(self, project: Project, traceloop: Emulator, env: str) -> None:
-        delete_all(project, ["gone-1", "m-00", "gone-2"], env)
-        assert "m-00" not in traceloop.setups
-
-    def test_names_what_could_not_be_deleted_and_deletes_the_others(
-        self, project: Project, traceloop: Emulator, env: str
-    ) -> None:
-        for external_id in ("m-03", "m-07"):
-            traceloop.inject(
-                Fault(route=DELETE_ROUTE, external_id=external_id, status=400, message="in use")
-            )
-        with pytest.raises(DeletionError) as failure:
-            delete_all(project, list(traceloop.setups), env)
-        assert failure.value.failed == dict.fromkeys(["m-03", "m-07"], "in use (HTTP 400)")
-        assert set(traceloop.setups) == {"m-03", "m-07"}
-
-    def test_stops_after_a_fatal_failure_and_names_all(
-        self, project: Project, traceloop: Emulator, env: str
-    ) -> None:
-        traceloop.inject(Fault(route=DELETE_ROUTE, status=403, message="blocked", times=None))
-        external_ids = list(traceloop.setups)
-        with pytest.raises(DeletionError) as failure:
-            delete_all(project, external_ids, env)
-        assert set(failure.value.failed) == set(external_ids)
-        assert {"blocked" in why for why in failure.value.failed.values()} == {True}
-        assert traceloop.requests[DELETE_ROUTE] <= WORKERS
-
-    @pytest.mark.parametrize("external_ids", [["m-00"], ["not-there", "m-00"]])
-    def test_touches_no_other_project(
-        self, project: Project, traceloop: Emulator, env: str, external_ids: list[str]
-    ) -> None:
-        with pytest.raises(ProjectMismatchError):
-            delete_all(project, external_ids, "state-env")
-        assert traceloop.requests[DELETE_ROUTE] == 0
-
-    def test_what_was_deleted_is_gone_from_the_cached_list(
-        self, project: Project, traceloop: Emulator, env: str
-    ) -> None:
-        assert "m-00" in project.setups()
-        delete_all(project, ["m-00"], env)
-        assert "m-00" not in project.setups()
-
-
-class TestWaiting:
-    @pytest.mark.parametrize(
-        ("second", "told"),
-        [
-            ("completed", ["monitors: 2 of 3 are set up", "monitors: 3 of 3 are set up"]),
-            (
-                "failed",
-                ["monitors: 2 of 3 are done, 1 failed", "monitors: 3 of 3 are done, 1 failed"],
-            ),
-        ],
-    )
-    def test_progress_does_not_call_a_failed_one_set_up(
-        self,
-        project: Project,
-        traceloop: Emulator,
-        clock: Clock,
-        capsys: pytest.CaptureFixture[str],
-        second: str,
-        told: list[str],
-    ) -> None:
-        for external_id, status in zip(specs(3), ["completed", second, "pending"], strict=True):
-            traceloop.put(external_id, **content())
-            traceloop.force_status(external_id, status)
-
-        def sleep(seconds: float) -> None:
-            clock.sleep(seconds)
-            traceloop.force_status("m-002", "completed")
-
-        wait(project, ["m-000", "m-001", "m-002"], None, "monitors", clock=clock, sleep=sleep)
-        assert capsys.readouterr().out.splitlines() == told
-
-    @pytest.mark.parametrize(("accepted", "why"), [(False, "no spans have matched it"), (True, "")])
-    def test_waiting_for_spans_is_enough_by_choice_only(
-        self, project: Project, traceloop: Emulator, clock: Clock, accepted: bool, why: str
-    ) -> None:
-        traceloop.put("a", **content())
-        traceloop.force_status("a", "waiting_for_spans")
-        found = wait(project, ["a"], 60, "m", accepted=accepted, clock=clock, sleep=clock.sleep)
-        assert why in found.get("a", "")
-        assert (sum(clock.waits) == 60) is not accepted
-
-    def test_one_that_shows_late_is_waited_for(
-        self, project: Project, traceloop: Emulator, clock: Clock
-    ) -> None:
-        traceloop.put("a", **content())
-        traceloop.inject(Fault(external_id="a", method="GET", status=404, times=2))
-        assert wait(project, ["a"], 60, "m", clock=clock, sleep=clock.sleep) == {}
-
-    def test_the_time_is_kept_to_the_second(
-        self, project: Project, traceloop: Emulator, clock: Clock
-    ) -> None:
-        traceloop.put("a", **content())
-        traceloop.force_status("a", "pending")
-        began = clock()
-        found = wait(project, ["a"], 20, "m", clock=clock, sleep=clock.sleep)
-        assert found == {"a": "is still not set up after 20 s: pending"}
-        assert clock() - began == 20

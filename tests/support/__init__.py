@@ -12,6 +12,9 @@
 | `programs.py` | a program on a mocked engine |
 | `provider.py` | a provider process without an engine |
 | `world.py` | a stack on an engine, with the emulated project that it is for |
+| `bench.py` | a stack of the sample provider that tests the test engine |
+| `project.py` | a project whose client waits without taking time |
+| `files.py` | files of setups, good, bad and at random |
 | `previews.py` | previews of the CLI and the comments made from them |
 | `terminal.py` | commands in processes of their own |
 
