@@ -48,7 +48,7 @@ class TestRuleBuilders:
 
 
 class TestPlain:
-    def test_args_become_dicts_all_the_way_down(self) -> None:
+    def test_args_become_dicts_at_every_depth(self) -> None:
         args = AutoMonitorSetupArgs(
             selector=(span("k").exists(), {"key": "l", "source": "span_attributes"}),
             evaluator_configs=[EvaluatorConfigArgs("perplexity", scope="span")],
@@ -69,7 +69,7 @@ class TestPlain:
 
 
 class TestCanonical:
-    def test_is_one_spelling_of_dicts_and_args(self) -> None:
+    def test_is_the_same_for_dicts_and_args(self) -> None:
         assert canonical(DICT) == canonical(ARGS) == JSON
 
     def test_does_not_depend_on_the_order_of_keys(self) -> None:
@@ -85,21 +85,21 @@ class TestCanonical:
         assert canonical("größe-日本") == '"größe-日本"'
 
     @pytest.mark.parametrize("value", [object(), {1, 2}, b"bytes", {"a": [object()]}, 1j])
-    def test_refuses_what_json_does_not_have(self, value: object) -> None:
+    def test_rejects_values_that_json_lacks(self, value: object) -> None:
         with pytest.raises(TypeError, match="not JSON serializable"):
             canonical(value)
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-    def test_refuses_numbers_that_json_does_not_have(self, value: float) -> None:
+    def test_rejects_numbers_that_json_lacks(self, value: float) -> None:
         with pytest.raises(TypeError):
             canonical({"triggers": [value]})
 
 
 class TestResolved:
-    def test_plain_values_are(self) -> None:
+    def test_plain_values_are_resolved(self) -> None:
         assert resolved(plain(ARGS))
 
-    def test_outputs_are_not(self, program: Program) -> None:
+    def test_outputs_are_not_resolved(self, program: Program) -> None:
         seen: list[bool] = []
 
         def look() -> None:

@@ -18,21 +18,21 @@ from tests.support.terminal import Run, environment, python
 
 
 class TestErrors:
-    def test_no_key(self, run: Run) -> None:
+    def test_missing_key(self, run: Run) -> None:
         result = run("status", TRACELOOP_API_KEY=None)
         assert result.exit_code == 2
         assert result.output == (
             "error: no Traceloop API key: set the environment variable TRACELOOP_API_KEY\n"
         )
 
-    def test_a_key_that_is_not_accepted(self, run: Run) -> None:
+    def test_rejected_key(self, run: Run) -> None:
         result = run("status", TRACELOOP_API_KEY="other")
         assert result.exit_code == 2
         assert result.output.startswith("error: ")
         assert result.output.count("\n") == 1
 
     @pytest.mark.parametrize("command", ["status", "export"])
-    def test_an_unusable_url(self, run: Run, command: str) -> None:
+    def test_invalid_url(self, run: Run, command: str) -> None:
         assert run(command, "--base-url", "nonsense").exit_code == 2
 
     @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ class TestErrors:
             ({"TRACELOOP_BASE_URL": "http://elsewhere.example"}, "TRACELOOP_ALLOW_HTTP"),
         ],
     )
-    def test_only_settings_that_it_reads_are_advised(
+    def test_errors_name_only_settings_that_the_command_reads(
         self, run: Run, given: dict[str, str], variable: str
     ) -> None:
         """A stack's configuration has none for it."""
@@ -53,25 +53,25 @@ class TestErrors:
         assert "traceloop:" not in output
         assert "pulumi config" not in output
 
-    def test_a_wrong_path_names_the_variable_of_the_url(self, run: Run, emulator: Emulator) -> None:
+    def test_wrong_path_names_the_variable_of_the_url(self, run: Run, emulator: Emulator) -> None:
         output = run("status", TRACELOOP_BASE_URL=f"{emulator.url}/wrong").output
         assert "check the base URL (TRACELOOP_BASE_URL)" in output
 
     @pytest.mark.parametrize("command", ["status", "export"])
-    def test_a_service_that_is_not_there(self, run: Run, command: str, unused_tcp_url: str) -> None:
+    def test_unreachable_service(self, run: Run, command: str, unused_tcp_url: str) -> None:
         result = run(command, TRACELOOP_BASE_URL=unused_tcp_url, TRACELOOP_DEADLINE="0.1")
         assert result.exit_code == 3
         assert result.stdout == ""
         assert result.stderr.count("\n") == 1
 
-    def test_an_answer_that_is_none(self, run: Run, emulator: Emulator) -> None:
+    def test_malformed_response(self, run: Run, emulator: Emulator) -> None:
         emulator.inject(Fault(body="<html>\x1b[31m"))
         result = run("status")
         assert result.exit_code == 3
         assert "\x1b" not in result.output
 
     @pytest.mark.parametrize("command", ["status", "export", "plan", None])
-    def test_the_key_is_no_option(self, run: Run, command: str | None) -> None:
+    def test_key_is_not_an_option(self, run: Run, command: str | None) -> None:
         arguments = [command] if command else []
         assert run(*arguments, "--api-key", "k").exit_code == 2
         text = run(*arguments, "--help").output
@@ -79,7 +79,7 @@ class TestErrors:
         assert "TRACELOOP_API_KEY" in text
         assert "124  the time limit of --wait expired" in text
 
-    def test_help_loads_no_more_than_it_needs(self) -> None:
+    def test_help_imports_only_what_it_needs(self) -> None:
         program = (
             "import sys\n"
             "from pulumi_traceloop.cli import main\n"
@@ -90,7 +90,7 @@ class TestErrors:
         assert python("-c", program).returncode == 0
 
     @pytest.mark.parametrize("missing", ["click", "rich"])
-    def test_without_the_extra_one_line_says_how_to_get_it(self, missing: str) -> None:
+    def test_missing_extra_is_one_line(self, missing: str) -> None:
         program = (
             "import importlib.util, sys\n"
             "find = importlib.util.find_spec\n"
@@ -122,7 +122,7 @@ class TestUnreadable:
         emulator.inject(Fault(external_id="odd", method="GET", body=json.dumps(odd), times=None))
 
     @pytest.mark.parametrize("command", ["status", "export"])
-    def test_of_the_project_is_named_once_and_stops_nothing(
+    def test_of_this_project_is_reported_once_and_blocks_nothing(
         self, run: Run, emulator: Emulator, command: str
     ) -> None:
         self.odd(emulator)
@@ -131,19 +131,19 @@ class TestUnreadable:
         assert result.stderr.count('left out "odd": ') == 1
         assert "init_rules[0].value should be a string, but is a number" in result.stderr
 
-    def test_of_another_project_is_nobodys_business(self, run: Run, emulator: Emulator) -> None:
+    def test_of_another_project_is_ignored(self, run: Run, emulator: Emulator) -> None:
         self.odd(emulator, env_project_id="theirs")
         assert "odd" not in run("status").output
 
 
 class TestEmulator:
-    def test_its_options_are_the_emulators_own(self) -> None:
+    def test_options_are_those_of_the_emulator(self) -> None:
         done = python("-m", "pulumi_traceloop.cli", "emulator", "--help")
         assert done.returncode == 0
         assert "--rate-limit" in done.stdout
         assert done.stdout.startswith("usage: pulumi-traceloop emulator [-h]")
 
-    def test_it_serves_until_it_is_told_to_end(self) -> None:
+    def test_serves_until_it_is_terminated(self) -> None:
         with subprocess.Popen(
             [sys.executable, "-m", "pulumi_traceloop.cli", "emulator", "--port", "0"],
             env=environment(),
@@ -161,7 +161,7 @@ class TestEmulator:
     def test_wrong_usage(self) -> None:
         assert python("-m", "pulumi_traceloop.cli", "emulator", "--port", "x").returncode == 2
 
-    def test_without_its_extra_one_line_says_how_to_get_it(self) -> None:
+    def test_missing_emulator_extra_is_one_line(self) -> None:
         program = (
             "import importlib.util\n"
             "find = importlib.util.find_spec\n"

@@ -73,7 +73,7 @@ def fill(emulator: Emulator) -> None:
 
 class TestExport:
     @pytest.mark.parametrize("form", ["python", "yaml"])
-    def test_what_was_exported_is_adopted_without_a_write(
+    def test_exported_setups_are_adopted_without_a_write(
         self, world: World, form: str, tmp_path: Path
     ) -> None:
         fill(world.traceloop)
@@ -104,7 +104,7 @@ class TestExport:
         world.refresh(expect_no_changes=True)
         assert world.traceloop.writes == {}
 
-    def test_a_program_that_a_person_would_write(self, run: Run, emulator: Emulator) -> None:
+    def test_program_reads_as_if_written_by_hand(self, run: Run, emulator: Emulator) -> None:
         emulator.put("openai", selector=[STORED_RULE], evaluators=["faithfulness", "pii-detector"])
         rules: list[dict[str, Any]] = [
             {"key": "service.name", "source": "resource_attributes", "operator": "in"}
@@ -148,11 +148,11 @@ traceloop.AutoMonitorSetupGroup(
 '''
         )
 
-    def test_the_program_is_formatted_as_ruff_does(self, run: Run, emulator: Emulator) -> None:
+    def test_program_is_formatted_as_ruff_does(self, run: Run, emulator: Emulator) -> None:
         fill(emulator)
         _assert_ruff(run("export").stdout_bytes)
 
-    def test_a_line_is_broken_where_it_gets_too_long(self) -> None:
+    def test_long_lines_are_broken(self) -> None:
         frame = len('            "selector": [span("").exists()],')
         for length, lines in ((88 - frame, 1), (89 - frame, 3)):
             rules = [{"key": "k" * length, "source": "span_attributes", "operator": "exists"}]
@@ -162,13 +162,13 @@ traceloop.AutoMonitorSetupGroup(
                 len(program.split('"evaluators"')[0].split('"a": {')[1].splitlines()) == lines + 2
             )
 
-    def test_nothing_there(self, run: Run) -> None:
+    def test_empty_project(self, run: Run) -> None:
         result = run("export", "--name", "it's")
         assert result.exit_code == 0
         assert "    setups={},\n" in result.stdout
         _assert_ruff(result.stdout_bytes)
 
-    def test_only_some(self, run: Run, emulator: Emulator) -> None:
+    def test_selected_setups_only(self, run: Run, emulator: Emulator) -> None:
         for external_id in ("shop-a", "shop-b", "cart"):
             emulator.put(external_id, selector=[STORED_RULE], evaluators=["faithfulness"])
         assert run("export", "shop-*", "--format", "yaml").stdout.count("selector:") == 2
@@ -179,7 +179,7 @@ traceloop.AutoMonitorSetupGroup(
         nothing = run("export", "nowhere")
         assert (nothing.exit_code, nothing.stdout) == (1, "")
 
-    def test_a_file_is_not_overwritten_unless_told(self, run: Run, tmp_path: Path) -> None:
+    def test_existing_file_is_overwritten_only_with_force(self, run: Run, tmp_path: Path) -> None:
         file = tmp_path / "monitors.py"
         file.write_text("mine")
         result = run("export", "--output", str(file))
@@ -189,12 +189,12 @@ traceloop.AutoMonitorSetupGroup(
         assert run("export", "--output", str(file), "--force").exit_code == 0
         assert file.read_text().startswith('"""Monitor setups')
 
-    def test_a_file_that_cannot_be_written(self, run: Run, tmp_path: Path) -> None:
+    def test_unwritable_file(self, run: Run, tmp_path: Path) -> None:
         result = run("export", "--output", str(tmp_path / "no" / "folder.py"))
         assert result.exit_code == 2
         assert result.stderr.endswith("No such file or directory\n")
 
-    def test_what_a_program_cannot_say_is_left_out_and_told(self) -> None:
+    def test_setups_that_no_program_can_declare_are_left_out_and_reported(self) -> None:
         setups = [
             stored("fine", [STORED_RULE]),
             stored("empty", []),
@@ -208,7 +208,7 @@ traceloop.AutoMonitorSetupGroup(
         assert found.refused.keys() == {s.external_id for s in setups[1:]}
         assert "needs at least one rule" in found.refused["empty"]
 
-    def test_a_left_out_setup_ends_with_1(self, run: Run, emulator: Emulator) -> None:
+    def test_left_out_setup_exits_with_1(self, run: Run, emulator: Emulator) -> None:
         emulator.put("a", selector=[STORED_RULE], evaluators=["faithfulness"])
         own = emulator.setups["a"]
         odd = own | {"id": "1", "external_id": "odd\x1b", "init_rules": []}
@@ -217,7 +217,7 @@ traceloop.AutoMonitorSetupGroup(
         assert result.exit_code == 1
         assert result.stderr.startswith('left out "odd": selector needs at least one rule')
 
-    def test_what_the_service_repeats_or_adds_is_left_away(self) -> None:
+    def test_duplicates_and_additions_of_the_service_are_dropped(self) -> None:
         rule: dict[str, Any] = {**STORED_RULE, "values": []}
         setup = stored("a", [rule, rule], evaluators=("faithfulness", "faithfulness"))
         assert exportable([setup]).setups["a"]["evaluators"] == ["faithfulness"]
@@ -228,7 +228,7 @@ traceloop.AutoMonitorSetupGroup(
 
     @given(st.dictionaries(_text.filter(lambda i: not external_id_problem(i)), _text, max_size=6))
     @settings(max_examples=40, deadline=None)
-    def test_any_text_comes_back_as_it_was(self, texts: dict[str, str]) -> None:
+    def test_any_text_survives_python(self, texts: dict[str, str]) -> None:
         setups = {
             i: Setup.model_validate(
                 {"id": "1", "external_id": i, "evaluators": [{"evaluator_type": value}]}
@@ -249,7 +249,7 @@ traceloop.AutoMonitorSetupGroup(
     @given(st.dictionaries(_text.filter(lambda i: not external_id_problem(i)), _text, max_size=6))
     @settings(max_examples=40, deadline=None)
     @example({"0": "0E0", "0\x85\u20280": "~", "null": "on", "a: b": "1e3", "=": "0o7", "y": "N"})
-    def test_any_text_comes_back_from_yaml(
+    def test_any_text_survives_yaml(
         self, tmp_path_factory: pytest.TempPathFactory, texts: dict[str, str]
     ) -> None:
         setups = {i: setup_of(value, value) for i, value in texts.items()}
@@ -258,7 +258,7 @@ traceloop.AutoMonitorSetupGroup(
         assert load_setups(file) == setups
 
     @given(st.text(max_size=40))
-    def test_literals(self, text: str) -> None:
+    def test_literals_evaluate_to_their_text(self, text: str) -> None:
         assert ast.literal_eval(literal(text)) == text
         assert literal(text).isprintable()
 

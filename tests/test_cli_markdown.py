@@ -31,7 +31,7 @@ from tests.support.previews import (
 
 
 class TestMarkdown:
-    def test_a_nasty_external_id_breaks_nothing(self) -> None:
+    def test_hostile_external_id_breaks_nothing(self) -> None:
         found = rows(plan_of(sample("create")))
         assert shown_name(NASTY) in found
 
@@ -50,7 +50,7 @@ class TestMarkdown:
             )
             assert shown.strip(" ") == visible.strip(" ")
 
-    def test_a_long_table_is_folded(self) -> None:
+    def test_long_table_is_folded(self) -> None:
         short = plan_of(preview_of(group(*(create(f"m{n}") for n in range(20)))))
         long = plan_of(preview_of(group(*(create(f"m{n}") for n in range(21)))))
         assert "<details>" not in short
@@ -59,7 +59,7 @@ class TestMarkdown:
         assert table.endswith("\n\n</details>\n")
         assert len(rows(long)) == 21
 
-    def test_what_does_harm_is_never_folded_up(self) -> None:
+    def test_destructive_changes_are_never_folded(self) -> None:
         changes = [create(f"m{n}") for n in range(30)]
         changes += [Change("delete", f"d{n}", setup()) for n in range(30)]
         changes += [Change("replace", f"r{n}", setup(), setup("x")) for n in range(30)]
@@ -68,18 +68,18 @@ class TestMarkdown:
         assert len(rows(open_)) == 60
         assert {cells[0] for cells in rows(folded.split("</summary>")[1]).values()} == {"create"}
 
-    def test_a_group_is_named_where_there_are_several(self) -> None:
+    def test_groups_are_named_if_there_are_several(self) -> None:
         one, other = group(create("a")), group(create("b"), owner='AutoMonitorSetupGroup "h"')
         assert "| In |" not in plan_of(preview_of(one))
         (a, b) = Tables(plan_of(preview_of(one, other))).rows
         assert (a[2], b[2]) == ("g", "h")
 
-    def test_a_renamed_setup_is_hinted_at(self) -> None:
+    def test_likely_rename_has_a_hint(self) -> None:
         comment = plan_of(preview_of(group(Change("delete", "old", setup()), create("new"))))
         assert rows(comment)["old"][3] == "(renamed to new? It is equal)"
         assert rows(comment)["new"][3] == "(renamed from old? It is equal)"
 
-    def test_texts_that_differ_do_not_look_alike(self) -> None:
+    def test_different_texts_look_different(self) -> None:
         """Neither in a column nor, as a browser draws it, beside each other."""
         arn = "arn:aws:bedrock:eu-west-1:123456789012:application-inference-profile/"
         pairs = [("a b", "a  b"), ("a", "a\n"), ("a b", "a\u00a0b"), (f"{arn}q1", f"{arn}z9")]
@@ -89,7 +89,7 @@ class TestMarkdown:
         for _, before, after, _ in rows(plan_of(preview_of(group(*changes)))).values():
             assert " ".join(before.split(" ")) != " ".join(after.split(" "))
 
-    def test_it_links_to_the_commit_and_the_run(self, tmp_path: Path) -> None:
+    def test_links_to_the_commit_and_the_run(self, tmp_path: Path) -> None:
         event = tmp_path / "event.json"
         event.write_text(json.dumps({"pull_request": {"head": {"sha": "b" * 40}}}))
         github = {
@@ -117,7 +117,7 @@ class TestMarkdown:
         result = CliRunner().invoke(cli, ["plan"], input=preview, env=github)
         assert result.stdout.endswith(f" · {run}</sub>\n")
 
-    def test_the_comment_stays_below_githubs_limit_and_counts_what_is_left_out(self) -> None:
+    def test_comment_stays_below_githubs_limit_and_counts_what_it_omits(self) -> None:
         spec = json.dumps(
             {"evaluators": ["e" * 500] * 30, "selector": [RULE | {"key": "😀|" * 300}]}
         )
@@ -131,7 +131,7 @@ class TestMarkdown:
         )
         assert result.stdout.endswith("\n")
 
-    def test_many_stacks_share_the_room(self, tmp_path: Path) -> None:
+    def test_many_stacks_share_the_space(self, tmp_path: Path) -> None:
         big = preview_of(group(*(create(f"m{n}", setup("k" * 50)) for n in range(2000))))
         files = []
         for n in range(3):

@@ -50,7 +50,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 class TestFiles:
-    def test_a_table(self, run: Run) -> None:
+    def test_prints_a_table(self, run: Run) -> None:
         result = run("monitors.yaml", "--spans", SPANS)
         assert result.stdout == (
             "SETUP    MATCHED  SHARE  WHY NOT\n"
@@ -63,18 +63,18 @@ class TestFiles:
         )
         assert result.exit_code == 1
 
-    def test_what_matches_is_well(self, run: Run) -> None:
+    def test_matching_setups_exit_with_0(self, run: Run) -> None:
         result = run("monitors.yaml", "openai", "--spans", SPANS)
         assert result.stderr.startswith("every one of 1 monitors matches some of 12 spans")
         assert result.exit_code == 0
 
     @pytest.mark.parametrize("pattern", ["old-key", "old-*"])
-    def test_one_that_is_meant_to_see_nothing(self, run: Run, pattern: str) -> None:
+    def test_setup_that_is_expected_to_match_nothing(self, run: Run, pattern: str) -> None:
         result = run("monitors.yaml", "--spans", SPANS, "--allow-none", pattern)
         assert "(openai 4, anthropic 2); allowed" in result.stdout
         assert result.exit_code == 0
 
-    def test_one_that_is_not_there(self, run: Run) -> None:
+    def test_unknown_external_id(self, run: Run) -> None:
         result = run("monitors.yaml", "openai", "other", "--spans", SPANS)
         assert result.stdout.splitlines()[-1] == "other   missing"
         assert result.exit_code == 1
@@ -123,7 +123,7 @@ class TestFiles:
         rows = sum(line.startswith("| **none**") for line in text.splitlines())
         assert text.endswith(f"and {2000 - rows:,} more\n")
 
-    def test_a_value_that_is_not_read(self, run: Run) -> None:
+    def test_value_that_is_not_read(self, run: Run) -> None:
         rule = "{key: gen_ai.input.messages, source: span_attributes, operator: contains, value: x}"
         Path("m.yaml").write_text(
             f"setups: {{m: {{selector: [{rule}], evaluators: [pii-detector]}}}}"
@@ -133,7 +133,7 @@ class TestFiles:
         assert "gen_ai.input.messages holds what end users wrote" in result.stdout
         assert result.exit_code == 0
 
-    def test_a_broken_line_is_a_warning(self, run: Run) -> None:
+    def test_malformed_line_is_a_warning(self, run: Run) -> None:
         Path("spans.jsonl").write_text(Path(SPANS).read_text() + f'{{"{PLANTED}\n')
         result = run("monitors.yaml", "openai", "--spans", "spans.jsonl")
         assert "warning: spans.jsonl:13: no JSON" in result.stderr
@@ -141,7 +141,7 @@ class TestFiles:
         assert result.exit_code == 0
 
     @pytest.mark.parametrize("form", [[], ["--json"], ["--markdown"]])
-    def test_what_end_users_wrote_is_in_no_form(self, run: Run, form: list[str]) -> None:
+    def test_no_format_has_the_content_of_end_users(self, run: Run, form: list[str]) -> None:
         keys = [
             "gen_ai.input.messages",
             "gen_ai.prompt.0.content",
@@ -184,7 +184,7 @@ class TestFiles:
             [SPANS, "--spans", SPANS],
         ],
     )
-    def test_what_cannot_be_used(self, run: Run, arguments: list[str]) -> None:
+    def test_unusable_arguments(self, run: Run, arguments: list[str]) -> None:
         result = run(*arguments)
         assert result.exit_code == 2, result.output
         assert result.stdout == ""
@@ -210,7 +210,7 @@ class TestPreviews:
             ("preview-delete.json", 0, set()),
         ],
     )
-    def test_what_the_cli_wrote(self, name: str, count: int, hidden: set[str]) -> None:
+    def test_recorded_preview(self, name: str, count: int, hidden: set[str]) -> None:
         found = from_file(Path(__file__).parent / "data" / name)
         assert len(found) == count
         assert {i for i, selector in found.items() if selector.partly_hidden} == hidden
@@ -224,7 +224,7 @@ class TestPreviews:
 
         return write
 
-    def test_what_there_is_after_the_update(self, run: Run, preview: Callable[..., str]) -> None:
+    def test_setups_after_the_update(self, run: Run, preview: Callable[..., str]) -> None:
         name = preview(
             step("AutoMonitorSetup", external_id="one", **selector("gen_ai.provider.name")),
             step("AutoMonitorSetup", "delete", external_id="gone", **selector("x")),
@@ -234,12 +234,14 @@ class TestPreviews:
         result = run(name, "--spans", SPANS)
         assert [line.split()[0] for line in result.stdout.splitlines()] == ["SETUP", "two", "one"]
 
-    def test_a_large_group(self, run: Run, preview: Callable[..., str]) -> None:
+    def test_large_group(self, run: Run, preview: Callable[..., str]) -> None:
         many = packed({f"m-{n}": canonical(selector("gen_ai.provider.name")) for n in range(400)})
         result = run(preview(step("AutoMonitorSetupBatch", packed_setups=many)), "--spans", SPANS)
         assert "every one of 400 monitors matches some of 12 spans" in result.stderr
 
-    def test_what_is_hidden_is_not_tried(self, run: Run, preview: Callable[..., str]) -> None:
+    def test_secret_and_unknown_setups_are_not_matched(
+        self, run: Run, preview: Callable[..., str]
+    ) -> None:
         known = selector("gen_ai.provider.name")
         shown = {**known, "selector": [*known["selector"], *selector("a", "[secret]")["selector"]]}
         name = preview(
@@ -257,7 +259,7 @@ class TestPreviews:
         assert result.exit_code == 0
         assert set(from_file(Path(name))) == {"none", "partly", "wholly"}
 
-    def test_a_json_file_of_setups_is_none(self, run: Run) -> None:
+    def test_json_file_of_setups_is_not_a_preview(self, run: Run) -> None:
         Path("monitors.json").write_text(json.dumps({"setups": {"m": selector("x")}}))
         assert run("monitors.json", "--spans", SPANS).stdout.splitlines()[1].startswith("m ")
 
@@ -289,7 +291,7 @@ class TestTraceloop:
 
         return invoke
 
-    def test_what_traceloop_has(self, online: Run, warehouse: SpanService) -> None:
+    def test_setups_of_the_project(self, online: Run, warehouse: SpanService) -> None:
         result = online("--since", "2h")
         assert result.stdout.splitlines()[1:] == [
             "n      0 of 5   0%     every span has gen_ai.system",
@@ -299,12 +301,12 @@ class TestTraceloop:
         noon = int(datetime(2026, 11, 26, 12, tzinfo=timezone.utc).timestamp())
         assert warehouse.queries[0]["from_timestamp_sec"] == str(noon - 7200)
 
-    def test_a_day_if_nothing_else_is_said(self, online: Run, warehouse: SpanService) -> None:
+    def test_default_period_is_a_day(self, online: Run, warehouse: SpanService) -> None:
         assert online("m").exit_code == 0
         noon = int(datetime(2026, 11, 26, 12, tzinfo=timezone.utc).timestamp())
         assert warehouse.queries[0]["from_timestamp_sec"] == str(noon - 86_400)
 
-    def test_a_file_of_setups_on_traceloops_spans(self, online: Run) -> None:
+    def test_file_of_setups_against_the_projects_spans(self, online: Run) -> None:
         result = online("monitors.yaml", "--limit", "4")
         assert "old-key  4 of 4" in result.stdout
         assert "openai   0 of 4" in result.stdout
@@ -320,5 +322,5 @@ class TestTraceloop:
         assert result.exit_code == 1
 
     @pytest.mark.parametrize("form", ["--json", "--markdown"])
-    def test_what_end_users_wrote_is_in_no_form(self, online: Run, form: str) -> None:
+    def test_no_format_has_the_content_of_end_users(self, online: Run, form: str) -> None:
         assert "gen_ai.system" in online(form).stdout  # `online` looks for it

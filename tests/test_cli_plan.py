@@ -68,12 +68,12 @@ class TestSamples:
         assert found["refused"][3].startswith("the last update failed:\nunknown evaluator")
         assert "same" not in found
 
-    def test_only_a_secret_that_changes_is_a_change_and_it_stays_masked(self) -> None:
+    def test_secret_is_masked_and_is_a_change_only_if_it_changes(self) -> None:
         found = rows(plan_of(sample("change")))
         assert found["hidden"] == ["change", "", "a secret value changes", ""]
         assert "secret" not in found
 
-    def test_a_setup_that_moves_has_one_row(self) -> None:
+    def test_moved_setup_has_one_row(self) -> None:
         found = rows(plan_of(sample("change")))
         assert found["moves"][0] == "adopt"
         assert found["moves"][3].endswith('moves here from AutoMonitorSetupGroup "g"')
@@ -96,7 +96,7 @@ class TestSamples:
         }
         assert found["secret"][1] == "gen_ai.system = [secret]\nruns faithfulness"
 
-    def test_what_was_refused_is_compared_with_what_is_there(self) -> None:
+    def test_refused_setup_is_compared_with_the_remote_one(self) -> None:
         found = rows(plan_of(sample("again")))
         why = 'the last update failed:\nunknown evaluator slug "no-such-evaluator"'
         assert found["refused"] == [
@@ -110,7 +110,7 @@ class TestSamples:
         # Nobody knows what is there: the state has what was refused.
         assert found["gone"] == ["delete", "", "", "(the last update did not get to delete it)"]
 
-    def test_what_was_not_ready_is_checked_again(self) -> None:
+    def test_setup_that_was_not_ready_is_checked_again(self) -> None:
         comment = plan_of(sample("again"))
         summary = "1 to delete, 2 to change, 2 to send again, 4 to check again, 1 to adopt"
         assert f"**{summary}**, 1 unchanged" in comment
@@ -124,25 +124,25 @@ class TestSamples:
                 f"written, but was not ready: nothing is sent\n{why}",
             ]
 
-    def test_what_was_not_ready_and_is_edited_is_a_change_like_any_other(self) -> None:
+    def test_edited_setup_that_was_not_ready_is_a_plain_change(self) -> None:
         found = rows(plan_of(sample("again")))
         for external_id in ("edited", "late-edited"):
             change = ["change", 'gen_ai.system = "x"', 'gen_ai.system = "y"', ""]
             assert found[external_id] == change
 
-    def test_a_delete_that_is_still_to_be_done_is_in_the_comment(self) -> None:
+    def test_pending_delete_is_in_the_comment(self) -> None:
         found = rows(plan_of(sample("pending")))
         assert {i: cells[0] for i, cells in found.items()} == {"leaves": "delete", "old": "delete"}
         assert found["old"][3] == "(the last update did not get to delete it)"
 
-    def test_a_failed_preview_is_told_and_ends_with_1(self) -> None:
+    def test_failed_preview_is_reported_and_exits_with_1(self) -> None:
         result = plan(str(DATA / "preview-broken.json"))
         assert result.exit_code == 1
         assert "**The preview failed**" in result.stdout
         assert "`ValueError: this program is broken`" in result.stdout
         assert rows(result.stdout)["single"][0] == "change"
 
-    def test_no_sample_holds_the_secret_or_a_path(self) -> None:
+    def test_no_sample_has_the_secret_or_a_path(self) -> None:
         for file in DATA.glob("preview-*.json"):
             text = file.read_text("utf-8")
             plans = filter(None, (decoded(d["message"]) for d in diagnostics(json.loads(text))))
@@ -167,14 +167,14 @@ class TestSamples:
         assert by_id["leaves"]["after"] is None
 
 
-class TestWhatCounts:
+class TestContents:
     """What the providers say as data, and nothing that looks like it."""
 
     @pytest.mark.parametrize(
         "line",
         ["= a  (from the feature flags)", "g: 1 to delete", "  - a", "traceloop: 1 to create"],
     )
-    def test_what_a_program_prints_means_nothing(self, line: str) -> None:
+    def test_output_of_the_program_is_ignored(self, line: str) -> None:
         preview = preview_of(group(create("a")))
         before = plan_of(preview)
         preview["diagnostics"].append({"severity": "info", "message": line})
@@ -203,7 +203,7 @@ class TestWhatCounts:
         assert found.change.action == "adopt"
         assert found.change.note == "moves here from old"
 
-    def test_what_is_declared_is_not_deleted(self) -> None:
+    def test_declared_setup_is_not_deleted(self) -> None:
         """An unchanged resource is in no step, but its provider says what it declares."""
         pending = step("delete-replaced", "Membership", inputs={"owned": '["a", "b"]'})
         pending["oldState"]["delete"] = True
@@ -211,13 +211,13 @@ class TestWhatCounts:
         (found,) = read(json.dumps(preview), "x").changes
         assert (found.change.action, found.change.external_id) == ("delete", "b")
 
-    def test_a_plan_without_a_look_says_so(self) -> None:
+    def test_plan_without_remote_state_says_so(self) -> None:
         preview = preview_of(group(create("a"), blind="no API key"))
         assert "- warning: `the plan is not compared with what Traceloop has: no API key`" in (
             plan_of(preview)
         )
 
-    def test_errors_are_cut_and_counted(self) -> None:
+    def test_errors_are_truncated_and_counted(self) -> None:
         preview = preview_of(group(create("a")))
         preview["diagnostics"] += [
             {"severity": "error", "message": f"error: {n}"} for n in range(9)
@@ -226,7 +226,7 @@ class TestWhatCounts:
         assert result.exit_code == 1
         assert "- `4`\n- and 4 more errors\n" in result.stdout
 
-    def test_only_the_resources_own_warnings_are_told(self) -> None:
+    def test_only_warnings_of_the_resources_are_reported(self) -> None:
         preview = preview_of(group(create("a")))
         urn = preview["steps"][0]["urn"]
         preview["diagnostics"] += [
@@ -238,7 +238,7 @@ class TestWhatCounts:
         assert "other" not in comment
 
 
-class TestEvidence:
+class TestRejectedInput:
     """Silence is not "no changes"."""
 
     def refused(self, text: str | bytes, why: str) -> None:
@@ -249,48 +249,48 @@ class TestEvidence:
         assert COMMAND in result.stderr
         assert result.stderr.count("\n") == 1
 
-    def test_a_preview_without_the_plan(self) -> None:
+    def test_preview_without_plans(self) -> None:
         preview = preview_of(group(create("a")))
         self.refused(json.dumps({**preview, "diagnostics": []}), "does not have the plan")
         hidden = {"steps": [stack_step("same")], "changeSummary": {"same": 5}, "diagnostics": []}
         self.refused(json.dumps(hidden), "has no plan")
 
-    def test_one_resources_plan_is_missing(self) -> None:
+    def test_missing_plan_of_one_resource(self) -> None:
         preview = preview_of(group(create("a")), group(create("b"), owner="other"))
         del preview["diagnostics"][1]
         self.refused(json.dumps(preview), "does not have the plan")
 
-    def test_a_plan_that_was_damaged(self) -> None:
+    def test_damaged_plan(self) -> None:
         preview = preview_of(group(create("a")))
         preview["diagnostics"][0]["message"] = preview["diagnostics"][0]["message"][:-9]
         self.refused(json.dumps(preview), "damaged")
 
-    def test_a_refresh(self) -> None:
+    def test_refresh_output(self) -> None:
         steps = [stack_step("refresh"), step("update", "Batch", inputs={"declared_by": "g"})]
         self.refused(json.dumps({"steps": steps, "changeSummary": {}}), "is a refresh")
 
-    def test_a_preview_with_a_refresh(self) -> None:
+    def test_preview_with_a_refresh(self) -> None:
         """Only the steps after it are the update's."""
         preview = preview_of(group(create("a")))
         gone = step("delete", "", inputs={"external_id": "z"})
         preview["steps"] = [stack_step("refresh"), gone, stack_step("same"), *preview["steps"]]
         assert set(rows(plan_of(preview))) == {"a"}
 
-    def test_a_stream_of_events(self) -> None:
+    def test_stream_of_events(self) -> None:
         events = [{"sequence": n, "timestamp": 1, "diagnosticEvent": {}} for n in range(3)]
         self.refused("\n".join(map(json.dumps, events)), "stream of events")
 
-    def test_a_summary(self) -> None:
+    def test_summary_only(self) -> None:
         found = {"result": "succeeded", "duration": 1, "summary": {"same": 5}, "resources": []}
         self.refused(json.dumps(found), "--output json")
 
     @pytest.mark.parametrize(
         "text", ["", "no json", "[]", '{"a": 1}', '{"duration": 1}', '{"steps": [', "{" * 10_000]
     )
-    def test_something_else(self, text: str) -> None:
+    def test_unrelated_json(self, text: str) -> None:
         self.refused(text, "standard input is ")
 
-    def test_bytes_that_are_no_text(self) -> None:
+    def test_undecodable_bytes(self) -> None:
         self.refused(b'{"steps": [\xff\xff', "is not text")
 
     def test_text_around_the_preview(self) -> None:
@@ -300,9 +300,9 @@ class TestEvidence:
         assert plan(stdin=around).stdout == expected
 
 
-class TestGroupThatGoes:
+class TestRemovedGroup:
     @pytest.mark.parametrize("kinds", [["Batch", "Membership"], ["Batch"]])
-    def test_its_setups_are_deleted(self, kinds: list[str]) -> None:
+    def test_removed_group_deletes_its_setups(self, kinds: list[str]) -> None:
         """Its membership may be gone already, after a destroy that ended half-way."""
         inputs = {"setups": {"a": setup()}, "owned": '["a"]', "declared_by": "g"}
         steps = [step("delete", kind, inputs=inputs) for kind in kinds]
@@ -355,7 +355,7 @@ class TestInput:
         )
     )
     @settings(max_examples=150, deadline=None)
-    def test_odd_states_do_not_end_in_a_traceback(self, state: Any) -> None:
+    def test_odd_states_raise_no_traceback(self, state: Any) -> None:
         types = "pulumi-python:dynamic/traceloop:AutoMonitorSetup"
         steps = [
             {

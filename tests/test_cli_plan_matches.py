@@ -36,7 +36,7 @@ def by(key: str, value: str, *evaluators: str) -> str:
     return json.dumps({"selector": [rule], "evaluators": list(evaluators or ["e"])})
 
 
-def test_the_previews_own_data_is_a_column_warnings_first() -> None:
+def test_matches_in_the_preview_are_a_column_warnings_first() -> None:
     changes = [
         create("a")._replace(matches=SOME),
         create("b"),
@@ -59,19 +59,19 @@ def test_the_previews_own_data_is_a_column_warnings_first() -> None:
     assert found["b"] is None
 
 
-def test_without_spans_there_is_no_column() -> None:
+def test_no_column_without_spans() -> None:
     comment = plan_of(preview_of(group(create("a"))))
     assert "Matches" not in comment
     assert "match" not in comment
 
 
-def test_a_note_is_a_warning_once() -> None:
+def test_note_is_one_warning() -> None:
     note = "spans were not read: Traceloop is down"
     plans = [group(create("a"), notes=note), group(create("b"), owner="h", notes=note)]
     assert plan_of(preview_of(*plans)).count(f"- warning: `{note}`") == 1
 
 
-def test_spans_of_a_file(tmp_path: Path) -> None:
+def test_spans_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "spans.json"
     file.write_text(json.dumps(page(3)))
     preview = preview_of(
@@ -97,7 +97,7 @@ def test_spans_of_a_file(tmp_path: Path) -> None:
     assert found["prompt"].startswith("up to 3 of 3")
 
 
-def test_spans_of_traceloop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spans_from_traceloop(monkeypatch: pytest.MonkeyPatch) -> None:
     with SpanService() as service:
         monkeypatch.setenv("TRACELOOP_API_KEY", "k")
         monkeypatch.setenv("TRACELOOP_BASE_URL", service.url)
@@ -126,7 +126,7 @@ def test_wrong_usage(
     assert why in printable(result.output, 2000)
 
 
-def test_a_real_preview_has_it(cli_stack: CliStack) -> None:
+def test_real_preview_has_the_column(cli_stack: CliStack) -> None:
     (cli_stack.project_dir / "spans.json").write_text(json.dumps(page(5)))
     cli_stack.set_config("traceloop:matchSpans", "spans.json")
     done = run_preview(cli_stack, *FLAGS)

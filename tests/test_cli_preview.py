@@ -89,7 +89,7 @@ def previews(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
 
 
 @pytest.mark.parametrize("more", [[], ["--refresh"], ["--replace"]])
-def test_the_flags_of_a_preview_change_nothing(cli_stack: CliStack, more: list[str]) -> None:
+def test_preview_flags_do_not_change_the_plan(cli_stack: CliStack, more: list[str]) -> None:
     """Not even where everything is replaced: what is declared is not deleted."""
     if more == ["--replace"]:
         more = [part for r in cli_stack.state() if "traceloop" in r.urn for part in (*more, r.urn)]
@@ -111,7 +111,7 @@ def test_the_flags_of_a_preview_change_nothing(cli_stack: CliStack, more: list[s
         ([], {}, "not what `pulumi preview --json` writes"),
     ],
 )
-def test_another_output_is_refused(
+def test_other_output_is_rejected(
     cli_stack: CliStack, flags: list[str], env: dict[str, str], why: str
 ) -> None:
     result = plan(stdin=run_preview(cli_stack, *flags, **env).stdout)
@@ -120,7 +120,7 @@ def test_another_output_is_refused(
     assert why in result.stderr
 
 
-def test_a_refresh_is_no_preview(cli_stack: CliStack) -> None:
+def test_refresh_is_not_a_preview(cli_stack: CliStack) -> None:
     done = subprocess.run(
         [cli_stack._cli, "refresh", "--preview-only", "--json", "-s", "dev", "--non-interactive"],
         cwd=cli_stack.project_dir,
@@ -145,12 +145,12 @@ class TestPreviewCommand:
             check=False,
         )
 
-    def test_it_makes_the_preview_and_the_comment(self, cli_stack: CliStack) -> None:
+    def test_runs_the_preview_and_prints_the_comment(self, cli_stack: CliStack) -> None:
         done = self.run(cli_stack, "--stack", "dev")
         assert done.returncode == 0, done.stderr
         assert done.stdout == plan(stdin=run_preview(cli_stack, *FLAGS).stdout).stdout
 
-    def test_a_program_that_is_broken(self, cli_stack: CliStack) -> None:
+    def test_failing_program(self, cli_stack: CliStack) -> None:
         program = (cli_stack.project_dir / "__main__.py").read_text()
         cli_stack.write_program(f"{program}\nraise ValueError('broken')")
         done = self.run(cli_stack, "--stack", "dev")
@@ -158,21 +158,21 @@ class TestPreviewCommand:
         assert done.returncode == 1
         assert "**The preview failed**" in done.stdout
 
-    def test_a_preview_that_says_nothing(self, cli_stack: CliStack) -> None:
+    def test_preview_without_output(self, cli_stack: CliStack) -> None:
         done = self.run(cli_stack, "--stack", "nowhere")
         assert done.returncode == 2
         assert done.stdout == ""
         assert "no stack named 'nowhere' found" in done.stderr
 
 
-def test_the_preview_command_needs_the_cli() -> None:
+def test_preview_command_needs_the_cli() -> None:
     result = CliRunner().invoke(cli, ["preview"], env={"PATH": ""})
     assert result.exit_code == 2
     assert result.stderr.startswith("error: pulumi is not on PATH")
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_the_samples_are_what_the_cli_writes(previews: dict[str, str], name: str) -> None:
+def test_samples_equal_the_output_of_the_cli(previews: dict[str, str], name: str) -> None:
     now = trimmed(json.loads(previews[name]))
     if os.environ.get("UPDATE_SAMPLES"):
         text = json.dumps(now, indent=1, ensure_ascii=False)
@@ -180,7 +180,7 @@ def test_the_samples_are_what_the_cli_writes(previews: dict[str, str], name: str
     assert plan(stdin=json.dumps(now)).stdout == plan(stdin=json.dumps(sample(name))).stdout
 
 
-def test_the_clis_whole_output_keeps_its_secrets(previews: dict[str, str]) -> None:
+def test_full_output_of_the_cli_has_no_secret(previews: dict[str, str]) -> None:
     for name, text in previews.items():
         for form in ([], ["--json"]):
             result = plan(*form, stdin=text)

@@ -43,7 +43,7 @@ class TestStatus:
         assert (document["waiting"], document["stale"]) == (["a"], [])
         assert document["under_way"] == document["failed"] == []
 
-    def test_stale(self, run: Run, emulator: Emulator, clock: Clock) -> None:
+    def test_stale_setups(self, run: Run, emulator: Emulator, clock: Clock) -> None:
         """Only what has waited for longer than that is an error, and is named."""
         emulator.spans_needed = 1
         for external_id, key in (("old", "gen_ai.agent.name"), ("seen", STORED_RULE["key"])):
@@ -64,7 +64,7 @@ class TestStatus:
         assert run("status", "--stale", "2d").exit_code == 0
         assert run("status", "--stale", "soon").exit_code == 2
 
-    def test_table(self, run: Run, emulator: Emulator, clock: Clock) -> None:
+    def test_table_of_setups(self, run: Run, emulator: Emulator, clock: Clock) -> None:
         emulator.put("b", selector=[STORED_RULE], evaluators=["faithfulness", "perplexity"])
         clock.advance(3 * 3600)
         configs = [{"slug": "faithfulness", "scope": "trace"}]
@@ -81,12 +81,12 @@ class TestStatus:
         )
         assert result.exit_code == 1
 
-    def test_all_is_well(self, run: Run, emulator: Emulator) -> None:
+    def test_healthy_project_exits_with_0(self, run: Run, emulator: Emulator) -> None:
         emulator.put("a", selector=[STORED_RULE], evaluators=["faithfulness"])
         assert run("status").exit_code == 0
         assert run("status", "a").exit_code == 0
 
-    def test_what_was_asked_for_and_is_missing(self, run: Run, emulator: Emulator) -> None:
+    def test_missing_setup(self, run: Run, emulator: Emulator) -> None:
         emulator.put("a", selector=[STORED_RULE], evaluators=["faithfulness"])
         result = run("status", "a", "gone", "x-*")
         assert result.exit_code == 1
@@ -97,13 +97,13 @@ class TestStatus:
             ["3", "monitor"],
         ]
 
-    def test_a_healthy_setup_has_one_line(self, run: Run, emulator: Emulator) -> None:
+    def test_healthy_setup_has_one_line(self, run: Run, emulator: Emulator) -> None:
         emulator.put("a", selector=[STORED_RULE], evaluators=["faithfulness", "perplexity"])
         lines = run("status").stdout.splitlines()
         assert [line.split()[0] for line in lines] == ["SETUP", "a", "1"]
         assert lines[1].endswith("faithfulness, perplexity")
 
-    def test_names_that_look_alike_are_told_apart(self, run: Run, emulator: Emulator) -> None:
+    def test_similar_names_are_displayed_differently(self, run: Run, emulator: Emulator) -> None:
         for external_id in ("a b", "a  b", "a\u00a0b", "a\u200bb"):
             emulator.put(external_id, selector=[STORED_RULE], evaluators=["faithfulness"])
         shown = {
@@ -111,12 +111,12 @@ class TestStatus:
         }
         assert {'"a b"', '"a \\u0020b"', '"a\\u00a0b"', '"a\\u200bb"'} <= shown
 
-    def test_a_list_that_lacks_a_setup_is_not_believed(self, run: Run, emulator: Emulator) -> None:
+    def test_setup_that_the_list_lacks_is_read_by_id(self, run: Run, emulator: Emulator) -> None:
         emulator.put("a", selector=[STORED_RULE], evaluators=["faithfulness"])
         emulator.inject(Fault(hide=["a"], times=None))
         assert run("status", "a").exit_code == 0
 
-    def test_patterns_and_a_name_that_looks_like_one(self, run: Run, emulator: Emulator) -> None:
+    def test_patterns_and_a_name_like_a_pattern(self, run: Run, emulator: Emulator) -> None:
         for external_id in ("shop-a", "shop-b", "cart", "shop-*"):
             emulator.put(external_id, selector=[STORED_RULE], evaluators=["faithfulness"])
 
@@ -127,7 +127,7 @@ class TestStatus:
         assert shown("shop-?", "cart") == ["cart", "shop-*", "shop-a", "shop-b"]
         assert shown("shop-*") == ["shop-*"]
 
-    def test_only_some_statuses(self, run: Run, emulator: Emulator) -> None:
+    def test_filter_by_status(self, run: Run, emulator: Emulator) -> None:
         for external_id, status in (("a", "failed"), ("b", "completed"), ("c", "partial")):
             emulator.put(external_id, selector=[STORED_RULE], evaluators=["faithfulness"])
             emulator.force_status(external_id, status)
@@ -136,7 +136,7 @@ class TestStatus:
         assert run("status", "--status", "completed").exit_code == 0
         assert run("status", "--status", "fialed").exit_code == 2
 
-    def test_the_options_know_all_statuses(self) -> None:
+    def test_option_knows_all_statuses(self) -> None:
         (option,) = [p for p in cli.commands["status"].params if p.name == "statuses"]
         assert tuple(getattr(option.type, "choices", ())) == STATUSES
 
@@ -163,9 +163,7 @@ class TestStatus:
         assert all(char.isprintable() or char == "\n" for char in result.output)
         assert "[bold]text[/bold]" in result.output
 
-    def test_the_organizations_other_projects_are_not_shown(
-        self, run: Run, emulator: Emulator
-    ) -> None:
+    def test_other_projects_are_not_listed(self, run: Run, emulator: Emulator) -> None:
         emulator.put("mine", selector=[STORED_RULE], evaluators=["faithfulness"])
         emulator.add_project("other", same_project_as=emulator.api_key)
         emulator.put("theirs", selector=[STORED_RULE], evaluators=["faithfulness"], api_key="other")
@@ -183,11 +181,11 @@ class TestStatus:
             (None, ""),
         ],
     )
-    def test_age(self, text: str | None, expected: str) -> None:
+    def test_age_of_a_setup(self, text: str | None, expected: str) -> None:
         assert age(text, datetime(2026, 1, 3, tzinfo=timezone.utc)) == expected
 
 
-class TestStatusOfAStack:
+class TestStackStatus:
     """Needs the Pulumi CLI: the state and the configuration are read with it."""
 
     @pytest.fixture
@@ -219,7 +217,7 @@ class TestStatusOfAStack:
     def names(self, result: Result) -> list[str]:
         return [line.partition("  ")[0] for line in result.stdout.splitlines()[1:-1]]
 
-    def test_only_its_own_setups_are_judged(
+    def test_only_setups_of_the_stack_are_checked(
         self, status: Run, world: World, emulator: Emulator
     ) -> None:
         result = status()
@@ -235,9 +233,7 @@ class TestStatusOfAStack:
         assert status("b*").exit_code == 1
         assert status("--wait").exit_code == 1
 
-    def test_what_is_in_no_resource_of_the_stack(
-        self, status: Run, world: World, emulator: Emulator
-    ) -> None:
+    def test_unmanaged_setups(self, status: Run, world: World, emulator: Emulator) -> None:
         assert self.names(status("--unmanaged")) == ["theirs"]
         # What is still to be deleted is the stack's.
         emulator.inject(Fault(method="DELETE", status=500, times=None))
@@ -261,18 +257,18 @@ class TestStatusOfAStack:
         assert "staging:apiKey is not set" in status().output
         assert status().exit_code == 2
 
-    def test_a_stack_that_is_not_there(self, status: Run) -> None:
+    def test_missing_stack(self, status: Run) -> None:
         result = status(stack="nowhere")
         assert result.exit_code == 2
         assert result.output.startswith("error: `pulumi config ")
         assert result.output.count("\n") == 1
 
-    def test_unmanaged_needs_a_stack(self, run: Run) -> None:
+    def test_unmanaged_option_needs_a_stack(self, run: Run) -> None:
         assert run("status", "--unmanaged").exit_code == 2
 
 
 class TestWait:
-    def test_it_ends_when_all_are_ready(self, run: Run, emulator: Emulator, clock: Clock) -> None:
+    def test_ends_when_all_are_ready(self, run: Run, emulator: Emulator, clock: Clock) -> None:
         emulator.settle = 40
         emulator.put("a", selector=[STORED_RULE], evaluators=["faithfulness"])
         begun = clock()
@@ -285,7 +281,7 @@ class TestWait:
         assert len(set(result.stderr.splitlines())) == len(result.stderr.splitlines())
         assert 5 < emulator.requests[LIST_ROUTE] < 12
 
-    def test_a_failed_one_ends_with_1_after_the_others(self, run: Run, emulator: Emulator) -> None:
+    def test_failed_setup_exits_with_1_after_the_others(self, run: Run, emulator: Emulator) -> None:
         emulator.settle = 10
         emulator.put("a", selector=[STORED_RULE], evaluators=["perplexity"])
         emulator.put("b", selector=[STORED_RULE], evaluators=["faithfulness"])
@@ -295,7 +291,7 @@ class TestWait:
         assert "  a: failed\n" in result.stderr
         assert "perplexity: failed, no model" in result.stdout
 
-    def test_time_is_up(self, run: Run, emulator: Emulator, clock: Clock) -> None:
+    def test_time_limit(self, run: Run, emulator: Emulator, clock: Clock) -> None:
         emulator.settle = 1000
         emulator.put("a", selector=[STORED_RULE], evaluators=["faithfulness"])
         begun = clock()
@@ -309,7 +305,7 @@ class TestWait:
         ("arguments", "exit_code"),
         [(["--wait"], 124), (["--wait-for", "spans"], 124), (["--wait-for", "accepted"], 0)],
     )
-    def test_waiting_for_spans_is_enough_by_choice(
+    def test_waiting_for_spans_counts_as_ready_on_request(
         self, run: Run, emulator: Emulator, arguments: list[str], exit_code: int
     ) -> None:
         emulator.settle = 10
@@ -319,7 +315,7 @@ class TestWait:
         assert result.exit_code == exit_code
         assert "a      waiting_for_spans for" in result.stdout
 
-    def test_it_ends_when_spans_have_come(self, run: Run, emulator: Emulator, clock: Clock) -> None:
+    def test_ends_when_spans_arrived(self, run: Run, emulator: Emulator, clock: Clock) -> None:
         emulator.spans_needed = 1
         emulator.put("a", selector=[STORED_RULE], evaluators=["faithfulness"])
 
@@ -332,7 +328,7 @@ class TestWait:
         assert result.exit_code == 0
         assert result.stderr.splitlines() == ["1 waiting_for_spans", "1 completed"]
 
-    def test_an_outage_is_waited_out(self, run: Run, emulator: Emulator) -> None:
+    def test_outage_is_waited_out(self, run: Run, emulator: Emulator) -> None:
         emulator.settle = 5
         emulator.put("a", selector=[STORED_RULE], evaluators=["faithfulness"])
         emulator.inject(Fault(route=LIST_ROUTE, status=503, skip=1, times=2, retry_after=15))
@@ -340,14 +336,14 @@ class TestWait:
         assert result.exit_code == 0
         assert result.stderr.count("trying again") == 2
 
-    def test_a_first_look_that_fails_ends_it(self, run: Run, emulator: Emulator) -> None:
+    def test_failure_of_the_first_poll_ends_it(self, run: Run, emulator: Emulator) -> None:
         emulator.inject(Fault(status=503, times=None, retry_after=15))
         assert run("status", "--wait", TRACELOOP_DEADLINE="10").exit_code == 3
 
-    def test_it_does_not_go_with_a_status(self, run: Run) -> None:
+    def test_conflicts_with_a_status_filter(self, run: Run) -> None:
         assert run("status", "--wait", "--status", "failed").exit_code == 2
 
 
-def test_a_day_is_told_in_days() -> None:
+def test_age_beyond_a_day_is_in_days() -> None:
     now = datetime(2026, 1, 3, tzinfo=timezone.utc)
     assert age((now - timedelta(days=400)).isoformat(), now) == "400d"

@@ -45,10 +45,8 @@ def emulator() -> Iterator[Emulator]:
         yield emulator
 
 
-class TestCallsAgainstTheEmulator:
-    def test_an_upsert_creates_and_then_replaces(
-        self, emulator: Emulator, client_of: Clients
-    ) -> None:
+class TestCalls:
+    def test_upsert_creates_then_replaces(self, emulator: Emulator, client_of: Clients) -> None:
         client = client_of(emulator.url)
         created = client.upsert_setup("m", SPEC)
         assert created.meaning == SPEC.meaning
@@ -63,18 +61,20 @@ class TestCallsAgainstTheEmulator:
         assert setup is not None
         assert (setup.external_id, setup.meaning) == ("m", SPEC.meaning)
 
-    def test_get_returns_none_for_an_unknown_one(
+    def test_get_returns_none_for_an_unknown_setup(
         self, emulator: Emulator, client_of: Clients
     ) -> None:
         assert client_of(emulator.url).get_setup("m") is None
 
-    def test_list_returns_all(self, emulator: Emulator, client_of: Clients) -> None:
+    def test_list_returns_all_setups(self, emulator: Emulator, client_of: Clients) -> None:
         client = client_of(emulator.url)
         assert client.list_setups().setups == []
         client.bulk_upsert({"a": SPEC, "b": SPEC})
         assert {setup.external_id for setup in client.list_setups().setups} == {"a", "b"}
 
-    def test_list_filters(self, emulator: Emulator, client_of: Clients) -> None:
+    def test_list_filters_by_external_id_and_status(
+        self, emulator: Emulator, client_of: Clients
+    ) -> None:
         client = client_of(emulator.url)
         client.bulk_upsert({"a&b=c": SPEC, "b": SPEC})
         emulator.force_status("b", "failed")
@@ -83,7 +83,7 @@ class TestCallsAgainstTheEmulator:
         by_status = client.list_setups(status="failed").setups
         assert [setup.external_id for setup in by_status] == ["b"]
 
-    def test_delete_tells_whether_there_was_one(
+    def test_delete_returns_whether_the_setup_existed(
         self, emulator: Emulator, client_of: Clients
     ) -> None:
         client = client_of(emulator.url)
@@ -92,7 +92,7 @@ class TestCallsAgainstTheEmulator:
         assert client.delete_setup("m") is False
         assert emulator.setups == {}
 
-    def test_bulk_upserts_each_by_itself(self, emulator: Emulator, client_of: Clients) -> None:
+    def test_bulk_has_one_outcome_per_setup(self, emulator: Emulator, client_of: Clients) -> None:
         specs = {f"m{n}": SPEC for n in range(BULK_LIMIT)}
         emulator.inject(Fault(item_error={"m7": 'unknown evaluator slug "x"'}))
         outcome = client_of(emulator.url).bulk_upsert(specs)
@@ -114,9 +114,7 @@ class TestCallsAgainstTheEmulator:
         assert setup.external_id == external_id
         assert client.delete_setup(external_id) is True
 
-    def test_a_revoked_key_is_told_with_the_setting_to_check(
-        self, emulator: Emulator, client_of: Clients
-    ) -> None:
+    def test_rejected_key_names_the_setting(self, emulator: Emulator, client_of: Clients) -> None:
         client = client_of(emulator.url, api_key="tl-another-key")
         with pytest.raises(
             AuthenticationError, match=r"does not accept the API key.*traceloop:apiKey"
@@ -160,14 +158,12 @@ class TestBulk:
         }
         assert outcome.refused == {"a": "no"}
 
-    def test_a_setup_that_is_left_out_has_an_unknown_outcome(
-        self, client_of: Clients, serve: Serve
-    ) -> None:
+    def test_omitted_item_has_an_unknown_outcome(self, client_of: Clients, serve: Serve) -> None:
         outcome = self.bulk(client_of, serve, [self.ok("b")], "a", "b")
         assert outcome.outcome_unknown == {"a": "the service's response leaves it out"}
         assert list(outcome.stored) == ["b"]
 
-    def test_shorter_and_reordered_by_the_emulator(
+    def test_shortened_and_reordered_response_of_the_emulator(
         self, emulator: Emulator, client_of: Clients
     ) -> None:
         emulator.inject(Fault(reorder=True, shorten=1))
@@ -176,9 +172,7 @@ class TestBulk:
         assert set(outcome.stored) | set(outcome.outcome_unknown) == set("abcd")
         assert all(key == value.external_id for key, value in outcome.stored.items())
 
-    def test_an_item_that_cannot_be_read_has_an_unknown_outcome(
-        self, client_of: Clients, serve: Serve
-    ) -> None:
+    def test_unreadable_item_has_an_unknown_outcome(self, client_of: Clients, serve: Serve) -> None:
         items = [self.ok("a"), self.ok("b", created_at=True), {"external_id": None}, self.ok("c")]
         outcome = self.bulk(client_of, serve, items, "a", "b", "c")
         assert list(outcome.stored) == ["a", "c"]
@@ -187,13 +181,11 @@ class TestBulk:
             " boolean"
         }
 
-    def test_one_that_was_not_asked_for_is_ignored(self, client_of: Clients, serve: Serve) -> None:
+    def test_unrequested_item_is_ignored(self, client_of: Clients, serve: Serve) -> None:
         outcome = self.bulk(client_of, serve, [self.ok("x"), self.ok("a")], "a")
         assert (list(outcome.stored), outcome.refused, outcome.outcome_unknown) == (["a"], {}, {})
 
-    def test_of_two_items_for_one_setup_the_last_counts(
-        self, client_of: Clients, serve: Serve
-    ) -> None:
+    def test_last_of_two_items_for_one_setup_counts(self, client_of: Clients, serve: Serve) -> None:
         items = [self.error("a", "no"), self.ok("a", status="failed"), self.ok("a")]
         outcome = self.bulk(client_of, serve, items, "a")
         assert outcome.stored["a"].status == "unknown"
@@ -211,14 +203,14 @@ class TestBulk:
             ("setups[1]: \x1b[31mred\n", "[31mred"),
         ],
     )
-    def test_a_message_comes_without_the_index(
+    def test_message_has_no_index(
         self, client_of: Clients, serve: Serve, message: str, told: str
     ) -> None:
         outcome = self.bulk(client_of, serve, [self.error("b", message), self.ok("a")], "a", "b")
         assert outcome.refused == {"b": told}
 
     @pytest.mark.parametrize("message", ["setups[0]: internal error", "Internal server error."])
-    def test_an_internal_error_leaves_the_outcome_unknown(
+    def test_internal_error_leaves_the_outcome_unknown(
         self, client_of: Clients, serve: Serve, message: str
     ) -> None:
         outcome = self.bulk(client_of, serve, [self.error("a", message)], "a")
@@ -236,14 +228,14 @@ class TestBulk:
             ({"status": "ok", "result": stored("z")}, 'has setup "z" instead'),
         ],
     )
-    def test_an_item_that_does_not_say_what_happened_has_an_unknown_outcome(
+    def test_ambiguous_item_has_an_unknown_outcome(
         self, client_of: Clients, serve: Serve, item: dict[str, Any], why: str
     ) -> None:
         outcome = self.bulk(client_of, serve, [{"external_id": "a", **item}], "a")
         assert why in outcome.outcome_unknown["a"]
         assert (outcome.stored, outcome.refused) == ({}, {})
 
-    def test_a_refused_batch_names_setups_and_not_indices(
+    def test_refused_batch_names_setups_instead_of_indices(
         self, client_of: Clients, serve: Serve
     ) -> None:
         message = 'setups[1]: duplicate external_id "b" (also at setups[0])'
@@ -255,7 +247,7 @@ class TestBulk:
         assert not caught.value.outcome_unknown
 
     @pytest.mark.parametrize("count", [0, BULK_LIMIT + 1])
-    def test_a_batch_of_another_size_is_not_sent(
+    def test_batch_of_an_invalid_size_is_not_sent(
         self, client_of: Clients, serve: Serve, count: int
     ) -> None:
         server = serve(OK_BULK)
@@ -294,7 +286,7 @@ class TestMissingRoutes:
     """Writes need one of the two upsert routes, whichever the service has."""
 
     @pytest.mark.parametrize("reply", MISSING.values(), ids=MISSING)
-    def test_an_upsert_goes_through_the_bulk_route_from_then_on(
+    def test_upserts_switch_to_the_bulk_route(
         self, client_of: Clients, serve: Serve, reply: bytes
     ) -> None:
         server = serve(lacking("PUT", reply))
@@ -306,7 +298,7 @@ class TestMissingRoutes:
         }
 
     @pytest.mark.parametrize("reply", MISSING.values(), ids=MISSING)
-    def test_a_batch_goes_one_by_one_from_then_on(
+    def test_batches_switch_to_single_upserts(
         self, client_of: Clients, serve: Serve, reply: bytes
     ) -> None:
         server = serve(lacking("POST", reply))
@@ -317,7 +309,7 @@ class TestMissingRoutes:
         assert methods == ["POST", "PUT", "PUT", "PUT", "PUT"]
 
     @pytest.mark.parametrize("name", ["upsert", "bulk"])
-    def test_a_service_with_neither_is_none(
+    def test_service_with_neither_route_is_not_found(
         self, client_of: Clients, serve: Serve, name: str
     ) -> None:
         server = serve(lacking("P"))
@@ -329,9 +321,7 @@ class TestMissingRoutes:
         methods = [r.line.split(" ")[0] for r in server.requests]
         assert methods == (["PUT", "POST"] if name == "upsert" else ["POST", "PUT"]) * 2
 
-    def test_the_apis_own_404_to_an_upsert_is_no_missing_route(
-        self, client_of: Clients, serve: Serve
-    ) -> None:
+    def test_404_of_the_api_is_not_a_missing_route(self, client_of: Clients, serve: Serve) -> None:
         server = serve(response(404, ABSENT), OK_BULK)
         with pytest.raises(NotFoundError, match="not found"):
             client_of(server.url).upsert_setup("m", SPEC)
@@ -345,7 +335,7 @@ class TestMissingRoutes:
             ({"status": "ok", "result": stored(status=7)}, ServerError),
         ],
     )
-    def test_an_upsert_through_the_bulk_route_fails_as_its_item_does(
+    def test_upsert_over_the_bulk_route_fails_as_its_item_does(
         self, client_of: Clients, serve: Serve, item: dict[str, Any], error: type[RequestError]
     ) -> None:
         reply = response(207, {"setups": [{"external_id": "m", **item}]})
@@ -354,12 +344,12 @@ class TestMissingRoutes:
         assert caught.value.outcome_unknown == (error is ServerError)
         assert "setups[0]" not in str(caught.value)
 
-    def test_a_refused_batch_of_one_names_the_setup(self, client_of: Clients, serve: Serve) -> None:
+    def test_refused_batch_of_one_names_the_setup(self, client_of: Clients, serve: Serve) -> None:
         server = serve(MISSING["text"], response(400, {"error": "setups[0]: bad"}))
         with pytest.raises(RejectedError, match=r'^setup "m": bad'):
             client_of(server.url).upsert_setup("m", SPEC)
 
-    def test_one_by_one_each_has_its_own_outcome(self, client_of: Clients, serve: Serve) -> None:
+    def test_single_upserts_have_one_outcome_each(self, client_of: Clients, serve: Serve) -> None:
         server = serve(
             MISSING["text"],
             response(200, stored("a")),
@@ -373,7 +363,7 @@ class TestMissingRoutes:
         assert outcome.outcome_unknown == {"c": "down (HTTP 503)"}
 
     @pytest.mark.parametrize("route", [UPSERT_ROUTE, BULK_ROUTE])
-    def test_a_service_with_one_of_the_two_is_enough(
+    def test_one_of_the_two_routes_is_enough(
         self, emulator: Emulator, client_of: Clients, route: str
     ) -> None:
         emulator.inject(Fault(route=route, status=404, body_kind="text", times=None))
@@ -384,7 +374,7 @@ class TestMissingRoutes:
 
 
 class TestConfiguration:
-    def test_the_public_service_is_the_default(self) -> None:
+    def test_public_service_is_the_default(self) -> None:
         assert DEFAULT_BASE_URL == "https://api.traceloop.com"
         with TraceloopClient(API_KEY) as client:
             assert DEFAULT_BASE_URL in repr(client)
@@ -400,7 +390,7 @@ class TestConfiguration:
             ("tl-secret…", "contains a character that no HTTP header can carry"),
         ],
     )
-    def test_an_unusable_key_is_told_but_not_shown(self, key: str, said: str) -> None:
+    def test_invalid_key_is_reported_without_the_key(self, key: str, said: str) -> None:
         with pytest.raises(ConfigurationError, match=f"key {said}.*traceloop:apiKey") as caught:
             TraceloopClient(key)
         assert "secret" not in str(caught.value).replace("--secret", "")
@@ -428,7 +418,7 @@ class TestConfiguration:
             ("https://hunter2@api.traceloop.com", "a user name or password"),
         ],
     )
-    def test_an_unusable_base_url_is_told_but_no_password_shown(self, url: str, said: str) -> None:
+    def test_invalid_base_url_is_reported_without_its_password(self, url: str, said: str) -> None:
         with pytest.raises(ConfigurationError, match=f"traceloop:baseUrl.* {said}") as caught:
             TraceloopClient(API_KEY, url)
         assert "hunter2" not in "".join(traceback.format_exception(caught.value))
@@ -442,5 +432,5 @@ class TestConfiguration:
             "http://127.0.0.2:1",
         ],
     )
-    def test_a_usable_base_url_is_taken(self, url: str) -> None:
+    def test_valid_base_url(self, url: str) -> None:
         TraceloopClient(API_KEY, url).close()

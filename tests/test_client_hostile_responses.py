@@ -197,7 +197,7 @@ def shown_of(error: BaseException) -> str:
     suppress_health_check=list(HealthCheck),
 )
 @given(reply=answers() | st.binary(max_size=60), name=st.sampled_from(list(CALLS)))
-def test_any_answer_ends_in_a_result_or_an_error_of_this_package(
+def test_any_response_gives_a_result_or_an_error_of_this_package(
     service: Service, elsewhere: Service, caplog: pytest.LogCaptureFixture, reply: bytes, name: str
 ) -> None:
     """Nothing printed holds the key or a control character, and nothing goes elsewhere."""
@@ -229,7 +229,7 @@ def test_the_key_never_follows_a_redirect(
     assert elsewhere.raw == b""
 
 
-def test_an_interim_answer_is_not_taken_for_the_final_one(service: Service) -> None:
+def test_interim_response_is_not_the_final_one(service: Service) -> None:
     """Else the final one would be the next request's answer, and a deletion look done."""
     hints = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
     final = b'HTTP/1.1 404 Not Found\r\nContent-Length: 19\r\n\r\n{"error": "no one"}'
@@ -240,7 +240,7 @@ def test_an_interim_answer_is_not_taken_for_the_final_one(service: Service) -> N
         assert opened.delete_setup("m") is False
 
 
-def test_a_malformed_header_is_neither_accepted_nor_logged(
+def test_malformed_header_is_neither_accepted_nor_logged(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     head = f"HTTP/1.1 200 OK\r\n{API_KEY}\r\nContent-Length: 2\r\n\r\n[]"
@@ -298,7 +298,7 @@ def ends_in_time(call: Callable[[TraceloopClient], object], url: str) -> Tracelo
 
 @pytest.mark.parametrize("name", ["list", "upsert"])
 @pytest.mark.parametrize("pieces", DRIPPING.values(), ids=DRIPPING)
-def test_a_deadline_holds_however_slowly_the_answer_drips(
+def test_deadline_holds_for_a_dripping_response(
     service: Service, pieces: tuple[bytes, Callable[[int], bytes]], name: str
 ) -> None:
     service.replies = [lambda _: dripping(*pieces)]
@@ -307,7 +307,7 @@ def test_a_deadline_holds_however_slowly_the_answer_drips(
     assert "in time" in str(error) or "timed out" in str(error).lower()
 
 
-def test_a_deadline_holds_for_a_proxy_that_drips(
+def test_deadline_holds_for_a_dripping_proxy(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("https_proxy", service.url)
@@ -316,7 +316,7 @@ def test_a_deadline_holds_for_a_proxy_that_drips(
 
 
 @pytest.mark.parametrize("pieces", [b"HTTP/1.1 100 Continue\r\n\r\n" * 500, b"x" * 60_000, b" "])
-def test_a_deadline_holds_for_an_answer_that_floods(service: Service, pieces: bytes) -> None:
+def test_deadline_holds_for_a_flooding_response(service: Service, pieces: bytes) -> None:
     start = b"" if pieces.startswith(b"HTTP") else CHUNKED
     until = time.monotonic() + PAUSE * DRIPS
     endless = itertools.takewhile(lambda _: time.monotonic() < until, itertools.repeat(pieces))
@@ -324,7 +324,7 @@ def test_a_deadline_holds_for_an_answer_that_floods(service: Service, pieces: by
     ends_in_time(CALLS["upsert"], service.url)
 
 
-def test_a_service_that_always_refuses_does_not_hold_a_call(service: Service) -> None:
+def test_deadline_holds_for_a_service_that_always_refuses(service: Service) -> None:
     refusal = b"HTTP/1.1 429 Slow\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n"
     service.replies = [lambda _: [refusal]]
     ends_in_time(CALLS["upsert"], service.url)
@@ -403,7 +403,7 @@ def test_memory_stays_bounded(
     assert int(used) < megabytes
 
 
-def test_an_answer_about_one_setup_is_read_up_to_a_megabyte(service: Service) -> None:
+def test_response_about_one_setup_is_limited_to_a_megabyte(service: Service) -> None:
     body: Any = {"id": "1", "external_id": "m", "more": "x" * 2**20}
     service.replies = [lambda _: with_length(json.dumps(body).encode())]
     with quick_client(service) as opened, pytest.raises(MalformedResponseError, match="at most 10"):

@@ -62,7 +62,7 @@ class TestOutages:
         assert {error.summary for error in errors} == {errors[0].summary}
 
     @pytest.mark.parametrize("kind", ["refused", "failing"])
-    def test_after_a_call_that_has_made_all_attempts_each_makes_one(
+    def test_calls_after_an_exhausted_one_make_one_attempt_each(
         self, client_of: Clients, serve: Serve, clock: Clock, kind: str
     ) -> None:
         client = client_of(dead(kind, serve, clock))
@@ -72,7 +72,7 @@ class TestOutages:
                 client.get_setup("m")
             assert len(clock.waits) == expected
 
-    def test_after_the_deadline_one_in_ten_seconds_is_sent(
+    def test_one_request_in_ten_seconds_is_sent_after_the_deadline(
         self, client_of: Clients, serve: Serve, clock: Clock
     ) -> None:
         server = serve(response(500))
@@ -90,7 +90,7 @@ class TestOutages:
         clock.advance(HOLD)
         assert [sent() for _ in range(3)] == [1, 0, 0]
 
-    def test_what_was_not_sent_was_not_done(
+    def test_unsent_request_has_a_known_outcome(
         self, client_of: Clients, serve: Serve, clock: Clock
     ) -> None:
         client = client_of(serve(response(503)).url)
@@ -105,7 +105,7 @@ class TestOutages:
         assert unsent.value.summary == sent.value.summary
         assert "6 attempts in" in str(unsent.value)
 
-    def test_a_success_ends_it(self, client_of: Clients, serve: Serve, clock: Clock) -> None:
+    def test_success_ends_the_outage(self, client_of: Clients, serve: Serve, clock: Clock) -> None:
         server = serve(*[response(503)] * 6, response(200, stored()), response(503))
         client = client_of(server.url)
         with pytest.raises(ServerError):
@@ -115,7 +115,7 @@ class TestOutages:
             client.get_setup("m")
         assert len(server.requests) == 6 + 1 + 6
 
-    def test_a_route_that_fails_says_nothing_about_another(
+    def test_failing_route_does_not_affect_another(
         self, client_of: Clients, serve: Serve, clock: Clock
     ) -> None:
         """A list that always times out is no reason not to ask for one setup."""
@@ -133,7 +133,7 @@ class TestOutages:
         with pytest.raises(TransportError):
             client.list_setups()
 
-    def test_a_write_that_fails_stops_no_other(self, client_of: Clients, serve: Serve) -> None:
+    def test_failed_write_does_not_block_others(self, client_of: Clients, serve: Serve) -> None:
         server = serve(response(500), response(500), response(200, stored()))
         client = client_of(server.url)
         for _ in range(2):
@@ -141,9 +141,7 @@ class TestOutages:
                 client.upsert_setup("m", SPEC)
         client.upsert_setup("m", SPEC)
 
-    def test_without_a_connection_no_route_is_tried_again_and_again(
-        self, client_of: Clients, clock: Clock
-    ) -> None:
+    def test_lost_connection_affects_all_routes(self, client_of: Clients, clock: Clock) -> None:
         client = client_of(f"http://127.0.0.1:{unused_port()}")
         for call in CALLS.values():
             with pytest.raises(ConnectionFailedError) as caught:
@@ -151,7 +149,7 @@ class TestOutages:
             assert not caught.value.outcome_unknown
         assert len(clock.waits) == 5
 
-    def test_calls_at_the_same_time_share_the_deadline(
+    def test_concurrent_calls_share_the_deadline(
         self, client_of: Clients, serve: Serve, clock: Clock
     ) -> None:
         """One that begins while another has failed for half a minute has the other half."""
@@ -170,7 +168,7 @@ class TestOutages:
             client.get_setup("m")
         assert clock() - start <= 60 + 7
 
-    def test_a_call_with_less_time_does_not_speak_for_the_others(
+    def test_call_with_a_shorter_deadline_does_not_affect_others(
         self, client_of: Clients, serve: Serve, clock: Clock
     ) -> None:
         server = serve(response(503))
@@ -183,7 +181,7 @@ class TestOutages:
             client.get_setup("m")
         assert len(server.requests) == few + 6
 
-    def test_a_refused_key_is_no_outage(self, client_of: Clients, serve: Serve) -> None:
+    def test_rejected_key_is_not_an_outage(self, client_of: Clients, serve: Serve) -> None:
         """A firewall may refuse one setup only, so each call finds out by itself, at once."""
         server = serve(response(403), response(200, stored()))
         client = client_of(server.url)
@@ -191,7 +189,7 @@ class TestOutages:
             client.get_setup("m")
         assert client.get_setup("m") is not None
 
-    def test_a_passed_failure_does_not_shorten_a_later_one(
+    def test_past_failure_does_not_shorten_a_later_one(
         self, client_of: Clients, serve: Serve, clock: Clock
     ) -> None:
         server = serve(response(503))

@@ -31,7 +31,7 @@ from tests.support.service import Received, response
 class TestPacing:
     """A 429 slows all threads of a client down, and fails none while others get through."""
 
-    def test_everybody_waits_after_a_429(
+    def test_all_threads_wait_after_a_429(
         self, client_of: Clients, serve: Serve, clock: Clock
     ) -> None:
         server = serve(response(429, b"", {"Retry-After": "7"}), response(200, []))
@@ -61,7 +61,7 @@ class TestPacing:
             begun += 1
         return begun
 
-    def test_a_429_halves_how_many_are_under_way_at_once(self) -> None:
+    def test_429_halves_the_concurrency(self) -> None:
         pacer = Pacer(monotonic, sleep)
         for _ in range(8):
             assert pacer.enter(monotonic() + 1, 0) is not None
@@ -75,7 +75,7 @@ class TestPacing:
             now = self.under_way(pacer)
             assert now == expected
 
-    def test_that_grows_again_as_the_service_takes_them(self) -> None:
+    def test_concurrency_grows_again_with_successes(self) -> None:
         pacer = Pacer(monotonic, sleep)
         assert pacer.enter(monotonic() + 1, 0) is not None
         pacer.slow_down(monotonic(), 0.0)
@@ -85,7 +85,7 @@ class TestPacing:
             pacer.leave(taken=True)
         assert self.under_way(pacer) == 2
 
-    def test_refusals_without_end_are_asked_about_less_and_less(
+    def test_waits_grow_with_repeated_refusals(
         self, client_of: Clients, serve: Serve, clock: Clock
     ) -> None:
         server = serve(response(429))
@@ -94,14 +94,14 @@ class TestPacing:
         for wait, least in zip(clock.waits, [0.5, 1, 2, 4, 8, 16, 20], strict=True):
             assert least <= wait <= least * 1.05
 
-    def test_a_429_is_none_of_the_five_repetitions(self, client_of: Clients, serve: Serve) -> None:
+    def test_429_does_not_count_as_a_retry(self, client_of: Clients, serve: Serve) -> None:
         refusals = [response(429, b"", {"Retry-After": "1"})] * 6
         lost = [response(503)] * 5
         server = serve(*refusals, *lost, response(204))
         assert client_of(server.url, deadline=300.0).delete_setup("m") is True
         assert len(server.requests) == 12
 
-    def test_waiting_does_not_count_while_others_get_through(
+    def test_waiting_does_not_count_while_others_succeed(
         self, client_of: Clients, serve: Serve, clock: Clock
     ) -> None:
         """One that is refused for longer than its deadline fails only once nobody gets through."""
@@ -129,9 +129,7 @@ class TestPacing:
         assert others == [[]] * 5
         assert clock() - began > 5 * 15 + 30
 
-    def test_a_request_whose_turn_never_comes_was_not_sent(
-        self, client_of: Clients, serve: Serve
-    ) -> None:
+    def test_request_without_a_turn_was_not_sent(self, client_of: Clients, serve: Serve) -> None:
         server = serve(response(429, b"", {"Retry-After": "20"}))
         client = client_of(server.url, deadline=5.0)
         with pytest.raises(RateLimitedError):

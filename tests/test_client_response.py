@@ -41,7 +41,7 @@ from tests.support.client import (
 from tests.support.service import SILENT, response, unused_port
 
 
-class TestBadAnswers:
+class TestMalformedResponses:
     @pytest.mark.parametrize(
         ("body", "said"),
         [
@@ -59,7 +59,7 @@ class TestBadAnswers:
         ],
     )
     @pytest.mark.parametrize("call", [CALLS["get"], CALLS["upsert"]], ids=["get", "upsert"])
-    def test_what_is_no_setup_is_told_and_shown(
+    def test_response_that_is_not_a_setup_is_quoted(
         self, client_of: Clients, serve: Serve, call: Call, body: bytes, said: str
     ) -> None:
         server = serve(response(200, body))
@@ -73,19 +73,21 @@ class TestBadAnswers:
         assert str(error).isprintable()
 
     @pytest.mark.parametrize("body", [b"{}", b'[{"id": "1"}]', b"[null]", PAGE, b"[", b""])
-    def test_what_is_no_list_is_told(self, client_of: Clients, serve: Serve, body: bytes) -> None:
+    def test_response_that_is_not_a_list(
+        self, client_of: Clients, serve: Serve, body: bytes
+    ) -> None:
         with pytest.raises(MalformedResponseError, match="should be a list of setups"):
             client_of(serve(response(200, body)).url).list_setups()
 
     @pytest.mark.parametrize("body", [b"[]", b"{}", b'{"setups": null}', PAGE, b'{"setups": [{}]}'])
-    def test_what_is_no_bulk_answer_is_told(
+    def test_response_that_is_not_a_bulk_outcome(
         self, client_of: Clients, serve: Serve, body: bytes
     ) -> None:
         with pytest.raises(MalformedResponseError, match="should be one outcome per") as caught:
             client_of(serve(response(207, body)).url).bulk_upsert({"m": SPEC})
         assert caught.value.outcome_unknown
 
-    def test_a_page_does_not_confirm_a_deletion(self, client_of: Clients, serve: Serve) -> None:
+    def test_html_page_does_not_confirm_a_deletion(self, client_of: Clients, serve: Serve) -> None:
         with pytest.raises(MalformedResponseError, match="HTML page"):
             client_of(serve(response(200, PAGE)).url).delete_setup("m")
 
@@ -96,7 +98,7 @@ class TestBadAnswers:
         assert client_of(serve(reply).url).delete_setup("m") is True
 
     @pytest.mark.parametrize("status", [404, 410])
-    def test_a_404_or_410_of_the_api_means_that_there_is_none(
+    def test_404_or_410_of_the_api_means_absent(
         self, client_of: Clients, serve: Serve, status: int
     ) -> None:
         client = client_of(serve(response(status, ABSENT)).url)
@@ -119,7 +121,7 @@ class TestBadAnswers:
             b" \n",
         ],
     )
-    def test_any_other_404_or_410_does_not_make_setups_look_deleted(
+    def test_other_404_or_410_does_not_mean_absent(
         self, client_of: Clients, serve: Serve, body: bytes, status: int
     ) -> None:
         client = client_of(serve(response(status, body)).url)
@@ -130,7 +132,7 @@ class TestBadAnswers:
             assert not caught.value.outcome_unknown
 
     @pytest.mark.parametrize("kind", ["kong", "text", "html", "empty"])
-    def test_a_gateway_does_not_confirm_a_deletion(
+    def test_gateway_does_not_confirm_a_deletion(
         self, emulator: Emulator, client_of: Clients, kind: Any
     ) -> None:
         client = client_of(emulator.url)
@@ -142,7 +144,7 @@ class TestBadAnswers:
         assert client.delete_setup("m") is True
 
     @pytest.mark.parametrize("name", ["upsert", "bulk"])
-    def test_after_a_conflict_the_outcome_of_a_write_is_unknown(
+    def test_conflict_leaves_the_outcome_of_a_write_unknown(
         self, client_of: Clients, serve: Serve, name: str
     ) -> None:
         server = serve(response(409, {"error": "busy"}))
@@ -151,21 +153,19 @@ class TestBadAnswers:
         assert caught.value.outcome_unknown
         assert len(server.requests) == 1
 
-    def test_after_a_conflict_a_delete_is_sent_again(
-        self, client_of: Clients, serve: Serve
-    ) -> None:
+    def test_delete_is_repeated_after_a_conflict(self, client_of: Clients, serve: Serve) -> None:
         server = serve(response(409), response(409), response(204))
         assert client_of(server.url).delete_setup("m") is True
         assert len(server.requests) == 3
 
-    def test_a_delete_that_always_conflicts_fails(self, client_of: Clients, serve: Serve) -> None:
+    def test_delete_with_lasting_conflicts_fails(self, client_of: Clients, serve: Serve) -> None:
         server = serve(response(409))
         with pytest.raises(ConflictError):
             client_of(server.url).delete_setup("m")
         assert len(server.requests) == 6
 
     @pytest.mark.parametrize("name", ["list", "upsert", "bulk"])
-    def test_a_404_of_a_whole_route_points_at_the_base_url(
+    def test_404_of_a_route_names_the_base_url(
         self, client_of: Clients, serve: Serve, name: str
     ) -> None:
         with pytest.raises(NotFoundError, match="check the base URL"):
@@ -185,7 +185,7 @@ class TestBadAnswers:
             (b"x" * 100_000, r"x{190}.*\.\.\."),
         ],
     )
-    def test_an_error_says_what_the_service_said(
+    def test_error_quotes_the_service(
         self, client_of: Clients, serve: Serve, body: bytes, said: str
     ) -> None:
         server = serve(response(400, body))
@@ -199,21 +199,19 @@ class TestBadAnswers:
         assert "<" not in str(error)
 
     @pytest.mark.parametrize("status", [401, 403])
-    def test_a_refused_key_is_told_with_the_setting_to_check(
+    def test_rejected_key_names_the_setting(
         self, client_of: Clients, serve: Serve, status: int
     ) -> None:
         with pytest.raises(AuthenticationError, match=r"traceloop:apiKey.*TRACELOOP_API_KEY.*: no"):
             client_of(serve(response(status, {"error": "no"})).url).delete_setup("m")
 
-    def test_a_body_without_end_is_not_read_to_its_end(
-        self, client_of: Clients, serve: Serve
-    ) -> None:
+    def test_body_is_read_up_to_a_limit(self, client_of: Clients, serve: Serve) -> None:
         bomb = gzip.compress(b" " * (65 * 1024 * 1024), compresslevel=1)
         server = serve(response(200, bomb, {"Content-Encoding": "gzip"}))
         with pytest.raises(MalformedResponseError, match="at most 67108864 bytes"):
             client_of(server.url).list_setups()
 
-    def test_an_errors_body_is_read_for_its_beginning_only(
+    def test_only_the_start_of_an_error_body_is_read(
         self, client_of: Clients, serve: Serve
     ) -> None:
         head = b"HTTP/1.1 400 Bad\r\nContent-Length: 9999999\r\n\r\n"
@@ -222,7 +220,7 @@ class TestBadAnswers:
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-    def test_a_redirect_is_told_and_not_followed(
+    def test_redirect_is_reported_and_not_followed(
         self, client_of: Clients, serve: Serve, call: Call, status: int
     ) -> None:
         elsewhere = serve(call.good)
@@ -238,7 +236,7 @@ class TestBadAnswers:
         ("location", "said"),
         [("/login", "to /login,"), ("http://[", "to an unusable URL,"), (None, "to nowhere,")],
     )
-    def test_any_location_is_told(
+    def test_redirect_location_is_reported(
         self, client_of: Clients, serve: Serve, location: str | None, said: str
     ) -> None:
         server = serve(response(302, b"", {"Location": location} if location else {}))
@@ -247,20 +245,22 @@ class TestBadAnswers:
 
 
 class TestLiberalReads:
-    def test_unknown_fields_and_statuses_are_read(self, client_of: Clients, serve: Serve) -> None:
+    def test_unknown_fields_and_statuses_are_accepted(
+        self, client_of: Clients, serve: Serve
+    ) -> None:
         body = stored(status="hibernating", color=["red"], evaluators=None, init_rules=None)
         setup = client_of(serve(response(200, body)).url).get_setup("m")
         assert setup is not None
         assert (setup.status, setup.evaluators, setup.init_rules) == ("hibernating", [], [])
 
-    def test_one_unreadable_setup_stops_no_other(self, client_of: Clients, serve: Serve) -> None:
+    def test_unreadable_setup_does_not_block_others(self, client_of: Clients, serve: Serve) -> None:
         body = [stored("a"), stored("b", status=7, env_project_id="p"), stored("c")]
         listing = client_of(serve(response(200, body)).url).list_setups()
         assert [setup.external_id for setup in listing.setups] == ["a", "c"]
         (unreadable,) = listing.unreadable
         assert unreadable == ("b", "p", "status should be a string, but is a number")
 
-    def test_an_unreadable_setup_is_named_with_the_path_and_the_type(
+    def test_unreadable_setup_is_named_with_path_and_type(
         self, client_of: Clients, serve: Serve
     ) -> None:
         body = stored(init_rules=[{"key": "k", "value": "x"}, {"key": "k", "value": 4711}])
@@ -301,7 +301,7 @@ class TestMessages:
             ({"apiKey": "TRACELOOP_API_KEY"}, "TRACELOOP_API_KEY: "),
         ],
     )
-    def test_the_key_by_the_setting_that_is_set(
+    def test_key_is_named_by_the_setting_that_is_set(
         self, client_of: Clients, serve: Serve, source: dict[str, str], name: str
     ) -> None:
         settings = Settings(sources=tuple(source.items()))
@@ -313,7 +313,7 @@ class TestMessages:
             client_of(url, settings=settings).list_setups()
 
     @pytest.mark.parametrize("stored_key", [True, False])
-    def test_the_key_where_it_may_be_that_of_the_last_update(
+    def test_key_that_may_be_that_of_the_last_update(
         self, client_of: Clients, serve: Serve, stored_key: bool
     ) -> None:
         url = serve(response(401, {"error": "Unauthorized"})).url
@@ -330,7 +330,7 @@ class TestMessages:
         ],
     )
     @pytest.mark.parametrize("name", ["list", "get", "upsert", "bulk", "delete"])
-    def test_a_404_that_may_be_a_collectors(
+    def test_404_that_may_come_from_a_collector(
         self, client_of: Clients, serve: Serve, name: str, source: str, hint: str, cure: str
     ) -> None:
         url = serve(response(404, b"404 page not found")).url
@@ -345,7 +345,7 @@ class TestMessages:
         assert cure in text
 
     @pytest.mark.parametrize("port", [4317, 4318])
-    def test_the_port_of_a_collector(self, port: int) -> None:
+    def test_port_of_a_collector(self, port: int) -> None:
         with TraceloopClient(API_KEY, f"http://127.0.0.1:{port}", sleep=lambda _: None) as client:
             missing = Response(404, {}, b"404 page not found")
             request = Request("GET", SETUPS)
@@ -353,9 +353,7 @@ class TestMessages:
         assert f"port {port} is usually an OpenTelemetry collector's" in str(error)
 
     @pytest.mark.parametrize("status", [200, 404, 500])
-    def test_the_request_id_for_support(
-        self, client_of: Clients, serve: Serve, status: int
-    ) -> None:
+    def test_request_id_for_support(self, client_of: Clients, serve: Serve, status: int) -> None:
         reply = response(status, PAGE, {"X-Kong-Request-Id": "3f2a9c"})
         with pytest.raises(RequestError) as caught:
             client_of(serve(reply).url).get_setup("m")
@@ -365,13 +363,15 @@ class TestMessages:
         assert "3f2a9c" not in caught.value.summary
 
     @pytest.mark.parametrize("value", ["", "a b", "x" * 65, "\x1b[31m", "é"])
-    def test_no_request_id_that_is_none(self, client_of: Clients, serve: Serve, value: str) -> None:
+    def test_malformed_request_id_is_dropped(
+        self, client_of: Clients, serve: Serve, value: str
+    ) -> None:
         reply = response(400, {"error": "no"}, {"X-Kong-Request-Id": value})
         with pytest.raises(RequestError) as caught:
             client_of(serve(reply).url).upsert_setup("m", SPEC)
         assert caught.value.request_id is None
 
-    def test_no_request_id_that_is_the_key(self, client_of: Clients, serve: Serve) -> None:
+    def test_request_id_that_is_the_key_is_dropped(self, client_of: Clients, serve: Serve) -> None:
         reply = response(400, {"error": "no"}, {"X-Kong-Request-Id": API_KEY})
         with pytest.raises(RequestError) as caught:
             client_of(serve(reply).url).upsert_setup("m", SPEC)

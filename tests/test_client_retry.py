@@ -33,7 +33,7 @@ from tests.support.service import SILENT, Received, Service, response, unused_po
 class TestRetries:
     @pytest.mark.parametrize("status", [400, 401, 403, 410, 413, 422, 501, 505])
     @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-    def test_a_lasting_refusal_is_not_sent_again(
+    def test_permanent_refusal_is_not_repeated(
         self, client_of: Clients, serve: Serve, clock: Clock, call: Call, status: int
     ) -> None:
         refusal = response(status, b"no", {"Retry-After": "1"})
@@ -46,7 +46,7 @@ class TestRetries:
 
     @pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
     @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-    def test_a_passing_failure_is_sent_again_where_that_is_harmless(
+    def test_transient_failure_is_repeated_if_idempotent(
         self, client_of: Clients, serve: Serve, call: Call, status: int
     ) -> None:
         server = serve(response(status, {"error": "try later"}, {"Retry-After": "1"}), call.good)
@@ -60,7 +60,7 @@ class TestRetries:
         assert len(server.requests) == 1 + call.repeatable
 
     @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-    def test_any_request_is_sent_again_after_429(
+    def test_429_is_repeated_for_any_request(
         self, client_of: Clients, serve: Serve, call: Call
     ) -> None:
         server = serve(response(429), response(429, b"", {"Retry-After": "3"}), call.good)
@@ -80,7 +80,7 @@ class TestRetries:
         ids=["dropped", "in the status", "no HTTP", "in the body", "in a chunk", "no chunk"],
     )
     @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-    def test_a_lost_answer_is_asked_for_again_where_that_is_harmless(
+    def test_lost_response_is_repeated_if_idempotent(
         self, client_of: Clients, serve: Serve, call: Call, broken: bytes
     ) -> None:
         server = serve(broken, call.good)
@@ -95,7 +95,7 @@ class TestRetries:
         assert len(server.requests) == 1 + call.repeatable
 
     @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-    def test_an_answer_that_does_not_come_in_time_is_a_lost_one(
+    def test_late_response_is_a_lost_response(
         self, client_of: Clients, serve: Serve, call: Call
     ) -> None:
         server = serve(SILENT)
@@ -106,7 +106,7 @@ class TestRetries:
         assert server.received(expected) == expected
 
     @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-    def test_any_request_is_sent_again_if_there_was_no_connection(
+    def test_failed_connection_is_repeated_for_any_request(
         self, client_of: Clients, serve: Serve, call: Call
     ) -> None:
         port = unused_port()
@@ -119,7 +119,7 @@ class TestRetries:
         assert [len(server.requests) for server in servers] == [1]
 
     @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-    def test_no_connection_in_any_attempt_means_that_nothing_was_sent(
+    def test_nothing_was_sent_if_no_attempt_connected(
         self, client_of: Clients, clock: Clock, call: Call
     ) -> None:
         client = client_of(f"http://127.0.0.1:{unused_port()}")
@@ -131,7 +131,7 @@ class TestRetries:
         assert "0x" not in str(caught.value)
         assert len(clock.waits) == 5
 
-    def test_no_connection_after_a_lost_answer_leaves_the_outcome_unknown(
+    def test_failed_connection_after_a_lost_response_leaves_the_outcome_unknown(
         self, client_of: Clients, serve: Serve
     ) -> None:
         server = serve(b"")
@@ -140,7 +140,7 @@ class TestRetries:
             client.delete_setup("m")
         assert caught.value.outcome_unknown
 
-    def test_no_connection_after_a_429_means_that_nothing_was_done(
+    def test_failed_connection_after_a_429_has_a_known_outcome(
         self, client_of: Clients, serve: Serve, clock: Clock
     ) -> None:
         def sleep(seconds: float) -> None:
@@ -153,19 +153,19 @@ class TestRetries:
             client.upsert_setup("m", SPEC)
         assert not caught.value.outcome_unknown
 
-    def test_an_unknown_host_is_told(self, client_of: Clients) -> None:
+    def test_unknown_host_is_reported(self, client_of: Clients) -> None:
         with pytest.raises(ConnectionFailedError, match=r"resolve 'traceloop\.invalid'"):
             client_of("http://traceloop.invalid", allow_http=True).list_setups()
 
     @pytest.mark.parametrize("host", ["a" * 64 + ".invalid", "a..invalid"])
-    def test_an_impossible_host_name_is_no_retry(
+    def test_impossible_host_name_is_not_repeated(
         self, client_of: Clients, clock: Clock, host: str
     ) -> None:
         with pytest.raises(ConnectionFailedError, match=r"label|host"):
             client_of(f"http://{host}", allow_http=True).list_setups()
         assert clock.waits == []
 
-    def test_a_proxy_that_is_down_is_tried_again(
+    def test_unreachable_proxy_is_repeated(
         self, client_of: Clients, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{unused_port()}")
@@ -173,7 +173,7 @@ class TestRetries:
             client_of("http://traceloop.invalid", allow_http=True).upsert_setup("m", SPEC)
         assert len(clock.waits) == 5
 
-    def test_a_ca_bundle_that_is_not_there_is_told_at_once(
+    def test_missing_ca_bundle_fails_at_once(
         self, client_of: Clients, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such/bundle.pem")
@@ -181,7 +181,7 @@ class TestRetries:
             client_of("https://127.0.0.1").upsert_setup("m", SPEC)
         assert clock.waits == []
 
-    def test_a_server_without_tls_breaks_the_connection(
+    def test_server_without_tls_breaks_the_connection(
         self, client_of: Clients, serve: Serve
     ) -> None:
         url = serve(greeting=b"220 no TLS here\r\n").url.replace("http:", "https:")
@@ -189,7 +189,7 @@ class TestRetries:
             client_of(url).upsert_setup("m", SPEC)
         assert caught.value.outcome_unknown
 
-    def test_the_waits_grow_and_are_jittered(
+    def test_waits_grow_and_are_jittered(
         self, client_of: Clients, serve: Serve, clock: Clock
     ) -> None:
         server = serve(response(503))
@@ -244,7 +244,7 @@ class TestRetries:
         (wait,) = clock.waits
         assert least <= wait <= most
 
-    def test_a_retry_is_logged_for_debugging_only(
+    def test_retries_are_logged_at_debug_level(
         self, client_of: Clients, serve: Serve, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.DEBUG)
@@ -269,7 +269,7 @@ class TestDeadline:
         assert clock.waits == [20, 20]
         assert len(server.requests) == 3
 
-    def test_it_counts_the_time_of_the_attempts(
+    def test_time_of_the_attempts_counts(
         self, client_of: Clients, serve: Serve, clock: Clock
     ) -> None:
         def late(_: Received) -> bytes:
@@ -282,7 +282,7 @@ class TestDeadline:
             client_of(server.url).list_setups()
         assert (len(server.requests), clock.waits) == (1, [])
 
-    def test_a_wait_that_takes_longer_than_it_should_is_followed_by_none(
+    def test_no_attempt_follows_an_overlong_wait(
         self, client_of: Clients, serve: Serve, clock: Clock
     ) -> None:
         def oversleep(seconds: float) -> None:
@@ -293,22 +293,22 @@ class TestDeadline:
             client_of(server.url, sleep=oversleep).list_setups()
         assert len(server.requests) == 1
 
-    def test_each_call_has_its_own(self, client_of: Clients, serve: Serve, clock: Clock) -> None:
+    def test_each_call_has_its_own_deadline(
+        self, client_of: Clients, serve: Serve, clock: Clock
+    ) -> None:
         client = client_of(serve(response(200, [])).url)
         client.list_setups()
         clock.advance(1000)
         assert client.list_setups().setups == []
 
-    def test_an_attempt_gets_no_longer_than_what_is_left(
-        self, client_of: Clients, serve: Serve
-    ) -> None:
+    def test_attempt_gets_at_most_the_time_left(self, client_of: Clients, serve: Serve) -> None:
         server = serve(SILENT)
         # With its read timeout this would outlast every test runner's patience.
         client = client_of(server.url, read_timeout=3600.0, deadline=0.02)
         with pytest.raises(TransportError, match="read timed out"):
             client.upsert_setup("m", SPEC)
 
-    def test_a_dripping_body_is_left_when_it_is_over(
+    def test_dripping_body_is_abandoned_at_the_deadline(
         self, client_of: Clients, serve: Serve, clock: Clock
     ) -> None:
         def drip(_: Received) -> bytes:

@@ -31,7 +31,7 @@ from tests.support.client import (
 from tests.support.service import response
 
 
-class TestTheService:
+class TestRequests:
     @pytest.mark.parametrize(
         ("external_id", "encoded"),
         [
@@ -58,7 +58,7 @@ class TestTheService:
             ),
         ],
     )
-    def test_an_external_id_is_one_encoded_path_segment(
+    def test_external_id_is_one_encoded_path_segment(
         self, client_of: Clients, serve: Serve, external_id: str, encoded: str
     ) -> None:
         good = response(200, stored(external_id))
@@ -74,7 +74,7 @@ class TestTheService:
         ]
 
     @pytest.mark.parametrize("external_id", [".", "..", "", "  ", "\ud800"])
-    def test_an_external_id_that_no_path_can_carry_is_not_sent(
+    def test_external_id_that_no_path_can_carry_is_not_sent(
         self, client_of: Clients, serve: Serve, external_id: str
     ) -> None:
         server = serve(response(500))
@@ -91,7 +91,7 @@ class TestTheService:
         assert list(client.bulk_upsert({external_id: SPEC}).refused) == [external_id]
         assert server.requests == []
 
-    def test_a_bulk_request_leaves_out_what_no_path_can_carry(
+    def test_bulk_request_omits_ids_that_no_path_can_carry(
         self, client_of: Clients, serve: Serve
     ) -> None:
         server = serve(OK_BULK)
@@ -107,12 +107,12 @@ class TestTheService:
             f"GET {SETUPS}?status=failed&external_id=a%26b%23%C3%A9 HTTP/1.1"
         )
 
-    def test_a_list_without_filters_has_no_query(self, client_of: Clients, serve: Serve) -> None:
+    def test_list_without_filters_has_no_query(self, client_of: Clients, serve: Serve) -> None:
         server = serve(response(200, []))
         client_of(server.url).list_setups()
         assert server.requests[0].line == f"GET {SETUPS} HTTP/1.1"
 
-    def test_headers(self, client_of: Clients, serve: Serve) -> None:
+    def test_headers_of_a_write(self, client_of: Clients, serve: Serve) -> None:
         server = serve(response(200, stored()))
         client_of(server.url).upsert_setup("m", SPEC)
         headers = server.requests[0].headers
@@ -121,12 +121,12 @@ class TestTheService:
         assert headers["accept"] == "application/json"
         assert headers["content-type"] == "application/json"
 
-    def test_an_upsert_sends_the_spec(self, client_of: Clients, serve: Serve) -> None:
+    def test_upsert_sends_the_spec(self, client_of: Clients, serve: Serve) -> None:
         server = serve(response(200, stored()))
         client_of(server.url).upsert_setup("m", SPEC)
         assert json.loads(server.requests[0].body) == SPEC.request_body()
 
-    def test_a_bulk_upsert_sends_the_specs_with_their_external_ids(
+    def test_bulk_upsert_sends_specs_with_external_ids(
         self, client_of: Clients, serve: Serve
     ) -> None:
         server = serve(OK_BULK)
@@ -139,7 +139,7 @@ class TestTheService:
             ]
         }
 
-    def test_one_connection_serves_call_after_call(self, client_of: Clients, serve: Serve) -> None:
+    def test_one_connection_serves_many_calls(self, client_of: Clients, serve: Serve) -> None:
         chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         setup = json.dumps(stored()).encode()
         chunked += b"%x\r\n%b\r\n0\r\n\r\n" % (len(setup), setup)
@@ -155,7 +155,7 @@ class TestTheService:
         assert len(server.requests) == 5
         assert server.connections == 1
 
-    def test_a_cookie_is_not_sent_back(self, client_of: Clients, serve: Serve) -> None:
+    def test_cookies_are_not_sent_back(self, client_of: Clients, serve: Serve) -> None:
         server = serve(response(200, [], {"Set-Cookie": "a=b; Path=/"}))
         client = client_of(server.url)
         client.list_setups()
@@ -172,7 +172,7 @@ class TestTheService:
         client_of(server.url).list_setups()
         assert server.requests[0].headers["authorization"] == f"Bearer {API_KEY}"
 
-    def test_the_environments_proxy_is_used(
+    def test_proxy_of_the_environment_is_used(
         self, client_of: Clients, serve: Serve, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         proxy = serve(response(200, stored("a/b")))
@@ -193,7 +193,7 @@ class TestTheService:
 
     # Python 3.10's http.client leaves a refused tunnel to the garbage collector, which warns of it.
     @pytest.mark.filterwarnings("ignore::ResourceWarning")
-    def test_a_proxy_that_refuses_the_tunnel_does_not_see_the_key(
+    def test_proxy_that_refuses_the_tunnel_does_not_see_the_key(
         self, client_of: Clients, serve: Serve, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         proxy = serve(response(407, b"", {"Connection": "close"}))

@@ -235,7 +235,7 @@ ANSWERS: list[tuple[str, str, Any, bool, int, Check]] = [
 
 class TestTheEmulatorAgainstTheOpenApiFile:
     @pytest.mark.parametrize(("method", "path", "body", "there", "status", "check"), ANSWERS)
-    def test_a_documented_answer_has_its_shape(
+    def test_response_has_the_documented_shape(
         self,
         api: Api,
         emulator: Emulator,
@@ -261,7 +261,7 @@ class TestTheEmulatorAgainstTheOpenApiFile:
         emulator.inject(Fault(status=500))
         assert api.exchange(method, path, {}) == (500, {"error": "internal server error"})
 
-    def test_a_setup_keeps_its_shape_until_it_has_settled_or_failed(
+    def test_setup_keeps_its_shape_until_it_settles_or_fails(
         self, api: Api, emulator: Emulator
     ) -> None:
         emulator.fail_evaluator("word-count", "boom")
@@ -374,7 +374,7 @@ REFUSALS: list[tuple[str, str, Any, str | None]] = [
 
 class TestTheEmulatorAgainstTheDocumentedErrors:
     @pytest.mark.parametrize(("method", "path", "body", "text"), REFUSALS)
-    def test_a_refused_request_writes_nothing(
+    def test_refused_request_writes_nothing(
         self, api: Api, emulator: Emulator, method: str, path: str, body: Any, text: str | None
     ) -> None:
         status, content = api.exchange(method, path, body)
@@ -383,7 +383,7 @@ class TestTheEmulatorAgainstTheDocumentedErrors:
         assert content["error"] == text or text is None
         assert emulator.setups == {}
 
-    def test_an_items_internal_error(self, api: Api, emulator: Emulator) -> None:
+    def test_internal_error_of_an_item(self, api: Api, emulator: Emulator) -> None:
         emulator.inject(Fault(item_error={"anthropic-monitor": "internal error"}))
         _, body = api.exchange("POST", BULK, {"setups": EXAMPLE_BULK})
         assert body["setups"][1]["error"] == "setups[1]: internal error"
@@ -407,7 +407,7 @@ class TestTheClientsModels:
         (again,) = read_list(json.dumps([documented]).encode()).setups
         assert again == setup
 
-    def test_take_the_openapi_files_name_of_the_operator(self) -> None:
+    def test_accept_the_openapi_files_name_of_the_operator(self) -> None:
         (rule,) = Setup.model_validate(OPENAPI_ANSWER).init_rules
         assert rule.operator == "not_in"
 
@@ -423,7 +423,7 @@ class TestTheClientsModels:
         "setup_status",
         ["pending", "in_progress", "waiting_for_spans", "completed", "partial", "failed"],
     )
-    def test_parse_what_the_emulator_answers(
+    def test_parse_responses_of_the_emulator(
         self, api: Api, emulator: Emulator, setup_status: str
     ) -> None:
         configs = [{"slug": "faithfulness", "scope": "trace"}, {"slug": "word-count"}]
@@ -450,7 +450,7 @@ class TestTheClientAgainstTheDocumentedErrors:
             (500, "internal server error", ServerError),
         ],
     )
-    def test_an_error_is_told_in_the_services_words(
+    def test_error_quotes_the_service(
         self, status: int, text: str, error: type[RequestError]
     ) -> None:
         with (
@@ -462,7 +462,7 @@ class TestTheClientAgainstTheDocumentedErrors:
         assert caught.value.server_message == text
         assert caught.value.outcome_unknown is (status == 500)
 
-    def test_the_documented_404_means_that_there_is_none(self) -> None:
+    def test_documented_404_means_absent(self) -> None:
         with (
             Service(response(404, {"error": "auto monitor setup not found"})) as server,
             TraceloopClient(API_KEY, server.url) as client,
@@ -470,7 +470,7 @@ class TestTheClientAgainstTheDocumentedErrors:
             assert client.get_setup("m") is None
             assert client.delete_setup("m") is False
 
-    def test_the_documented_bulk_response(self) -> None:
+    def test_documented_bulk_response(self) -> None:
         with (
             Service(response(207, BULK_ANSWER)) as server,
             TraceloopClient(API_KEY, server.url) as client,
@@ -480,7 +480,7 @@ class TestTheClientAgainstTheDocumentedErrors:
         assert list(outcome.stored) == ["openai-gpt4o-monitor"]
         assert outcome.refused == {"anthropic-monitor": f'unknown evaluator slug "{TYPO}"'}
 
-    def test_a_refused_batch_names_the_setup(self) -> None:
+    def test_refused_batch_names_the_setup(self) -> None:
         with (
             Service(response(400, {"error": TWICE})) as server,
             TraceloopClient(API_KEY, server.url) as client,

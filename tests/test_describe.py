@@ -53,18 +53,18 @@ def texts(before: str, after: str, **options: bool) -> tuple[str, str]:
         (UNKNOWN, "<unknown>"),
     ],
 )
-def test_a_rule_in_the_users_terms(given: Any, text: str) -> None:
+def test_rule_in_the_users_terms(given: Any, text: str) -> None:
     assert rule_text(given) == text
 
 
-def test_a_whole_setup() -> None:
+def test_whole_setup() -> None:
     configs = [{"slug": "pii-detector", "scope": "trace"}, {"slug": "faithfulness"}]
     text = json.dumps({"selector": [rule(), rule(["y"], "l")], "evaluator_configs": configs})
     assert description(text) == ('k = "x" and l in ("y")', "pii-detector (trace), faithfulness")
     assert description(SECRET) == (SECRET, "")
 
 
-def test_the_source_is_told_where_it_tells_two_rules_apart() -> None:
+def test_source_is_named_only_to_distinguish_two_rules() -> None:
     spans, resources = rule(), rule(source="resource_attributes")
     assert texts(setup(spans), setup(resources))[0] == '- k = "x", + k (resource) = "x"'
     assert description(setup(spans, resources))[0] == 'k = "x" and k (resource) = "x"'
@@ -84,24 +84,24 @@ def test_the_source_is_told_where_it_tells_two_rules_apart() -> None:
         (SECRET, rule("b"), '- [secret], + k = "b"'),
     ],
 )
-def test_a_changed_rule(before: Any, after: Any, text: str) -> None:
+def test_changed_rule(before: Any, after: Any, text: str) -> None:
     assert texts(setup(before), setup(after))[0] == text
 
 
-def test_one_of_many_values_that_changes_is_seen() -> None:
+def test_changed_value_among_many_is_visible() -> None:
     """In a setup that is told whole, too: two lists that differ where they are cut."""
     swapped = [*SERVICES[:-1], "new"]
     assert description(setup(rule(SERVICES))) != description(setup(rule(swapped)))
 
 
-def test_evaluators_that_come_go_and_get_a_scope() -> None:
+def test_added_removed_and_scoped_evaluators() -> None:
     before = setup(rule(), evaluators=["a", "b"])
     configs = [{"slug": "b", "scope": "trace"}, {"slug": "c"}]
     after = json.dumps({"selector": [rule()], "evaluator_configs": configs})
     assert texts(before, after) == ("", "- a, b (no scope -> trace), + c")
 
 
-def test_neither_order_nor_a_default_is_a_change() -> None:
+def test_order_and_defaults_are_not_a_change() -> None:
     before = setup(rule(operator="equals"), rule(key="l"), evaluators=["a", "b"])
     configs = [{"slug": "b"}, {"slug": "a"}]
     after = json.dumps({"selector": [rule(key="l"), rule()], "evaluator_configs": configs})
@@ -109,12 +109,12 @@ def test_neither_order_nor_a_default_is_a_change() -> None:
     assert not difference(before, after).evaluators
 
 
-def test_changed_triggers_are_told() -> None:
+def test_changed_triggers_are_reported() -> None:
     found = texts(setup(rule(), triggers=["1"]), setup(rule(), triggers=["2"]))
     assert found == ("", "triggers changed: sent again")
 
 
-def test_a_secret_that_changes_is_told_also_beside_another_change() -> None:
+def test_changed_secret_is_reported_beside_another_change() -> None:
     before, after = setup(rule(SECRET)), setup(rule(SECRET), rule("y", "l"))
     changed = difference(before, after, secret_changes=True).texts()
     assert changed == ('+ l = "y"', "a secret value changes")
@@ -135,14 +135,14 @@ def test_a_secret_that_changes_is_told_also_beside_another_change() -> None:
         (setup(rule("x"), evaluators=["s1"]), setup(rule("x"), evaluators=["s2"]), True),
     ],
 )
-def test_whether_a_secret_changes(old: str, new: str, changes: bool) -> None:
+def test_secret_changes_are_detected(old: str, new: str, changes: bool) -> None:
     def shown(text: str) -> str:
         return text.replace('"s1"', f'"{SECRET}"').replace('"s2"', f'"{SECRET}"')
 
     assert unseen_change(old, new, shown(old), shown(new)) is changes
 
 
-def test_a_setup_that_is_a_secret_as_a_whole() -> None:
+def test_setup_that_is_secret_as_a_whole() -> None:
     assert unseen_change("1", "2", SECRET, SECRET)
     assert not unseen_change("1", "1", SECRET, SECRET)
     assert texts(SECRET, setup(rule())) == ("[secret] -> a known setup", "")

@@ -52,7 +52,7 @@ def test_links_lead_to_files(page: Path) -> None:
     assert [each for each in targets if not (page.parent / each).exists()] == []
 
 
-def test_the_readme_fits_on_three_screens_and_names_the_targets() -> None:
+def test_readme_fits_on_three_screens_and_names_the_targets() -> None:
     text = README.read_text("utf-8")
     assert len(text.splitlines()) <= 150
     makefile = (REPOSITORY / "Makefile").read_text("utf-8")
@@ -62,15 +62,13 @@ def test_the_readme_fits_on_three_screens_and_names_the_targets() -> None:
 
 
 @pytest.mark.parametrize("text", [text for _, text in PYTHON], ids=[name for name, _ in PYTHON])
-def test_a_block_parses(text: str) -> None:
+def test_block_parses(text: str) -> None:
     compile(text, "documentation", "exec")
 
 
 @pytest.mark.engine
 @pytest.mark.parametrize("program", [text for _, text in PROGRAMS], ids=[n for n, _ in PROGRAMS])
-def test_a_program_of_the_documentation_runs(
-    program: str, tmp_path: Path, traceloop: Emulator
-) -> None:
+def test_documented_program_runs(program: str, tmp_path: Path, traceloop: Emulator) -> None:
     only_on_the_cli = "transforms=" in program
     if only_on_the_cli and find_cli() is None:
         pytest.skip("no Pulumi CLI on PATH")
@@ -89,13 +87,13 @@ def test_a_program_of_the_documentation_runs(
 
 
 @pytest.mark.parametrize("script", [text for _, text in SCRIPTS], ids=[n for n, _ in SCRIPTS])
-def test_a_script_of_the_documentation_runs(script: str) -> None:
+def test_documented_script_runs(script: str) -> None:
     exec(compile(script, "documentation", "exec"), {})
 
 
 @pytest.mark.engine
 @pytest.mark.parametrize("test", [text for _, text in TESTS], ids=[name for name, _ in TESTS])
-def test_a_test_of_the_documentation_passes(test: str, tmp_path: Path) -> None:
+def test_documented_test_passes(test: str, tmp_path: Path) -> None:
     if "automation" in test and find_cli() is None:
         pytest.skip("no Pulumi CLI on PATH")
     (tmp_path / "test_it.py").write_text(test)
@@ -114,7 +112,7 @@ def test_a_test_of_the_documentation_passes(test: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", [text for _, text in blocks("yaml") if text.lstrip("# \n").startswith("setups:")]
 )
-def test_a_file_of_the_documentation_reads(text: str, tmp_path: Path) -> None:
+def test_documented_file_loads(text: str, tmp_path: Path) -> None:
     (tmp_path / "monitors.yaml").write_text(text)
     if "evaluatrs" in text:  # the one that shows what is wrong with a file
         with pytest.raises(FileError, match="did you mean"):
@@ -125,7 +123,7 @@ def test_a_file_of_the_documentation_reads(text: str, tmp_path: Path) -> None:
 
 @pytest.mark.engine
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_quick_start(kind: Kind, tmp_path: Path, traceloop: Emulator) -> None:
+def test_quick_start(kind: Kind, tmp_path: Path, traceloop: Emulator) -> None:
     """From an empty folder: the files and the commands of the README, without the download."""
     if kind == "cli" and find_cli() is None:
         pytest.skip("no Pulumi CLI on PATH")

@@ -40,7 +40,7 @@ def run_pytest(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def test_the_example_fails_as_it_says(folder: Path) -> None:
+def test_example_fails_as_documented(folder: Path) -> None:
     output = run_pytest(folder).stdout
     (expected,) = [text for text in FENCES if text.startswith("E   AssertionError")]
     told = [line.removeprefix("E").strip() for line in output.splitlines() if line.startswith("E ")]
@@ -48,7 +48,7 @@ def test_the_example_fails_as_it_says(folder: Path) -> None:
     assert "1 failed, 1 passed" in output
 
 
-def test_the_example_passes_once_the_monitors_are_repaired(folder: Path) -> None:
+def test_example_passes_with_repaired_monitors(folder: Path) -> None:
     text = (folder / "monitors.yaml").read_text()
     for old, new in (
         ("gen_ai.system", "gen_ai.provider.name"),
@@ -62,7 +62,7 @@ def test_the_example_passes_once_the_monitors_are_repaired(folder: Path) -> None
     assert "2 passed" in done.stdout, done.stdout
 
 
-def test_the_command_prints_what_the_page_shows(folder: Path) -> None:
+def test_command_prints_the_documented_output(folder: Path) -> None:
     command, _, expected = fence(
         "$ pulumi-traceloop match monitors.yaml --spans spans.jsonl"
     ).partition("\n")
@@ -70,7 +70,7 @@ def test_the_command_prints_what_the_page_shows(folder: Path) -> None:
     assert result.stdout == expected
 
 
-def test_the_warning_is_what_the_page_shows(folder: Path) -> None:
+def test_warning_is_the_documented_one(folder: Path) -> None:
     (expected,) = [text for text in FENCES if text.startswith("warning: ")]
     *_, text = warnings(load_setups("monitors.yaml").items())
     assert f"warning: {text}".splitlines()[:-1] == expected.splitlines()

@@ -49,7 +49,7 @@ AWKWARD_IDS = [
 # -- create --
 
 
-def test_create_answers_201_with_the_documented_shape(api: Api) -> None:
+def test_create_returns_201_with_the_documented_shape(api: Api) -> None:
     body = {
         "external_id": "my-agent-monitor-1",
         "evaluators": ["answer-relevancy", "toxicity-detector"],
@@ -122,9 +122,7 @@ def test_create_answers_201_with_the_documented_shape(api: Api) -> None:
     }
 
 
-def test_create_of_an_existing_external_id_is_refused_and_changes_nothing(
-    api: Api, emulator: Emulator
-) -> None:
+def test_create_of_an_existing_external_id_is_refused(api: Api, emulator: Emulator) -> None:
     api.upsert("m")
     before = emulator.setups
     reply = api.call("POST", SETUPS, setup("m", evaluators=["faithfulness"]))
@@ -136,7 +134,7 @@ def test_create_of_an_existing_external_id_is_refused_and_changes_nothing(
 # -- upsert --
 
 
-def test_upsert_answers_201_when_it_creates_and_200_when_it_replaces(api: Api) -> None:
+def test_upsert_returns_201_if_it_creates_and_200_if_it_replaces(api: Api) -> None:
     assert api.upsert("m").status == 201
     assert api.upsert("m").status == 200
 
@@ -154,9 +152,7 @@ def test_upsert_replaces_the_content_and_keeps_the_identity(api: Api, clock: Clo
     assert second["updated_at"] == "1970-01-01T00:17:40Z"
 
 
-def test_upsert_sets_the_status_back_to_pending_even_with_equal_content(
-    api: Api, emulator: Emulator
-) -> None:
+def test_upsert_resets_the_status_even_with_equal_content(api: Api, emulator: Emulator) -> None:
     emulator.settle = 10
     api.upsert("m")
     assert isinstance(emulator.clock, Clock)
@@ -166,12 +162,12 @@ def test_upsert_sets_the_status_back_to_pending_even_with_equal_content(
     assert api.get("m").json["status"] == "pending"
 
 
-def test_the_answer_to_a_write_is_pending_without_any_settling_time(api: Api) -> None:
+def test_response_to_a_write_is_pending_even_without_settling_time(api: Api) -> None:
     assert api.upsert("m").json["status"] == "pending"
     assert api.get("m").json["status"] == "completed"
 
 
-def test_an_external_id_in_the_body_of_an_upsert_is_ignored(api: Api, emulator: Emulator) -> None:
+def test_external_id_in_the_body_of_an_upsert_is_ignored(api: Api, emulator: Emulator) -> None:
     assert api.upsert("m", setup("other")).json["external_id"] == "m"
     assert set(emulator.setups) == {"m"}
 
@@ -179,7 +175,7 @@ def test_an_external_id_in_the_body_of_an_upsert_is_ignored(api: Api, emulator: 
 # -- get, list, update, delete --
 
 
-def test_get_answers_what_the_upsert_stored(api: Api) -> None:
+def test_get_returns_what_the_upsert_stored(api: Api) -> None:
     written = api.upsert("m").json
     read = api.get("m")
     assert read.status == 200
@@ -190,16 +186,16 @@ def test_get_answers_what_the_upsert_stored(api: Api) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-def test_a_setup_that_does_not_exist_is_a_404(api: Api, method: str) -> None:
+def test_missing_setup_is_a_404(api: Api, method: str) -> None:
     reply = api.call(method, item("gone"), CONTENT if method == "PUT" else None)
     assert (reply.status, reply.error) == (404, 'auto monitor setup "gone" not found')
 
 
-def test_list_of_nothing_is_an_empty_array(api: Api) -> None:
+def test_list_of_an_empty_project_is_an_empty_array(api: Api) -> None:
     assert api.list() == []
 
 
-def test_list_shows_all_setups_and_filters_by_external_id(api: Api) -> None:
+def test_list_returns_all_setups_and_filters_by_external_id(api: Api) -> None:
     for external_id in ("m-1", "a&b c+d"):
         api.upsert(external_id)
     assert [s["external_id"] for s in api.list()] == ["m-1", "a&b c+d"]
@@ -228,21 +224,21 @@ def test_update_changes_only_the_fields_given(api: Api) -> None:
     assert [e["evaluator_type"] for e in changed.json["evaluators"]] == ["faithfulness"]
 
 
-def test_update_of_nothing_writes_nothing(api: Api, emulator: Emulator) -> None:
+def test_empty_update_writes_nothing(api: Api, emulator: Emulator) -> None:
     api.upsert("m")
     emulator.reset_counts()
     assert api.call("PUT", item("m"), {}).status == 200
     assert not emulator.writes
 
 
-def test_delete_answers_204_without_a_body_and_then_404(api: Api) -> None:
+def test_delete_returns_204_without_a_body_then_404(api: Api) -> None:
     api.upsert("m")
     reply = api.call("DELETE", item("m"))
     assert (reply.status, reply.text) == (204, "")
     assert api.call("DELETE", item("m")).status == 404
 
 
-def test_a_setup_that_is_made_again_after_a_delete_has_another_id(api: Api) -> None:
+def test_recreated_setup_has_another_id(api: Api) -> None:
     first = api.upsert("m").json["id"]
     api.call("DELETE", item("m"))
     assert api.upsert("m").json["id"] != first
@@ -251,7 +247,7 @@ def test_a_setup_that_is_made_again_after_a_delete_has_another_id(api: Api) -> N
 # -- bulk --
 
 
-def test_bulk_answers_207_with_one_entry_per_item_in_input_order(
+def test_bulk_returns_207_with_one_entry_per_item_in_input_order(
     api: Api, emulator: Emulator
 ) -> None:
     api.upsert("old")
@@ -281,7 +277,7 @@ def test_bulk_results_have_the_shape_of_a_create(api: Api) -> None:
     assert api.bulk(setup("m")).json["setups"][0]["result"] == created
 
 
-def test_bulk_takes_a_hundred(api: Api, emulator: Emulator) -> None:
+def test_bulk_accepts_a_hundred(api: Api, emulator: Emulator) -> None:
     assert api.bulk(*(setup(f"m-{i}") for i in range(100))).status == 207
     assert len(emulator.setups) == 100
 
@@ -292,14 +288,14 @@ def test_bulk_takes_a_hundred(api: Api, emulator: Emulator) -> None:
 @pytest.mark.parametrize(
     "header", [None, "Bearer wrong", "Bearer", "", f"Basic {API_KEY}", API_KEY]
 )
-def test_a_missing_or_wrong_key_is_a_401(api: Api, emulator: Emulator, header: str | None) -> None:
+def test_missing_or_wrong_key_is_a_401(api: Api, emulator: Emulator, header: str | None) -> None:
     headers = {} if header is None else {"Authorization": header}
     reply = api.call("PUT", upsert_path("m"), CONTENT, headers)
     assert (reply.status, reply.error) == (401, "unauthorized")
     assert emulator.setups == {}
 
 
-def test_a_revoked_key_is_a_401(api: Api, emulator: Emulator) -> None:
+def test_revoked_key_is_a_401(api: Api, emulator: Emulator) -> None:
     emulator.revoke_key(emulator.api_key)
     assert api.call("GET", SETUPS).status == 401
 
@@ -314,9 +310,7 @@ def test_a_revoked_key_is_a_401(api: Api, emulator: Emulator) -> None:
         ("POST", item("m")),
     ],
 )
-def test_a_method_that_a_route_does_not_have_is_a_405(
-    api: Api, emulator: Emulator, method: str, path: str
-) -> None:
+def test_unsupported_method_is_a_405(api: Api, emulator: Emulator, method: str, path: str) -> None:
     reply = api.call(method, path)
     assert reply.status == 405
     assert reply.headers["Allow"]
@@ -326,7 +320,7 @@ def test_a_method_that_a_route_does_not_have_is_a_405(
 @pytest.mark.parametrize(
     "path", ["/", "/v2", "/v1/auto-monitor-setups", f"{SETUPS}/a/b", SETUPS + "/"]
 )
-def test_a_path_that_does_not_exist_is_a_404(api: Api, emulator: Emulator, path: str) -> None:
+def test_unknown_path_is_a_404(api: Api, emulator: Emulator, path: str) -> None:
     reply = api.call("GET", path)
     assert (reply.status, reply.error) == (404, "not found")
     assert emulator.requests == {"unmatched": 1}
@@ -339,7 +333,7 @@ def test_a_path_that_does_not_exist_is_a_404(api: Api, emulator: Emulator, path:
     ("method", "path"),
     [("POST", SETUPS), ("POST", BULK), ("PUT", upsert_path("m")), ("PUT", item("m"))],
 )
-def test_a_body_that_is_no_json_object_is_a_400(
+def test_body_that_is_not_a_json_object_is_a_400(
     api: Api, emulator: Emulator, method: str, path: str, body: bytes
 ) -> None:
     emulator.put("m", **CONTENT)
@@ -348,7 +342,7 @@ def test_a_body_that_is_no_json_object_is_a_400(
     assert reply.error.startswith("invalid request body: ")
 
 
-def test_a_body_of_several_megabytes_is_accepted(api: Api) -> None:
+def test_body_of_several_megabytes_is_accepted(api: Api) -> None:
     rule = {**RULE, "value": "x" * 3_000_000}
     assert api.upsert("m", {**CONTENT, "selector": [rule]}).status == 201
 
@@ -357,7 +351,7 @@ def test_a_body_of_several_megabytes_is_accepted(api: Api) -> None:
 
 
 @pytest.mark.parametrize("external_id", AWKWARD_IDS)
-def test_an_awkward_external_id_works_on_every_route(
+def test_awkward_external_id_works_on_every_route(
     api: Api, emulator: Emulator, external_id: str
 ) -> None:
     assert api.upsert(external_id).json["external_id"] == external_id
@@ -372,7 +366,7 @@ def test_an_awkward_external_id_works_on_every_route(
     assert emulator.setups == {}
 
 
-def test_ids_that_differ_only_in_their_encoding_are_different_setups(
+def test_ids_that_differ_only_in_encoding_are_different_setups(
     api: Api, emulator: Emulator
 ) -> None:
     for external_id in ("a/b", "a%2Fb", "a%252Fb"):
@@ -380,7 +374,7 @@ def test_ids_that_differ_only_in_their_encoding_are_different_setups(
     assert set(emulator.setups) == {"a/b", "a%2Fb", "a%252Fb"}
 
 
-def test_a_raw_path_reaches_the_log_still_encoded(emulator: Emulator) -> None:
+def test_log_has_the_raw_path(emulator: Emulator) -> None:
     url = urlsplit(emulator.url)
     assert url.hostname
     assert url.port
@@ -391,17 +385,17 @@ def test_a_raw_path_reaches_the_log_still_encoded(emulator: Emulator) -> None:
     assert emulator.log[0].raw_path == "/v2/auto-monitor-setups/a%2Fb%3f"
 
 
-def test_get_of_bulk_is_the_setup_of_that_name(api: Api) -> None:
+def test_get_of_bulk_is_the_setup_with_that_external_id(api: Api) -> None:
     assert api.call("GET", BULK).status == 404
     api.upsert("bulk")
     assert api.call("GET", BULK).json["external_id"] == "bulk"
 
 
-def test_an_external_id_in_invalid_utf8_does_not_break_the_server(api: Api) -> None:
+def test_external_id_in_invalid_utf8_does_not_break_the_server(api: Api) -> None:
     assert api.call("PUT", f"{SETUPS}/by-external-id/%FF", CONTENT).status < 500
 
 
-def test_a_base_path_stands_in_front_of_every_route() -> None:
+def test_base_path_prefixes_every_route() -> None:
     with Emulator(base_path="api/") as emulator:
         api = Api(emulator.url, emulator.api_key)
         assert emulator.url.endswith("/api")

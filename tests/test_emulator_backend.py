@@ -22,7 +22,7 @@ from tests.support.clock import Clock
 # -- status --
 
 
-def test_the_status_advances_with_the_clock(api: Api, emulator: Emulator, clock: Clock) -> None:
+def test_status_advances_with_the_clock(api: Api, emulator: Emulator, clock: Clock) -> None:
     emulator.settle = 10
     api.upsert("m")
     seen = []
@@ -46,9 +46,7 @@ def test_evaluators_get_their_ids_once_they_are_completed(
     assert evaluator["processed_at"] == "1970-01-01T00:16:50Z"
 
 
-def test_a_failing_evaluator_makes_its_setup_partial_or_failed(
-    api: Api, emulator: Emulator
-) -> None:
+def test_failing_evaluator_makes_its_setup_partial_or_failed(api: Api, emulator: Emulator) -> None:
     emulator.fail_evaluator("faithfulness", "no quota")
     api.upsert("alone", {**CONTENT, "evaluators": ["faithfulness"]})
     api.upsert("both", {**CONTENT, "evaluators": ["faithfulness", "word-count"]})
@@ -60,9 +58,7 @@ def test_a_failing_evaluator_makes_its_setup_partial_or_failed(
     assert "error_message" not in both["evaluators"][1]
 
 
-def test_a_failed_setup_recovers_only_when_it_is_written_again(
-    api: Api, emulator: Emulator
-) -> None:
+def test_failed_setup_recovers_only_with_the_next_write(api: Api, emulator: Emulator) -> None:
     api.upsert("m")
     emulator.fail_evaluator("answer-relevancy", "no quota")
     assert api.get("m").json["status"] == "failed"
@@ -72,7 +68,7 @@ def test_a_failed_setup_recovers_only_when_it_is_written_again(
     assert api.get("m").json["status"] == "completed"
 
 
-def test_a_status_can_be_forced_until_it_is_released(api: Api, emulator: Emulator) -> None:
+def test_status_can_be_forced_until_it_is_released(api: Api, emulator: Emulator) -> None:
     api.upsert("m")
     emulator.force_status("m", "waiting_for_spans")
     assert api.get("m").json["status"] == "waiting_for_spans"
@@ -97,7 +93,7 @@ def test_each_key_sees_only_its_own_project(api: Api, emulator: Emulator) -> Non
     assert emulator.setups_of("key-2")["m"]["env_project_id"] == "env-2"
 
 
-def test_projects_get_different_environments_by_themselves(emulator: Emulator) -> None:
+def test_projects_have_different_environments_by_default(emulator: Emulator) -> None:
     first, second = emulator.add_project("key-2"), emulator.add_project("key-3")
     emulator.revoke_key("key-2")
     third = emulator.add_project("key-4")
@@ -105,13 +101,13 @@ def test_projects_get_different_environments_by_themselves(emulator: Emulator) -
     assert len({p.project_id for p in (first, second, third)}) == 3
 
 
-def test_a_second_key_of_an_environment_sees_the_same_setups(api: Api, emulator: Emulator) -> None:
+def test_second_key_of_an_environment_sees_the_same_setups(api: Api, emulator: Emulator) -> None:
     env = api.upsert("m").json["env_project_id"]
     emulator.add_project("key-2", env_project_id=env)
     assert Api(emulator.url, "key-2").get("m").status == 200
 
 
-def test_the_environment_is_kept_when_another_one_of_the_project_replaces_the_setup(
+def test_setup_keeps_its_environment_when_another_one_replaces_it(
     api: Api, emulator: Emulator
 ) -> None:
     env = api.upsert("m").json["env_project_id"]
@@ -146,7 +142,7 @@ def test_requests_are_counted_by_route(api: Api, emulator: Emulator) -> None:
     assert emulator.writes == {"m": 4}
 
 
-def test_the_log_says_what_each_request_did_but_not_the_key(
+def test_log_has_the_effect_of_each_request_and_no_key(
     api: Api, emulator: Emulator, clock: Clock
 ) -> None:
     api.bulk(setup("a"), setup("b", evaluators=["x"]))
@@ -170,13 +166,15 @@ def test_reset_counts_forgets_requests_and_keeps_setups(api: Api, emulator: Emul
     assert set(emulator.setups) == {"m"}
 
 
-def test_a_refused_request_is_counted_and_no_write(api: Api, emulator: Emulator) -> None:
+def test_refused_request_counts_as_a_request_and_not_as_a_write(
+    api: Api, emulator: Emulator
+) -> None:
     api.upsert("m", {})
     assert sum(emulator.requests.values()) == 1
     assert not emulator.writes
 
 
-def test_changes_by_somebody_else_are_seen_and_not_counted(api: Api, emulator: Emulator) -> None:
+def test_out_of_band_changes_are_visible_and_not_counted(api: Api, emulator: Emulator) -> None:
     emulator.put("m", selector=[RULE], evaluators=["word-count"])
     emulator.put("m", evaluator_configs=[{"slug": "faithfulness", "scope": "span"}])
     read = api.get("m").json
@@ -191,12 +189,12 @@ def test_changes_by_somebody_else_are_seen_and_not_counted(api: Api, emulator: E
     assert set(emulator.requests) == {f"GET {SETUPS}/{{external_id}}"}
 
 
-def test_an_invalid_change_by_somebody_else_is_a_value_error(emulator: Emulator) -> None:
+def test_invalid_out_of_band_change_is_a_value_error(emulator: Emulator) -> None:
     with pytest.raises(ValueError, match="unknown evaluator slug"):
         emulator.put("m", selector=[RULE], evaluators=["nope"])
 
 
-def test_controls_and_requests_from_many_threads_do_not_disturb_each_other(
+def test_controls_and_requests_from_many_threads_do_not_interfere(
     api: Api, emulator: Emulator
 ) -> None:
     errors: list[BaseException] = []

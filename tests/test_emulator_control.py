@@ -29,7 +29,7 @@ def test_another_process_can_inject_and_clear_faults(api: Api, emulator: Emulato
 
 
 @pytest.mark.parametrize("body", [{}, {"stats": 503}, {"status": "x"}, [], {"hide": 7}])
-def test_a_bad_fault_is_a_400(emulator: Emulator, body: Any) -> None:
+def test_invalid_fault_is_a_400(emulator: Emulator, body: Any) -> None:
     assert control(emulator, "POST", "/faults", body).status == 400
     assert emulator.faults == []
 
@@ -44,7 +44,7 @@ def test_another_process_can_read_and_reset_the_counters(api: Api, emulator: Emu
     assert emulator.requests == {}
 
 
-def test_another_process_can_change_a_setup_behind_the_back(api: Api, emulator: Emulator) -> None:
+def test_another_process_can_change_a_setup_out_of_band(api: Api, emulator: Emulator) -> None:
     assert control(emulator, "PUT", "/setups/a%2Fb", CONTENT).json["external_id"] == "a/b"
     assert set(emulator.setups) == {"a/b"}
     assert control(emulator, "DELETE", "/setups/a%2Fb").json == {"deleted": True}

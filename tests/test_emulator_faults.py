@@ -24,7 +24,7 @@ from tests.support.clock import Clock, until
 
 
 @pytest.mark.parametrize("status", [401, 403, 408, 429, 500, 502, 503, 504])
-def test_a_fault_answers_instead_of_the_service_and_nothing_is_written(
+def test_fault_replaces_the_response_and_prevents_the_write(
     api: Api, emulator: Emulator, status: int
 ) -> None:
     emulator.inject(Fault(status=status))
@@ -35,25 +35,25 @@ def test_a_fault_answers_instead_of_the_service_and_nothing_is_written(
     assert api.upsert("m").status == 201
 
 
-def test_the_text_of_a_500_is_the_documented_one(api: Api, emulator: Emulator) -> None:
+def test_message_of_a_500_is_the_documented_one(api: Api, emulator: Emulator) -> None:
     emulator.inject(Fault(status=500))
     assert api.get("m").error == "internal server error"
 
 
-def test_a_fault_can_write_first(api: Api, emulator: Emulator) -> None:
+def test_fault_can_come_after_the_write(api: Api, emulator: Emulator) -> None:
     emulator.inject(Fault(status=502, when="after_write"))
     assert api.upsert("m").status == 502
     assert set(emulator.setups) == {"m"}
 
 
-def test_a_fault_can_answer_a_gateways_page(api: Api, emulator: Emulator) -> None:
+def test_fault_can_be_an_html_page_of_a_gateway(api: Api, emulator: Emulator) -> None:
     emulator.inject(Fault(status=504, body_kind="html"))
     reply = api.get("m")
     assert reply.headers.get_content_type() == "text/html"
     assert "<h1>504 Gateway Timeout</h1>" in reply.text
 
 
-def test_a_fault_can_answer_as_the_gateway_does(api: Api, emulator: Emulator) -> None:
+def test_fault_can_be_a_response_of_kong(api: Api, emulator: Emulator) -> None:
     emulator.inject(Fault(status=404, body_kind="kong"))
     reply = api.get("m")
     assert json.loads(reply.text) == {"message": "no Route matched with those values"}
@@ -63,7 +63,7 @@ def test_a_fault_can_answer_as_the_gateway_does(api: Api, emulator: Emulator) ->
 @pytest.mark.parametrize(
     ("kind", "text"), [("text", "404 page not found\n"), ("empty", "")], ids=["text", "empty"]
 )
-def test_a_fault_can_answer_as_another_server_does(
+def test_fault_can_be_a_response_of_another_server(
     api: Api, emulator: Emulator, kind: Any, text: str
 ) -> None:
     emulator.inject(Fault(status=404, body_kind=kind))
@@ -90,7 +90,7 @@ def test_retry_after_is_seconds_a_date_or_a_text(
 
 
 @pytest.mark.parametrize(("drop", "written"), [("before", set()), ("after", {"m"})])
-def test_a_dropped_connection_gives_no_answer(
+def test_dropped_connection_has_no_response(
     api: Api, emulator: Emulator, drop: Any, written: set[str]
 ) -> None:
     emulator.inject(Fault(drop=drop))
@@ -100,9 +100,7 @@ def test_a_dropped_connection_gives_no_answer(
     assert emulator.log[0].status is None
 
 
-def test_a_truncated_body_can_be_a_complete_answer_with_half_a_document(
-    api: Api, emulator: Emulator
-) -> None:
+def test_truncated_json_in_a_complete_response(api: Api, emulator: Emulator) -> None:
     emulator.inject(Fault(truncate="json"))
     reply = api.upsert("größe")
     assert reply.status == 201
@@ -111,7 +109,7 @@ def test_a_truncated_body_can_be_a_complete_answer_with_half_a_document(
 
 
 @pytest.mark.parametrize("kind", ["length", "chunked"])
-def test_a_truncated_body_can_break_off(api: Api, emulator: Emulator, kind: Any) -> None:
+def test_truncated_body_breaks_the_transfer(api: Api, emulator: Emulator, kind: Any) -> None:
     emulator.inject(Fault(truncate=kind))
     with pytest.raises(http.client.IncompleteRead) as caught:
         api.upsert("m")
@@ -120,7 +118,7 @@ def test_a_truncated_body_can_break_off(api: Api, emulator: Emulator, kind: Any)
 
 
 @pytest.mark.parametrize(("body", "text"), [("[1, 2", "[1, 2"), (b"", ""), (b"\xc3\xa9", "é")])
-def test_a_fault_can_send_any_body(api: Api, emulator: Emulator, body: Any, text: str) -> None:
+def test_fault_can_have_any_body(api: Api, emulator: Emulator, body: Any, text: str) -> None:
     emulator.inject(Fault(body=body))
     reply = api.upsert("m")
     assert (reply.status, reply.text) == (201, text)
@@ -130,7 +128,7 @@ def test_a_fault_can_send_any_body(api: Api, emulator: Emulator, body: Any, text
 
 
 @pytest.mark.parametrize(("when", "written"), [("before_write", set()), ("after_write", {"m"})])
-def test_a_delay_falls_before_or_after_the_write(when: Any, written: set[str]) -> None:
+def test_delay_comes_before_or_after_the_write(when: Any, written: set[str]) -> None:
     with Emulator() as emulator:
         emulator.inject(Fault(delay=600, when=when))
         url = urlsplit(emulator.url)
@@ -144,7 +142,7 @@ def test_a_delay_falls_before_or_after_the_write(when: Any, written: set[str]) -
         connection.close()
 
 
-def test_a_client_that_hangs_up_does_not_stop_the_write() -> None:
+def test_write_continues_after_the_client_hung_up() -> None:
     with Emulator() as emulator:
         emulator.inject(Fault(delay=0.1))
         url = urlsplit(emulator.url)
@@ -156,16 +154,14 @@ def test_a_client_that_hangs_up_does_not_stop_the_write() -> None:
         until(lambda: "m" in emulator.setups)
 
 
-def test_latency_delays_every_answer_and_can_be_changed(api: Api, emulator: Emulator) -> None:
+def test_latency_delays_every_response(api: Api, emulator: Emulator) -> None:
     emulator.latency = 0.05
     start = time.monotonic()
     api.list()
     assert time.monotonic() - start >= 0.05
 
 
-def test_a_hidden_setup_is_missing_from_the_list_and_found_by_its_id(
-    api: Api, emulator: Emulator
-) -> None:
+def test_hidden_setup_is_missing_from_the_list_only(api: Api, emulator: Emulator) -> None:
     for external_id in ("a", "b"):
         api.upsert(external_id)
     fault = emulator.inject(Fault(hide=["a"], times=None))
@@ -176,7 +172,7 @@ def test_a_hidden_setup_is_missing_from_the_list_and_found_by_its_id(
     assert len(api.list()) == 2
 
 
-def test_an_item_error_refuses_one_item_of_a_bulk(api: Api, emulator: Emulator) -> None:
+def test_item_error_refuses_one_item_of_a_bulk(api: Api, emulator: Emulator) -> None:
     emulator.inject(Fault(item_error={"b": "internal error"}))
     entries = api.bulk(setup("a"), setup("b")).json["setups"]
     assert [e["status"] for e in entries] == ["ok", "error"]
@@ -185,20 +181,20 @@ def test_an_item_error_refuses_one_item_of_a_bulk(api: Api, emulator: Emulator) 
     assert emulator.writes == {"a": 1}
 
 
-def test_an_item_error_can_lie_about_a_write(api: Api, emulator: Emulator) -> None:
+def test_item_error_can_hide_a_write(api: Api, emulator: Emulator) -> None:
     emulator.inject(Fault(item_error={"a": "internal error"}, when="after_write"))
     assert api.bulk(setup("a")).json["setups"][0]["status"] == "error"
     assert set(emulator.setups) == {"a"}
 
 
-def test_an_item_error_waits_for_a_batch_with_that_item(api: Api, emulator: Emulator) -> None:
+def test_item_error_waits_for_a_batch_with_that_item(api: Api, emulator: Emulator) -> None:
     emulator.inject(Fault(item_error={"b": "internal error"}))
     api.bulk(setup("a"))
     api.upsert("b")
     assert api.bulk(setup("b")).json["setups"][0]["status"] == "error"
 
 
-def test_a_bulk_answer_can_be_reordered_and_shortened(api: Api, emulator: Emulator) -> None:
+def test_bulk_response_can_be_reordered_and_shortened(api: Api, emulator: Emulator) -> None:
     batch = [setup(external_id) for external_id in "abc"]
     emulator.inject(Fault(reorder=True))
     assert [e["external_id"] for e in api.bulk(*batch).json["setups"]] == ["c", "b", "a"]
@@ -217,26 +213,26 @@ def test_times_and_skip_count_matching_requests(api: Api, emulator: Emulator) ->
     assert emulator.faults == []
 
 
-def test_a_fault_without_end_lasts_until_it_is_removed(api: Api, emulator: Emulator) -> None:
+def test_fault_without_a_count_lasts_until_it_is_removed(api: Api, emulator: Emulator) -> None:
     emulator.inject(Fault(status=503, times=None))
     assert [api.get("m").status for _ in range(3)] == [503] * 3
     emulator.clear_faults()
     assert api.get("m").status == 404
 
 
-def test_faults_that_answer_follow_one_another(api: Api, emulator: Emulator) -> None:
+def test_faults_with_a_response_apply_in_order(api: Api, emulator: Emulator) -> None:
     emulator.inject(Fault(status=503))
     emulator.inject(Fault(status=429))
     assert [api.get("m").status for _ in range(3)] == [503, 429, 404]
 
 
-def test_a_fault_can_be_for_one_route(api: Api, emulator: Emulator) -> None:
+def test_fault_of_one_route(api: Api, emulator: Emulator) -> None:
     emulator.inject(Fault(route="POST /v2/auto-monitor-setups/bulk", status=503))
     assert api.upsert("m").status == 201
     assert api.bulk(setup("m")).status == 503
 
 
-def test_a_fault_can_be_for_one_setup_on_any_route(api: Api, emulator: Emulator) -> None:
+def test_fault_of_one_setup_on_any_route(api: Api, emulator: Emulator) -> None:
     emulator.inject(Fault(external_id="a/b", status=503, times=None))
     assert api.list() == []
     assert api.upsert("b").status == 201
@@ -249,7 +245,7 @@ def test_a_fault_can_be_for_one_setup_on_any_route(api: Api, emulator: Emulator)
 
 
 @pytest.mark.parametrize("body", [[], ["x"], {"setups": 7}, {"setups": [[]]}, 7])
-def test_a_fault_for_one_setup_leaves_odd_bodies_to_the_route(
+def test_fault_of_one_setup_leaves_malformed_bodies_to_the_route(
     api: Api, emulator: Emulator, body: Any
 ) -> None:
     emulator.inject(Fault(external_id="m", status=503))
@@ -267,12 +263,12 @@ def test_a_fault_for_one_setup_leaves_odd_bodies_to_the_route(
         {"truncate": "half"},
     ],
 )
-def test_a_fault_that_makes_no_sense_is_refused(values: dict[str, Any]) -> None:
+def test_invalid_fault_is_a_value_error(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"must be|does nothing"):
         Fault(**values)
 
 
-def test_more_requests_than_the_rate_limit_are_a_429_until_the_second_is_over(
+def test_rate_limit_returns_429_until_the_second_is_over(
     api: Api, emulator: Emulator, clock: Clock
 ) -> None:
     emulator.rate_limit = 2

@@ -54,7 +54,7 @@ def url_in(text: str) -> str:
     return found.group()
 
 
-def test_the_command_prints_how_to_use_it_and_stops_on_sigterm() -> None:
+def test_command_prints_its_settings_and_stops_on_sigterm() -> None:
     arguments = ["--api-key", "k 1", "--evaluator", "my-judge", "--base-path", "/api"]
     with command(*arguments, "--project", "k2=env-2", "--settle", "0") as (process, text):
         url = url_in(text)
@@ -71,7 +71,7 @@ def test_the_command_prints_how_to_use_it_and_stops_on_sigterm() -> None:
         assert (process.returncode, out, err) == (0, "", "")
 
 
-def test_the_commands_help_tells_each_default_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_has_each_default_once(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     text = " ".join(capsys.readouterr().out.split())
@@ -81,7 +81,7 @@ def test_the_commands_help_tells_each_default_once(capsys: pytest.CaptureFixture
     ]
 
 
-def test_the_command_stops_cleanly_on_ctrl_c() -> None:
+def test_command_stops_cleanly_on_ctrl_c() -> None:
     with command() as (process, _):
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=20)
@@ -110,7 +110,7 @@ def test_setups_survive_a_sigkill(tmp_path: Path) -> None:
         ("--data", "{path}/no/x", r".*/x is no data file of this emulator: unable to open .*"),
     ],
 )
-def test_the_command_says_in_one_line_why_it_cannot_start(
+def test_startup_failure_is_one_line(
     emulator: Emulator, tmp_path: Path, option: str, value: str, reason: str
 ) -> None:
     (tmp_path / "x").write_text("not a database, and long enough to be sure of it " * 50)

@@ -19,26 +19,24 @@ from tests.support.clock import until
 from tests.support.terminal import python
 
 
-def test_the_fixture_gives_a_fresh_emulator(traceloop_emulator: Emulator) -> None:
+def test_fixture_is_an_empty_emulator(traceloop_emulator: Emulator) -> None:
     assert traceloop_emulator.setups == {}
     assert Api(traceloop_emulator.url, traceloop_emulator.api_key).upsert("m").status == 201
 
 
-def test_it_listens_on_loopback_and_a_free_port() -> None:
+def test_listens_on_loopback_and_a_free_port() -> None:
     with Emulator() as one, Emulator() as two:
         assert one.url.startswith("http://127.0.0.1:")
         assert one.url != two.url
 
 
-def test_a_port_in_use_is_an_error_of_start(emulator: Emulator) -> None:
+def test_start_on_a_used_port_fails(emulator: Emulator) -> None:
     other = Emulator(port=urlsplit(emulator.url).port or 0)
     with contextlib.closing(other), pytest.raises(OSError, match="in use"):
         other.start()
 
 
-def test_it_can_stop_and_start_again_on_the_same_port_with_its_data(
-    api: Api, emulator: Emulator
-) -> None:
+def test_restart_keeps_port_and_data(api: Api, emulator: Emulator) -> None:
     api.upsert("m")
     url = emulator.url
     emulator.stop()
@@ -49,7 +47,7 @@ def test_it_can_stop_and_start_again_on_the_same_port_with_its_data(
     assert len(api.list()) == 1
 
 
-def test_a_stop_does_not_wait_for_delayed_answers() -> None:
+def test_stop_does_not_wait_for_delayed_responses() -> None:
     with Emulator() as emulator:
         emulator.inject(Fault(delay=600))
         url = urlsplit(emulator.url)
@@ -62,7 +60,7 @@ def test_a_stop_does_not_wait_for_delayed_answers() -> None:
         connection.close()
 
 
-def test_a_stop_under_a_frozen_clock_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stop_ends_under_a_frozen_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tools that freeze the time for a test stop the event loop's timers, too."""
     emulator = Emulator().start()
     emulator.inject(Fault(delay=600))

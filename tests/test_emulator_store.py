@@ -37,7 +37,7 @@ def test_setups_and_custom_evaluators_survive_a_restart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["text", "sqlite"])
-def test_a_file_of_something_else_is_refused_and_left_alone(tmp_path: Path, content: str) -> None:
+def test_foreign_file_is_rejected_and_unchanged(tmp_path: Path, content: str) -> None:
     path = tmp_path / "other.db"
     if content == "text":
         path.write_text("not a database, and long enough to be sure of it " * 50)
@@ -50,7 +50,7 @@ def test_a_file_of_something_else_is_refused_and_left_alone(tmp_path: Path, cont
     assert path.read_bytes() == before
 
 
-def test_ids_are_the_same_in_each_run_and_differ_with_the_seed() -> None:
+def test_ids_depend_on_the_seed_only() -> None:
     def made(seed: int) -> Any:
         with Emulator(seed=seed) as emulator:
             return Api(emulator.url, emulator.api_key).upsert("m").json["id"]

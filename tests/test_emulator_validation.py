@@ -18,7 +18,7 @@ from tests.support.api import (
 )
 
 
-def test_create_may_leave_the_selector_out(api: Api) -> None:
+def test_create_without_a_selector_is_accepted(api: Api) -> None:
     reply = api.call("POST", SETUPS, {"external_id": "m", "evaluators": ["faithfulness"]})
     assert (reply.status, reply.json["init_rules"]) == (201, [])
 
@@ -58,7 +58,7 @@ def test_upsert_without_evaluators_and_configs_is_refused(
 @pytest.mark.parametrize(
     "evaluators", [{"evaluators": ["nope"]}, {"evaluator_configs": [{"slug": "nope"}]}]
 )
-def test_an_unknown_evaluator_is_refused_and_nothing_written(
+def test_unknown_evaluator_is_refused(
     api: Api, emulator: Emulator, evaluators: dict[str, Any]
 ) -> None:
     reply = api.upsert("m", {"selector": [RULE], **evaluators})
@@ -67,7 +67,7 @@ def test_an_unknown_evaluator_is_refused_and_nothing_written(
     assert not emulator.writes
 
 
-def test_configs_win_over_evaluators_and_scope_shows_only_where_given(api: Api) -> None:
+def test_configs_override_evaluators_and_scope_is_optional(api: Api) -> None:
     configs = [{"slug": "faithfulness", "scope": "trace"}, {"slug": "word-count"}]
     evaluators = api.upsert("m", {**CONTENT, "evaluator_configs": configs}).json["evaluators"]
     assert [e["evaluator_type"] for e in evaluators] == ["faithfulness", "word-count"]
@@ -75,7 +75,7 @@ def test_configs_win_over_evaluators_and_scope_shows_only_where_given(api: Api) 
     assert "scope" not in evaluators[1]
 
 
-def test_empty_configs_do_not_win(api: Api) -> None:
+def test_empty_configs_do_not_override_evaluators(api: Api) -> None:
     reply = api.upsert("m", {**CONTENT, "evaluator_configs": []})
     assert [e["evaluator_type"] for e in reply.json["evaluators"]] == ["answer-relevancy"]
 
@@ -88,12 +88,12 @@ def test_empty_configs_do_not_win(api: Api) -> None:
         ("faithfulness", "must be an object"),
     ],
 )
-def test_a_bad_config_is_refused(api: Api, config: Any, text: str) -> None:
+def test_invalid_config_is_refused(api: Api, config: Any, text: str) -> None:
     reply = api.upsert("m", {"selector": [RULE], "evaluator_configs": [config]})
     assert (reply.status, reply.error) == (400, f"invalid input: evaluator_configs[0]: {text}")
 
 
-def test_a_custom_evaluator_is_accepted_once_added(api: Api, emulator: Emulator) -> None:
+def test_custom_evaluator_is_accepted_once_added(api: Api, emulator: Emulator) -> None:
     body = {**CONTENT, "evaluators": ["my-judge"]}
     assert api.upsert("m", body).status == 400
     emulator.add_evaluator("my-judge")
@@ -135,14 +135,14 @@ def test_each_operator_is_stored_as_it_was_sent(api: Api, rule: dict[str, Any]) 
         ({"operator": "in", "values": [7]}, "values must be an array of strings"),
     ],
 )
-def test_a_bad_rule_is_refused(api: Api, change: dict[str, Any], text: str) -> None:
+def test_invalid_rule_is_refused(api: Api, change: dict[str, Any], text: str) -> None:
     reply = api.upsert("m", {**CONTENT, "selector": [RULE, {**RULE, **change}]})
     assert reply.status == 400
     assert reply.error.startswith(f"invalid input: selector[1]: {text}")
 
 
 @pytest.mark.parametrize("selector", [{"gen_ai.system": "openai"}, "openai", [["key"]]])
-def test_a_selector_that_is_no_array_of_rules_is_refused(api: Api, selector: Any) -> None:
+def test_selector_that_is_not_an_array_of_rules_is_refused(api: Api, selector: Any) -> None:
     assert api.upsert("m", {**CONTENT, "selector": selector}).status == 400
 
 
@@ -154,7 +154,7 @@ def test_a_selector_that_is_no_array_of_rules_is_refused(api: Api, selector: Any
         ({"evaluators": ["nope"]}, 'unknown evaluator slug "nope"'),
     ],
 )
-def test_a_bad_update_is_refused(api: Api, body: Any, text: str) -> None:
+def test_invalid_update_is_refused(api: Api, body: Any, text: str) -> None:
     api.upsert("m")
     reply = api.call("PUT", item("m"), body)
     assert (reply.status, reply.error) == (400, text)
@@ -172,7 +172,7 @@ def test_a_bad_update_is_refused(api: Api, body: Any, text: str) -> None:
         ({"evaluators": "faithfulness"}, "invalid input: evaluators must be an array of strings"),
     ],
 )
-def test_a_bulk_items_error_names_its_index(api: Api, change: Any, text: str) -> None:
+def test_error_of_a_bulk_item_names_its_index(api: Api, change: Any, text: str) -> None:
     entries = api.bulk(setup("fine"), setup("m", **change)).json["setups"]
     assert entries[0]["status"] == "ok"
     assert entries[1]["status"] == "error"
@@ -195,7 +195,7 @@ def test_a_bulk_items_error_names_its_index(api: Api, change: Any, text: str) ->
     ],
     ids=["empty", "too many", "no id", "empty id", "duplicate", "no object", "no array"],
 )
-def test_a_bad_batch_is_refused_whole_and_nothing_written(
+def test_invalid_batch_is_refused_as_a_whole(
     api: Api, emulator: Emulator, setups: Any, text: str
 ) -> None:
     reply = api.call("POST", BULK, {"setups": setups})

@@ -23,7 +23,7 @@ def first_program(page: Path) -> str:
     return next(t.content for t in tokens if t.type == "fence" and t.info == "python")
 
 
-def test_the_readmes_first_example_sees_traffic(tmp_path: Path, traceloop: Emulator) -> None:
+def test_first_example_of_the_readme_matches_traffic(tmp_path: Path, traceloop: Emulator) -> None:
     """Its monitors complete with the program that the emulator's page shows, beside another one.
 
     One with an older SDK's attribute waits, and `match` says why.

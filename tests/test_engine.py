@@ -304,7 +304,7 @@ def test_failed_refresh(bench: Bench) -> None:
     assert bench.names() == ["a"]
 
 
-def test_diff_that_does_not_say(bench: Bench) -> None:
+def test_diff_without_an_answer(bench: Bench) -> None:
     """A provider whose diff is undecided has the engine compare the inputs."""
     bench.program("Sample('a', 'one', kind='unsure')")
     bench.stack.up()
@@ -461,7 +461,7 @@ def test_program_and_provider_end_with_the_engine(
         os.close(each)
 
 
-def test_says_unsupported(local: Bench) -> None:
+def test_unsupported_features_are_named(local: Bench) -> None:
     """What the test engine does not know ends the run with a word about it."""
     for program, what in {
         "Sample('a', 'one', opts=Opts(deleted_with=Sample('b', 'x')))": "DeletedWith",
@@ -479,7 +479,7 @@ def test_says_unsupported(local: Bench) -> None:
         assert what in result.output, program
 
 
-def test_the_first_line_says_what_it_is(local: Bench) -> None:
+def test_first_line_names_the_test_engine(local: Bench) -> None:
     """Nobody takes the test engine for Pulumi, and its output reads well."""
     local.program("pulumi.export('echo', Sample('a', 'one').echo)")
     local.stack.up()

@@ -102,7 +102,7 @@ def silent(selectors: dict[str, list[Any]], index: SpanIndex) -> dict[str, str]:
     return {name: str(survey) for name, survey in surveys.items() if not survey.matched}
 
 
-def test_pages_and_docstrings(index: SpanIndex, tmp_path: Path) -> None:
+def test_pages_and_docstrings_match_traffic(index: SpanIndex, tmp_path: Path) -> None:
     selectors = {
         f"{where} ({number})": rules
         for path in [*PAGES, *MODULES]
@@ -123,12 +123,12 @@ def test_pages_and_docstrings(index: SpanIndex, tmp_path: Path) -> None:
     assert silent(selectors, index) == {}
 
 
-def test_the_file_of_monitors(index: SpanIndex) -> None:
+def test_file_of_monitors_matches_traffic(index: SpanIndex) -> None:
     setups = load_setups(REPOSITORY / "examples" / "monitors.yaml")
     assert silent({i: setup["selector"] for i, setup in setups.items()}, index) == {}
 
 
-def test_the_example_program(index: SpanIndex, tmp_path: Path) -> None:
+def test_example_program_matches_traffic(index: SpanIndex, tmp_path: Path) -> None:
     with Emulator(api_key=API_KEY) as traceloop:
         source = REPOSITORY / "examples" / "pulumi-app"
         stack = make_stack("test-engine", tmp_path, source=source)
@@ -140,7 +140,7 @@ def test_the_example_program(index: SpanIndex, tmp_path: Path) -> None:
     assert silent(selectors, index) == {}
 
 
-def test_what_plans_show_is_emitted() -> None:
+def test_attributes_in_sample_plans_are_emitted() -> None:
     shown = {
         key
         for path in [*PAGES, *MODULES]
@@ -151,7 +151,7 @@ def test_what_plans_show_is_emitted() -> None:
     assert shown - emitted(*captures.CURRENT) == set()
 
 
-def test_an_editor_suggests_what_is_emitted_and_warns_of_what_only_old_sdks_emit() -> None:
+def test_schema_suggests_emitted_attributes_and_warns_of_old_ones() -> None:
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     choices = [
         choice
@@ -174,7 +174,7 @@ def emitted(*names: str) -> set[str]:
     }
 
 
-def test_a_monitor_for_an_older_sdk_would_be_found(index: SpanIndex) -> None:
+def test_monitor_for_an_older_sdk_would_be_found(index: SpanIndex) -> None:
     old = [span("gen_ai.system").equals("openai"), resource("service.name").equals("checkout")]
     assert list(silent({"old": old}, index)) == ["old"]
     assert silent({"old": old}, captures.index(*captures.OLD)) == {}

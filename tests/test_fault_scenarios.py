@@ -41,7 +41,7 @@ class TestFaults:
 
         return reopen
 
-    def test_a_missing_key(self, world: World) -> None:
+    def test_missing_key(self, world: World) -> None:
         """A preview works without a key; an update says how to set it."""
         world.stack.remove_config("traceloop:apiKey")
         world.preview('group("g", {"a": setup()})\none("m")')
@@ -49,7 +49,7 @@ class TestFaults:
             up = world.up(program, fails=True)
             assert "pulumi config set --secret traceloop:apiKey" in up.output
 
-    def test_a_wrong_key(self, world: World) -> None:
+    def test_wrong_key(self, world: World) -> None:
         world.stack.set_config("traceloop:apiKey", "wrong-key-0815", secret=True)
         for program in ('group("g", {"a": setup()})', 'one("m")'):
             up = world.up(program, fails=True)
@@ -57,7 +57,7 @@ class TestFaults:
             assert "traceloop:apiKey" in up.output
             assert "wrong-key-0815" not in up.output
 
-    def test_a_key_of_another_project(self, reopened: Callable[[str], World]) -> None:
+    def test_key_of_another_project(self, reopened: Callable[[str], World]) -> None:
         """Nothing is read, written or deleted there, though it has setups of the same names."""
         world = reopened(API_KEY)
         program = 'one("m")\ngroup("g", {"a": setup(), "b": setup()})'
@@ -84,7 +84,7 @@ class TestFaults:
         world.destroy()
         assert world.monitors == {}
 
-    def test_a_list_that_lacks_a_setup(self, world: World) -> None:
+    def test_list_that_lacks_a_setup(self, world: World) -> None:
         """What a GET by its id still finds is neither gone nor written again."""
         world.up('one("m")\ngroup("g", {"a": setup(), "b": setup()})')
         world.traceloop.inject(Fault(route=LIST_ROUTE, hide=["m", "a"], times=None))
@@ -94,7 +94,7 @@ class TestFaults:
 
     @pytest.mark.parametrize("status", [500, 502])
     @pytest.mark.parametrize("when", ["before_write", "after_write"])
-    def test_a_failing_write_is_read_back(self, world: World, status: int, when: When) -> None:
+    def test_failed_write_is_read_back(self, world: World, status: int, when: When) -> None:
         program = 'one("m")\ngroup("g", {"a": setup(), "b": setup()})'
         for route in (UPSERT_ROUTE, BULK_ROUTE):
             world.traceloop.inject(Fault(route=route, status=status, when=when, body_kind="html"))
@@ -103,20 +103,20 @@ class TestFaults:
         assert set(world.up().changes) == {"same"}
 
     @pytest.mark.parametrize("drop", ["before", "after"])
-    def test_a_dropped_connection_is_read_back(self, world: World, drop: Drop) -> None:
+    def test_dropped_connection_is_read_back(self, world: World, drop: Drop) -> None:
         for route in (UPSERT_ROUTE, BULK_ROUTE):
             world.traceloop.inject(Fault(route=route, drop=drop))
         world.up('one("m")\ngroup("g", {"a": setup(), "b": setup()})')
         assert world.traceloop.writes == {"m": 1, "a": 1, "b": 1}
 
     @pytest.mark.parametrize("fault", [{"shorten": 2}, {"reorder": True}, {"truncate": "json"}])
-    def test_an_odd_bulk_answer(self, world: World, fault: dict[str, object]) -> None:
+    def test_odd_bulk_response(self, world: World, fault: dict[str, object]) -> None:
         world.traceloop.inject(Fault(route=BULK_ROUTE, **fault))  # type: ignore[arg-type]
         world.up('group("g", {"a": setup("1"), "b": setup("2"), "c": setup("3")})')
         assert world.monitors == {"a": "1", "b": "2", "c": "3"}
         assert world.traceloop.writes == {"a": 1, "b": 1, "c": 1}
 
-    def test_an_internal_error_of_one_setup(self, world: World) -> None:
+    def test_internal_error_of_one_setup(self, world: World) -> None:
         """One that happened before the write is sent again, one after it is adopted."""
         error = {"a": "internal error"}
         world.traceloop.inject(Fault(route=BULK_ROUTE, item_error=error))
@@ -134,13 +134,13 @@ class TestFaults:
         world.destroy()
         assert world.monitors == {}
 
-    def test_answers_with_unknown_fields_and_statuses(self, world: World) -> None:
+    def test_responses_with_unknown_fields_and_statuses(self, world: World) -> None:
         world.traceloop.force_status("m", "hibernating")
         world.traceloop.force_status("a", "hibernating")
         world.up('one("m")\ngroup("g", {"a": setup()})')
         assert world.refresh(expect_no_changes=True).exit_code == 0
 
-    def test_a_delete_that_fails_for_one_setup(self, world: World) -> None:
+    def test_failed_delete_of_one_setup(self, world: World) -> None:
         """The error names it, and the next run deletes it."""
         world.up('group("g", {"a": setup(), "b": setup(), "c": setup()})')
         fault = world.traceloop.inject(
@@ -155,7 +155,7 @@ class TestFaults:
 
 
 @pytest.mark.provider_only
-class TestServerDown:
+class TestOutage:
     """A service that cannot be reached: what it was to do is said, and nothing is lost."""
 
     @pytest.fixture(autouse=True)

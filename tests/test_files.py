@@ -47,8 +47,8 @@ evaluators: [faithfulness]""")
 
 
 @pytest.mark.usefixtures("_each_parser")
-class TestGoodFiles:
-    def test_the_example(self) -> None:
+class TestValidFiles:
+    def test_example_file(self) -> None:
         setups = load_setups(EXAMPLE)
         assert list(setups) == [
             "assistant-quality",
@@ -75,7 +75,7 @@ class TestGoodFiles:
             ],
         }
 
-    def test_no_setups_said_so(self) -> None:
+    def test_explicitly_empty_file(self) -> None:
         assert load("setups: {}") == {}
         assert load('{"$schema": "s.json", "setups": {}}', "m.json") == {}
 
@@ -98,7 +98,7 @@ class TestGoodFiles:
     def test_strings_are_kept_as_written(self, written: str, value: str) -> None:
         assert load(with_value(written))["m"]["selector"][0]["value"] == value
 
-    def test_what_is_empty_is_left_out(self) -> None:
+    def test_empty_values_are_left_out(self) -> None:
         lines = f"{RULE}\nevaluators:\nevaluator_configs: [{{slug: a, scope: }}]\ntriggers: ~"
         assert set(load(in_setup(lines))["m"]) == {"selector", "evaluator_configs"}
 
@@ -125,7 +125,7 @@ setups:
             "c": {"selector": selector, "evaluators": ["two"]},
         }
 
-    def test_json_as_tools_write_it(self) -> None:
+    def test_json_file(self) -> None:
         """With tabs, escapes beyond the first 65,536 characters, and everything on one line."""
         value = '😀 \\ud83d " / \\\U0001f680\U0001f680'
         rule = {"key": "a", "source": "span_attributes", "value": value}
@@ -139,7 +139,7 @@ setups:
         text = json.dumps({"setups": setups}, separators=(",", ":")).replace("/", "\\/")
         assert load(text, "m.json") == setups
 
-    def test_a_byte_order_mark_and_windows_lines(self) -> None:
+    def test_byte_order_mark_and_windows_line_ends(self) -> None:
         text = in_setup(GOOD)
         expected = load(text)
         assert load(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode()) == expected
@@ -148,7 +148,7 @@ setups:
         text = in_setup(GOOD)
         assert load(f"%YAML 1.2\n---\n# all of them\n{text}...\n") == load(text)
 
-    def test_thousands(self) -> None:
+    def test_thousands_of_setups(self) -> None:
         one = "selector: [*rule]\n    evaluators: [faithfulness, perplexity]\n"
         text = "x-r: &rule {key: a, source: span_attributes, operator: exists}\nsetups:\n"
         text += "".join(f"  m-{n}:\n    {one}" for n in range(2000))
@@ -156,7 +156,7 @@ setups:
 
 
 @pytest.mark.usefixtures("_each_parser")
-class TestBadFiles:
+class TestInvalidFiles:
     @pytest.mark.parametrize(
         ("value", "meant"),
         [
@@ -173,13 +173,13 @@ class TestBadFiles:
             ("=", "something else"),
         ],
     )
-    def test_a_value_that_is_no_string_has_to_be_quoted(self, value: str, meant: str) -> None:
+    def test_value_that_is_not_a_string_must_be_quoted(self, value: str, meant: str) -> None:
         reason = f'YAML takes {value} for {meant}; put it in quotes, "{value}"'
         assert wrong(with_value(value)) == [(6, 'setups["m"].selector[0].value', reason)]
         assert load(with_value(f'"{value}"'))["m"]["selector"][0]["value"] == value
 
     @pytest.mark.parametrize("value", ["on", "1.10", "012", "1e3", "2024-01-01", ".nan", "True"])
-    def test_a_trigger_that_json_does_not_spell_so_has_to_be_quoted(self, value: str) -> None:
+    def test_trigger_that_json_writes_differently_must_be_quoted(self, value: str) -> None:
         (problem,) = wrong(in_setup(f"{GOOD}\ntriggers:\n  - a\n  - {value}"))
         assert problem[:2] == (7, 'setups["m"].triggers[1]')
         assert problem.reason.endswith(f'put it in quotes, "{value}"')
@@ -187,7 +187,7 @@ class TestBadFiles:
     @pytest.mark.parametrize(
         ("key", "meant"), [("1", "a number"), ("on", "a boolean"), ("~", "nothing")]
     )
-    def test_an_external_id_that_is_no_string_has_to_be_quoted(self, key: str, meant: str) -> None:
+    def test_external_id_that_is_not_a_string_must_be_quoted(self, key: str, meant: str) -> None:
         (problem,) = wrong(in_setup(GOOD).replace("m:", f"{key}:"))
         reason = f'YAML takes the key {key} for {meant}; put it in quotes, "{key}"'
         assert problem == (2, "setups", reason)
@@ -225,12 +225,12 @@ class TestBadFiles:
             ("- a", 2, "", "must be a mapping"),
         ],
     )
-    def test_a_bad_setup(self, lines: str, line: int, path: str, reason: str) -> None:
+    def test_invalid_setup(self, lines: str, line: int, path: str, reason: str) -> None:
         (problem,) = wrong(in_setup(lines))
         assert problem[:2] == (line, f'setups["m"]{path}')
         assert reason in problem.reason
 
-    def test_everything_wrong_is_told_at_once(self) -> None:
+    def test_all_problems_are_reported_at_once(self) -> None:
         """Also what the models see only once the rest is right."""
         found = wrong("""\
 colour: red
@@ -268,7 +268,7 @@ setups:
         ]
         assert [problem.line for problem in found] == sorted(p.line or 0 for p in found)
 
-    def test_the_message_names_file_line_setup_and_property(self) -> None:
+    def test_message_names_file_line_setup_and_property(self) -> None:
         with pytest.raises(TraceloopError) as caught:
             load(with_value("on"), "team.yaml")
         assert str(caught.value) == (
@@ -284,14 +284,14 @@ setups:
             '  team.yaml:3: setups["b"]: must be a mapping'
         )
 
-    def test_a_long_message_is_cut_and_the_attribute_is_not(self) -> None:
+    def test_long_message_is_truncated_and_the_attribute_is_complete(self) -> None:
         with pytest.raises(FileError) as caught:
             load("setups:\n" + "".join(f"  m{n}: []\n" for n in range(80)))
         assert len(caught.value.problems) == 80
         lines = str(caught.value).splitlines()
         assert (len(lines), lines[-1]) == (52, "  and 30 more")
 
-    def test_what_an_alias_repeats_is_told_once(self) -> None:
+    def test_problem_behind_aliases_is_reported_once(self) -> None:
         text = "x-s: &s\n  selector: []\n  evaluators: [on]\nsetups: {a: *s, b: *s, c: {<<: *s}}\n"
         found = [(problem.line, problem.path) for problem in wrong(text)]
         assert found == [(2, 'setups["a"].selector'), (3, 'setups["a"].evaluators[0]')]
@@ -312,7 +312,7 @@ setups:
             ("x-a:\n  b: 1\n  b: 2\nsetups: {}\n", 3, "x-a", "b", 2),
         ],
     )
-    def test_a_duplicate_key(self, text: str, line: int, path: str, key: str, first: int) -> None:
+    def test_duplicate_key(self, text: str, line: int, path: str, key: str, first: int) -> None:
         problem = next(p for p in wrong(text) if "duplicate" in p.reason)
         assert problem == (line, path, f'duplicate key "{key}" (first on line {first})')
 
@@ -372,11 +372,11 @@ setups:
             ("- " * 1_000_000, 1, "is nested more than 100 deep"),
         ],
     )
-    def test_a_bad_file(self, text: str | bytes, line: int | None, reason: str) -> None:
+    def test_invalid_file(self, text: str | bytes, line: int | None, reason: str) -> None:
         assert [p for p in wrong(text) if p.line == line and reason in p.reason]
 
     @pytest.mark.parametrize("char", ["\x85", "\u2028", "\u2029"])
-    def test_what_yaml_takes_for_a_line_break(self, char: str) -> None:
+    def test_yaml_line_breaks_in_strings(self, char: str) -> None:
         """YAML would make it a blank, JSON keeps it; as an escape both keep it."""
         code = f"{ord(char):04X}"
         (problem,) = wrong(with_value(f'"a{char}b"'))
@@ -394,11 +394,11 @@ setups:
         escaped = f'"a\\u{code.lower()}b"'
         assert load(with_value(escaped))["m"]["selector"][0]["value"] == f"a{char}b"
 
-    def test_half_of_a_character(self) -> None:
+    def test_lone_surrogate(self) -> None:
         for text in (with_value('"\\ud83d"'), with_value("x").replace("m:", '"\\udc00":')):
             assert wrong(text)
 
-    def test_an_alias_bomb_is_refused_before_it_goes_off(self) -> None:
+    def test_alias_bomb_is_rejected_before_it_expands(self) -> None:
         text = "x-0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n"
         for n in range(1, 40):
             text += f"x-{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n"
@@ -406,19 +406,19 @@ setups:
         assert problem.line == 7
         assert problem.reason.startswith("has more than 1,000,000 values with its aliases expanded")
 
-    def test_a_long_chain_of_aliases_is_refused(self) -> None:
+    def test_long_chain_of_aliases_is_rejected(self) -> None:
         text = "x-0: &a0 {a: b}\n"
         text += "".join(f"x-{n}: &a{n} {{<<: *a{n - 1}}}\n" for n in range(1, 5000))
         (problem,) = wrong(text + "setups: {}\n")
         assert "is nested more than 100 deep" in problem.reason
 
-    def test_a_huge_file_is_not_read(self) -> None:
+    def test_huge_file_is_not_read(self) -> None:
         with Path("m.yaml").open("wb") as file:
             file.truncate(11 * 1024 * 1024)
         with pytest.raises(FileError, match="is longer than 10 MiB"):
             load_setups("m.yaml")
 
-    def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
+    def test_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(FileError) as caught:
             load_setups("no.yaml")
         assert str(caught.value) == (
@@ -426,11 +426,11 @@ setups:
             " directory, which under `pulumi up` is the project's folder"
         )
 
-    def test_a_file_that_cannot_be_read(self, tmp_path: Path) -> None:
+    def test_unreadable_file(self, tmp_path: Path) -> None:
         with pytest.raises(FileError, match="cannot be read: Is a directory"):
             load_setups(tmp_path)
 
-    def test_terminal_control_sequences_are_not_repeated(self) -> None:
+    def test_terminal_control_sequences_are_not_printed(self) -> None:
         with pytest.raises(FileError) as caught:
             load('setups: {"\\e[2J": 1, "\\e[3J": {"\\e[4J": []}}')
         assert "\x1b" not in str(caught.value)
@@ -438,7 +438,7 @@ setups:
 
 @settings(deadline=None)
 @given(setup=SETUPS | PLAUSIBLE | JUNK)
-def test_the_loader_accepts_what_validation_accepts(setup: Any) -> None:
+def test_loader_accepts_what_validation_accepts(setup: Any) -> None:
     """And whatever it refuses it says where and why, for any setup that JSON can spell."""
     name = "generated.json"
     Path(name).write_text(json.dumps({"setups": {"m": setup}}))
@@ -454,14 +454,14 @@ def test_the_loader_accepts_what_validation_accepts(setup: Any) -> None:
 
 
 class TestInAProgram:
-    def test_a_file_becomes_a_group(self, world: World) -> None:
+    def test_file_becomes_a_group(self, world: World) -> None:
         (world.stack.project_dir / "monitors.yaml").write_text(EXAMPLE.read_text())
         program = 'AutoMonitorSetupGroup.from_file("monitors.yaml")'
         world.up(program)
         assert set(world.traceloop.setups) == set(load_setups(EXAMPLE))
         assert set(world.up().changes) == {"same"}
 
-    def test_what_is_wrong_ends_the_preview(self, world: World) -> None:
+    def test_invalid_file_ends_the_preview(self, world: World) -> None:
         (world.stack.project_dir / "monitors.yaml").write_text(with_value("on"))
         program = 'AutoMonitorSetupGroup.from_file("monitors.yaml")'
         failed = world.preview(program, fails=True)

@@ -28,7 +28,7 @@ def schema() -> Draft202012Validator:
 
 
 class TestSchema:
-    def test_is_a_schema(self, schema: Draft202012Validator) -> None:
+    def test_is_a_valid_schema(self, schema: Draft202012Validator) -> None:
         schema.check_schema(schema.schema)
 
     @settings(deadline=None)
@@ -62,7 +62,7 @@ class TestSchema:
             ({"triggers": {}}, False),
         ],
     )
-    def test_agrees_at_the_edges(
+    def test_agrees_with_validation_in_edge_cases(
         self, schema: Draft202012Validator, changes: dict[str, Any], right: bool
     ) -> None:
         rule = {"key": "a", "source": "span_attributes", "operator": "exists"}
@@ -70,7 +70,7 @@ class TestSchema:
         assert accepted(setup) is right
         assert schema.is_valid({"setups": {"m": setup}}) is right
 
-    def test_knows_the_words(self) -> None:
+    def test_has_all_operators_and_sources(self) -> None:
         definitions = json.loads(SCHEMA.read_text())["$defs"]
         rule = definitions["rule"]["properties"]
         scope = definitions["evaluatorConfig"]["properties"]["scope"]
@@ -80,7 +80,7 @@ class TestSchema:
 
     @settings(deadline=None)
     @given(operator=OPERATORS | st.none(), fields=st.sets(st.sampled_from(["value", "values"])))
-    def test_knows_which_operator_takes_what(
+    def test_has_the_operands_of_each_operator(
         self, schema: Draft202012Validator, operator: str | None, fields: set[str]
     ) -> None:
         rule: dict[str, Any] = {"key": "a", "source": "span_attributes"}
@@ -115,7 +115,7 @@ class TestSchema:
             (None, False),
         ],
     )
-    def test_the_top_level_is_the_loaders(
+    def test_top_level_is_that_of_the_loader(
         self, schema: Draft202012Validator, file: object, right: bool
     ) -> None:
         assert schema.is_valid(file) is right
@@ -124,12 +124,12 @@ class TestSchema:
         else:
             wrong(json.dumps(file))
 
-    def test_suggests_the_documented_evaluators_and_takes_others(self) -> None:
+    def test_suggests_documented_evaluators_and_accepts_others(self) -> None:
         suggested, others = json.loads(SCHEMA.read_text())["$defs"]["slug"]["anyOf"]
         assert set(suggested["enum"]) == set(DOCUMENTED)
         assert others["type"] == "string"
 
-    def test_its_hints_about_evaluators_are_the_warnings(self) -> None:
+    def test_hints_about_evaluators_are_the_warnings(self) -> None:
         suggested, _ = json.loads(SCHEMA.read_text())["$defs"]["slug"]["anyOf"]
         hints = dict(zip(suggested["enum"], suggested["enumDescriptions"], strict=True))
         for slug, hint in hints.items():
@@ -137,7 +137,7 @@ class TestSchema:
             assert bool(hint) is bool(why)
             assert hint[1:-1] == why[1 : len(hint) - 1]
 
-    def test_its_hints_about_attributes_are_the_warnings(self) -> None:
+    def test_hints_about_attributes_are_the_warnings(self) -> None:
         key = json.loads(SCHEMA.read_text())["$defs"]["rule"]["properties"]["key"]
         spans, resources, *deprecated, _ = key["anyOf"]
         sources = ("span_attributes", "resource_attributes")
@@ -155,7 +155,7 @@ class TestSchema:
     @pytest.mark.skipif(
         not SCHEMA.is_relative_to(REPOSITORY), reason="the package is not in the repository"
     )
-    def test_the_example_names_it_and_fits(self, schema: Draft202012Validator) -> None:
+    def test_example_file_refers_to_it_and_is_valid(self, schema: Draft202012Validator) -> None:
         text = EXAMPLE.read_text()
         named = text.splitlines()[0].partition("$schema=")[2]
         assert (EXAMPLE.parent / named).resolve() == SCHEMA.resolve()

@@ -33,19 +33,17 @@ def bulk_sizes(traceloop: Emulator) -> list[int]:
 
 
 class TestAdoption:
-    def test_nothing_asks_nothing(self, project: Project, traceloop: Emulator) -> None:
+    def test_empty_flush_sends_no_request(self, project: Project, traceloop: Emulator) -> None:
         assert flush(project, {}) == Outcome()
         assert traceloop.requests == {}
 
-    def test_what_is_there_and_equal_is_not_written(
-        self, project: Project, traceloop: Emulator
-    ) -> None:
+    def test_equal_remote_setup_is_not_written(self, project: Project, traceloop: Emulator) -> None:
         there = traceloop.put("a", **content())
         outcome = flush(project, {"a": spec()})
         assert outcome.stored["a"].id == there["id"]
         assert traceloop.writes == {}
 
-    def test_only_what_differs_or_lacks_is_written(
+    def test_only_different_or_missing_setups_are_written(
         self, project: Project, traceloop: Emulator
     ) -> None:
         for external_id in ("equal", "other"):
@@ -54,7 +52,7 @@ class TestAdoption:
         assert set(outcome.stored) == {"equal", "other", "new"}
         assert traceloop.writes == {"other": 1, "new": 1}
 
-    def test_what_was_written_is_adopted_by_the_next_flush(
+    def test_written_setup_is_adopted_by_the_next_flush(
         self, project: Project, traceloop: Emulator
     ) -> None:
         """The cached list is kept true by the writes' own answers."""
@@ -63,7 +61,7 @@ class TestAdoption:
         assert traceloop.writes == {"a": 1}
         assert traceloop.requests == {GET_ROUTE: 1, BULK_ROUTE: 1}
 
-    def test_one_in_place_that_the_list_lacks_is_asked_for(
+    def test_owned_setup_that_the_list_lacks_is_read_by_id(
         self, project: Project, traceloop: Emulator
     ) -> None:
         traceloop.put("a", **content())
@@ -72,7 +70,7 @@ class TestAdoption:
         assert set(outcome.stored) == {"a"}
         assert traceloop.writes == {}
 
-    def test_a_new_one_that_the_list_lacks_is_asked_for(
+    def test_new_setup_that_the_list_lacks_is_read_by_id(
         self, project: Project, traceloop: Emulator
     ) -> None:
         """The list may be cut off: what is equal must not be sent again."""
@@ -84,14 +82,14 @@ class TestAdoption:
         assert set(outcome.stored) == set(many)
         assert traceloop.writes == {}
 
-    def test_in_an_empty_project_none_is_asked_for(
+    def test_nothing_is_read_by_id_in_an_empty_project(
         self, project: Project, traceloop: Emulator
     ) -> None:
         """Else 1,000 new setups would cost as many requests."""
         flush(project, specs(READ_BY_ID + 10))
         assert traceloop.requests == {LIST_ROUTE: 1, BULK_ROUTE: 1}
 
-    def test_one_that_cannot_be_read_stops_no_other(
+    def test_unreadable_setup_does_not_block_others(
         self, project: Project, traceloop: Emulator
     ) -> None:
         traceloop.put("a", **content("old"))
@@ -103,13 +101,13 @@ class TestAdoption:
 
 
 class TestForced:
-    def test_an_equal_one_is_sent_again(self, project: Project, traceloop: Emulator) -> None:
+    def test_equal_setup_is_sent_again(self, project: Project, traceloop: Emulator) -> None:
         traceloop.put("a", **content())
         outcome = flush(project, {"a": spec(), "b": spec()}, forced={"a"})
         assert set(outcome.stored) == {"a", "b"}
         assert traceloop.writes == {"a": 1, "b": 1}
 
-    def test_its_content_does_not_tell_whether_it_was_written(
+    def test_equal_content_does_not_prove_a_write(
         self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
         traceloop.put("a", **content())
@@ -118,7 +116,7 @@ class TestForced:
         assert set(outcome.stored) == {"a"}
         assert traceloop.writes == {"a": 2}
 
-    def test_the_content_does_tell_where_it_differed(
+    def test_changed_content_proves_a_write(
         self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
         traceloop.put("a", **content("before"))
@@ -138,7 +136,7 @@ class TestUnknownOutcome:
         assert set(outcome.stored) == {"a", "b"}
         assert traceloop.writes == {"a": 1, "b": 1}
 
-    def test_is_not_believed_to_a_list_that_lacks_what_was_written(
+    def test_is_read_by_id_if_the_list_lacks_the_setup(
         self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
         traceloop.inject(Fault(route=BULK_ROUTE, drop="after"))
@@ -147,7 +145,7 @@ class TestUnknownOutcome:
         assert set(outcome.stored) == {"a"}
         assert traceloop.writes == {"a": 1}
 
-    def test_only_what_is_unknown_is_sent_again(
+    def test_only_unknown_outcomes_are_sent_again(
         self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
         traceloop.inject(Fault(route=BULK_ROUTE, item_error={"b": "internal error"}))
@@ -155,7 +153,7 @@ class TestUnknownOutcome:
         assert set(outcome.stored) == {"a", "b", "c"}
         assert bulk_sizes(traceloop) == [1, 3]
 
-    def test_is_told_after_the_last_attempt(
+    def test_is_reported_after_the_last_attempt(
         self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
         traceloop.inject(Fault(route=BULK_ROUTE, status=503, times=None, message="busy"))
@@ -167,7 +165,7 @@ class TestUnknownOutcome:
         assert outcome.unknown == {"a"}
         assert traceloop.requests[BULK_ROUTE] == ATTEMPTS
 
-    def test_is_told_where_reading_back_fails(
+    def test_is_reported_if_reading_back_fails(
         self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
         traceloop.inject(Fault(route=BULK_ROUTE, status=503, message="busy"))
@@ -178,7 +176,7 @@ class TestUnknownOutcome:
         assert "blocked" in outcome.failed["a"]
         assert traceloop.requests[BULK_ROUTE] == 1
 
-    def test_of_a_refused_one_there_is_no_doubt(
+    def test_refused_setup_has_a_known_outcome(
         self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
         outcome = flush(project, {"a": spec("x", "no-such")}, sleep=clock.sleep)
@@ -209,18 +207,18 @@ class TestBatches:
         assert len(outcome.stored) == 250
         assert bulk_sizes(traceloop) == [50, 100, 100]
 
-    def test_one_more_than_a_hundred_is_two(self, project: Project, traceloop: Emulator) -> None:
+    def test_a_hundred_and_one_setups_are_two(self, project: Project, traceloop: Emulator) -> None:
         flush(project, specs(BULK_LIMIT + 1))
         assert bulk_sizes(traceloop) == [1, 100]
 
-    def test_of_more_than_are_under_way_at_once_all_are_sent(
+    def test_more_than_run_concurrently_are_all_sent(
         self, project: Project, traceloop: Emulator
     ) -> None:
         count = (WORKERS + 2) * BULK_LIMIT
         assert len(flush(project, specs(count)).stored) == count
         assert traceloop.requests[BULK_ROUTE] == WORKERS + 2
 
-    def test_one_that_is_refused_as_a_whole_is_split_until_only_the_culprit_fails(
+    def test_refused_batch_is_split_until_only_the_culprit_fails(
         self, project: Project, traceloop: Emulator
     ) -> None:
         traceloop.inject(
@@ -232,7 +230,7 @@ class TestBatches:
         assert set(traceloop.writes.values()) == {1}
         assert traceloop.requests[BULK_ROUTE] < 20
 
-    def test_one_that_is_refused_does_not_stop_the_others(
+    def test_refused_batch_does_not_block_the_others(
         self, project: Project, traceloop: Emulator
     ) -> None:
         traceloop.inject(
@@ -242,7 +240,7 @@ class TestBatches:
         assert set(outcome.failed) == {"m-150"}
         assert len(outcome.stored) == 249
 
-    def test_one_that_fails_for_no_setups_sake_is_not_split(
+    def test_batch_that_fails_regardless_of_its_setups_is_not_split(
         self, project: Project, traceloop: Emulator
     ) -> None:
         traceloop.inject(Fault(route=BULK_ROUTE, status=401, external_id="m-150", times=None))
@@ -251,9 +249,7 @@ class TestBatches:
         assert outcome.unknown == set()
         assert set(bulk_sizes(traceloop)) == {50, 100}
 
-    def test_one_that_meets_a_rate_limit_is_not_split(
-        self, project: Project, traceloop: Emulator
-    ) -> None:
+    def test_rate_limited_batch_is_not_split(self, project: Project, traceloop: Emulator) -> None:
         """By itself: others would wait for their turns as long as it takes the moved clock."""
         traceloop.inject(Fault(route=BULK_ROUTE, status=429, retry_after=0, times=None))
         outcome = flush(project, specs(100))
@@ -262,14 +258,14 @@ class TestBatches:
         assert set(bulk_sizes(traceloop)) == {100}
 
 
-class TestNothingIsRaised:
+class TestFailures:
     def test_without_an_api_key(self) -> None:
         outcome = flush(Project(connection(NO_SETTINGS.get, {})), {"a": spec(), "b": spec()})
         assert set(outcome.failed) == {"a", "b"}
         assert "pulumi config set --secret traceloop:apiKey" in outcome.failed["a"]
 
     @pytest.mark.parametrize("count", [1, READ_BY_ID + 1])
-    def test_when_nothing_can_be_read(
+    def test_if_nothing_can_be_read(
         self, project: Project, traceloop: Emulator, count: int
     ) -> None:
         traceloop.inject(Fault(method="GET", status=403, message="blocked", times=None))
@@ -279,7 +275,7 @@ class TestNothingIsRaised:
         assert outcome.unknown == set()
         assert traceloop.requests[BULK_ROUTE] == 0
 
-    def test_for_another_projects_key(self, project: Project, traceloop: Emulator) -> None:
+    def test_with_the_key_of_another_project(self, project: Project, traceloop: Emulator) -> None:
         traceloop.put("a", **content("theirs"))
         outcome = flush(
             project, {"a": spec(), "b": spec()}, in_place={"a"}, env_project_id="state-env"
@@ -315,7 +311,7 @@ class TestOrganizationWideList:
     def organization(self, traceloop: Emulator) -> OrganizationWide:
         return OrganizationWide(traceloop)
 
-    def test_another_environments_setup_is_not_adopted(
+    def test_setup_of_another_environment_is_not_adopted(
         self, project: Project, traceloop: Emulator, organization: OrganizationWide
     ) -> None:
         traceloop.put("own", **content())
@@ -324,7 +320,7 @@ class TestOrganizationWideList:
         assert traceloop.writes == {"a": 1}
         assert outcome.stored["a"].id == traceloop.setups["a"]["id"]
 
-    def test_of_two_with_one_external_id_the_own_one_counts(
+    def test_own_setup_counts_if_two_have_one_external_id(
         self, project: Project, traceloop: Emulator, organization: OrganizationWide
     ) -> None:
         own = traceloop.put("a", **content())
@@ -333,7 +329,7 @@ class TestOrganizationWideList:
         assert outcome.stored["a"].id == own["id"]
         assert traceloop.writes == {}
 
-    def test_a_list_of_another_environments_setups_only_is_not_adopted(
+    def test_list_of_another_environment_is_not_adopted(
         self, project: Project, traceloop: Emulator, organization: OrganizationWide
     ) -> None:
         organization.shows(a=content(), b=content())
@@ -343,7 +339,7 @@ class TestOrganizationWideList:
             i: s["id"] for i, s in traceloop.setups.items()
         }
 
-    def test_the_state_is_not_taken_for_another_projects(
+    def test_state_is_not_mistaken_for_another_projects(
         self, project: Project, traceloop: Emulator, organization: OrganizationWide
     ) -> None:
         own = traceloop.put("own", **content())
@@ -356,7 +352,7 @@ class TestOrganizationWideList:
         )
         assert set(outcome.stored) == {"own", "new"}
 
-    def test_one_in_place_is_not_found_in_another_environment(
+    def test_owned_setup_is_not_found_in_another_environment(
         self, project: Project, traceloop: Emulator, organization: OrganizationWide
     ) -> None:
         env = traceloop.put("a", **content())["env_project_id"]
@@ -365,7 +361,7 @@ class TestOrganizationWideList:
         flush(project, {"a": spec()}, in_place={"a"}, env_project_id=env)
         assert traceloop.writes == {"a": 1}
 
-    def test_a_failed_write_is_not_found_in_another_environment(
+    def test_failed_write_is_not_found_in_another_environment(
         self, project: Project, traceloop: Emulator, organization: OrganizationWide, clock: Clock
     ) -> None:
         organization.shows(a=content())
@@ -375,17 +371,17 @@ class TestOrganizationWideList:
 
 
 class TestUpsert:
-    def test_of_a_new_one_is_a_get_and_a_put(self, project: Project, traceloop: Emulator) -> None:
+    def test_of_a_new_setup_is_a_get_and_a_put(self, project: Project, traceloop: Emulator) -> None:
         setup = upsert(project, "a", spec()).stored["a"]
         assert setup.id == traceloop.setups["a"]["id"]
         assert traceloop.requests == {GET_ROUTE: 1, UPSERT_ROUTE: 1}
 
-    def test_of_an_equal_one_writes_nothing(self, project: Project, traceloop: Emulator) -> None:
+    def test_of_an_equal_setup_writes_nothing(self, project: Project, traceloop: Emulator) -> None:
         there = traceloop.put("a", **content())
         assert upsert(project, "a", spec()).stored["a"].id == there["id"]
         assert traceloop.requests == {GET_ROUTE: 1}
 
-    def test_of_an_equal_one_can_be_forced(self, project: Project, traceloop: Emulator) -> None:
+    def test_of_an_equal_setup_can_be_forced(self, project: Project, traceloop: Emulator) -> None:
         traceloop.put("a", **content())
         upsert(project, "a", spec(), force=True)
         assert traceloop.writes == {"a": 1}
@@ -410,14 +406,14 @@ class TestUpsert:
         assert traceloop.requests[UPSERT_ROUTE] == ATTEMPTS
         assert len(clock.waits) == ATTEMPTS - 1
 
-    def test_does_not_repeat_what_was_refused(
+    def test_does_not_repeat_a_refused_write(
         self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
         with pytest.raises(RejectedError, match='setup "a": unknown evaluator slug "no-such"'):
             upsert(project, "a", spec("x", "no-such"), sleep=clock.sleep)
         assert traceloop.requests[UPSERT_ROUTE] == 1
 
-    def test_sends_nothing_when_it_cannot_read(self, project: Project, traceloop: Emulator) -> None:
+    def test_sends_nothing_if_it_cannot_read(self, project: Project, traceloop: Emulator) -> None:
         traceloop.inject(Fault(route=GET_ROUTE, status=403))
         with pytest.raises(AuthenticationError):
             upsert(project, "a", spec())
@@ -434,15 +430,15 @@ class TestUpsert:
         assert traceloop.writes == {}
 
 
-class TestAnotherProjectThatIsEmpty:
+class TestAnotherEmptyProject:
     """Nothing there can be asked whose the key is, before the first write answers."""
 
-    def test_one_setup_is_refused(self, project: Project) -> None:
+    def test_single_upsert_is_rejected(self, project: Project) -> None:
         with pytest.raises(ProjectMismatchError):
             upsert(project, "a", spec(), env_project_id="state-env")
 
     @pytest.mark.parametrize("call", ["flush", "upsert"])
-    def test_it_is_not_called_unchanged_when_it_was_written_to(
+    def test_written_project_is_not_reported_as_unchanged(
         self, project: Project, traceloop: Emulator, call: str
     ) -> None:
         if call == "flush":

@@ -25,21 +25,23 @@ class TestDeleteAll:
             traceloop.put(f"m-{n:02}", **content())
         return str(traceloop.setups["m-00"]["env_project_id"])
 
-    def test_of_nothing_asks_nothing(self, project: Project, traceloop: Emulator) -> None:
+    def test_of_nothing_sends_no_request(self, project: Project, traceloop: Emulator) -> None:
         delete_all(project, [], "any-env")
         assert traceloop.requests == {}
 
-    def test_deletes_each_and_no_other(
+    def test_deletes_only_the_given_setups(
         self, project: Project, traceloop: Emulator, env: str
     ) -> None:
         delete_all(project, [f"m-{n:02}" for n in range(15)], env)
         assert set(traceloop.setups) == {f"m-{n}" for n in range(15, 20)}
 
-    def test_what_is_gone_is_fine(self, project: Project, traceloop: Emulator, env: str) -> None:
+    def test_missing_setup_is_deleted(
+        self, project: Project, traceloop: Emulator, env: str
+    ) -> None:
         delete_all(project, ["gone-1", "m-00", "gone-2"], env)
         assert "m-00" not in traceloop.setups
 
-    def test_names_what_could_not_be_deleted_and_deletes_the_others(
+    def test_names_failed_deletes_and_deletes_the_others(
         self, project: Project, traceloop: Emulator, env: str
     ) -> None:
         for external_id in ("m-03", "m-07"):
@@ -51,7 +53,7 @@ class TestDeleteAll:
         assert failure.value.failed == dict.fromkeys(["m-03", "m-07"], "in use (HTTP 400)")
         assert set(traceloop.setups) == {"m-03", "m-07"}
 
-    def test_stops_after_a_fatal_failure_and_names_all(
+    def test_stops_after_a_fatal_failure_and_names_all_setups(
         self, project: Project, traceloop: Emulator, env: str
     ) -> None:
         traceloop.inject(Fault(route=DELETE_ROUTE, status=403, message="blocked", times=None))
@@ -63,14 +65,14 @@ class TestDeleteAll:
         assert traceloop.requests[DELETE_ROUTE] <= WORKERS
 
     @pytest.mark.parametrize("external_ids", [["m-00"], ["not-there", "m-00"]])
-    def test_touches_no_other_project(
+    def test_deletes_nothing_in_another_project(
         self, project: Project, traceloop: Emulator, env: str, external_ids: list[str]
     ) -> None:
         with pytest.raises(ProjectMismatchError):
             delete_all(project, external_ids, "state-env")
         assert traceloop.requests[DELETE_ROUTE] == 0
 
-    def test_what_was_deleted_is_gone_from_the_cached_list(
+    def test_deleted_setup_leaves_the_cached_list(
         self, project: Project, traceloop: Emulator, env: str
     ) -> None:
         assert "m-00" in project.setups()

@@ -22,7 +22,7 @@ class TestWaiting:
             ),
         ],
     )
-    def test_progress_does_not_call_a_failed_one_set_up(
+    def test_progress_does_not_count_failed_setups_as_ready(
         self,
         project: Project,
         traceloop: Emulator,
@@ -43,7 +43,7 @@ class TestWaiting:
         assert capsys.readouterr().out.splitlines() == told
 
     @pytest.mark.parametrize(("accepted", "why"), [(False, "no spans have matched it"), (True, "")])
-    def test_waiting_for_spans_is_enough_by_choice_only(
+    def test_waiting_for_spans_counts_as_ready_on_request_only(
         self, project: Project, traceloop: Emulator, clock: Clock, accepted: bool, why: str
     ) -> None:
         traceloop.put("a", **content())
@@ -52,16 +52,14 @@ class TestWaiting:
         assert why in found.get("a", "")
         assert (sum(clock.waits) == 60) is not accepted
 
-    def test_one_that_shows_late_is_waited_for(
+    def test_setup_that_is_listed_late_is_waited_for(
         self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
         traceloop.put("a", **content())
         traceloop.inject(Fault(external_id="a", method="GET", status=404, times=2))
         assert wait(project, ["a"], 60, "m", clock=clock, sleep=clock.sleep) == {}
 
-    def test_the_time_is_kept_to_the_second(
-        self, project: Project, traceloop: Emulator, clock: Clock
-    ) -> None:
+    def test_time_limit_is_exact(self, project: Project, traceloop: Emulator, clock: Clock) -> None:
         traceloop.put("a", **content())
         traceloop.force_status("a", "pending")
         began = clock()

@@ -45,7 +45,7 @@ def project(traceloop: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
 
 
 class TestPlain:
-    def test_get_returns_all_that_traceloop_has(self, project: Emulator) -> None:
+    def test_get_returns_the_whole_setup(self, project: Emulator) -> None:
         project.put(
             "m",
             selector=[
@@ -79,7 +79,7 @@ class TestPlain:
         )
         assert project.requests == {GET_ROUTE: 1}
 
-    def test_get_of_one_that_is_not_there_says_what_to_do(self, project: Emulator) -> None:
+    def test_get_of_a_missing_setup_says_what_to_do(self, project: Emulator) -> None:
         with pytest.raises(errors.NotFoundError) as caught:
             get_auto_monitor_setup("no/such")
         assert str(caught.value) == (
@@ -89,7 +89,7 @@ class TestPlain:
             " [GET /v2/auto-monitor-setups/no%2Fsuch]"
         )
 
-    def test_get_refuses_an_external_id_that_no_url_can_carry(self, project: Emulator) -> None:
+    def test_get_rejects_an_external_id_that_no_url_can_carry(self, project: Emulator) -> None:
         with pytest.raises(errors.RejectedError, match=r"must not be \"\.\.\""):
             get_auto_monitor_setup("..")
         assert project.requests == {}
@@ -102,12 +102,12 @@ class TestPlain:
         assert [s.external_id for s in list_auto_monitor_setups("failed")] == ["b"]
         assert list_auto_monitor_setups(status="partial") == []
 
-    def test_list_is_asked_for_each_time(self, project: Emulator) -> None:
+    def test_list_is_read_each_time(self, project: Emulator) -> None:
         assert list_auto_monitor_setups() == []
         project.put("late", selector=[RULE], evaluators=["faithfulness"])
         assert [s.external_id for s in list_auto_monitor_setups()] == ["late"]
 
-    def test_list_has_only_the_setups_of_the_keys_own_project(self, project: Emulator) -> None:
+    def test_list_has_only_the_setups_of_the_keys_project(self, project: Emulator) -> None:
         """The OpenAPI file says that the list is the organization's."""
         project.put("mine", selector=[RULE], evaluators=["faithfulness"])
         foreign = {"id": "x", "external_id": "theirs", "env_project_id": "another"}
@@ -115,19 +115,19 @@ class TestPlain:
         project.inject(Fault(route=LIST_ROUTE, body=json.dumps([foreign, own])))
         assert [s.external_id for s in list_auto_monitor_setups()] == ["mine"]
 
-    def test_without_a_key_it_says_how_to_set_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_missing_key_says_how_to_set_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("TRACELOOP_API_KEY", raising=False)
         for call in (list_auto_monitor_setups, lambda: get_auto_monitor_setup("m")):
             with pytest.raises(errors.ConfigurationError, match="pulumi config set --secret"):
                 call()
 
-    def test_a_refused_key_is_not_shown(self, project: Emulator) -> None:
+    def test_rejected_key_is_not_printed(self, project: Emulator) -> None:
         project.revoke_key(project.api_key)
         with pytest.raises(errors.AuthenticationError) as caught:
             list_auto_monitor_setups()
         assert API_KEY not in str(caught.value)
 
-    def test_the_traceback_ends_at_the_call(self, project: Emulator) -> None:
+    def test_traceback_ends_at_the_call(self, project: Emulator) -> None:
         project.revoke_key(project.api_key)
         with pytest.raises(errors.AuthenticationError) as caught:
             get_auto_monitor_setup("m")
@@ -137,7 +137,7 @@ class TestPlain:
         }
         assert caught.value.__suppress_context__
 
-    def test_an_output_is_sent_to_the_other_variant(self) -> None:
+    def test_output_argument_is_referred_to_the_output_variant(self) -> None:
         loop = asyncio.new_event_loop()
         output: Any = loop.run_until_complete(_output("m"))
         loop.close()
@@ -152,7 +152,7 @@ async def _output(value: str) -> pulumi.Output[str]:
 
 
 class TestInAProgram:
-    def test_all_four_read_in_previews_and_updates(self, world: World) -> None:
+    def test_all_functions_read_in_previews_and_updates(self, world: World) -> None:
         world.traceloop.put("theirs", selector=[RULE], evaluators=["faithfulness"])
         world.traceloop.force_status("theirs", "failed")
         program = f"""{IMPORTS}
@@ -187,7 +187,7 @@ pulumi.export("list_output", list_auto_monitor_setups_output().apply(len))
         }
         assert world.traceloop.writes == {}
 
-    def test_what_was_read_declares_another_setup(self, world: World) -> None:
+    def test_result_declares_another_setup(self, world: World) -> None:
         world.traceloop.put(
             "theirs",
             selector=[
@@ -208,7 +208,7 @@ group("g", {{"copies": {{"selector": later.selector, "evaluators": ["perplexity"
         assert setups["copy"]["init_rules"] == setups["theirs"]["init_rules"]
         assert setups["copies"]["init_rules"] == setups["theirs"]["init_rules"]
 
-    def test_one_that_is_yet_to_be_created_is_read_after_that(self, world: World) -> None:
+    def test_new_setup_is_read_after_its_creation(self, world: World) -> None:
         """In the preview it is neither there nor an error."""
         world.preview('one("m")')
         without_reading = world.requests
@@ -224,12 +224,12 @@ pulumi.export("status", get_auto_monitor_setup_output(m.external_id).status)
         assert world.requests == {"get": 1}
 
     @pytest.mark.parametrize("variant", ["", "_output"])
-    def test_one_that_is_not_there_ends_the_program(self, world: World, variant: str) -> None:
+    def test_missing_setup_ends_the_program(self, world: World, variant: str) -> None:
         failed = world.preview(f'{IMPORTS}\nget_auto_monitor_setup{variant}("nowhere")', fails=True)
         assert 'setup "nowhere": the Traceloop project that the API key' in failed.output
         assert "client.py" not in failed.output
 
-    def test_a_second_project_in_one_stack(self, world: World) -> None:
+    def test_second_project_in_one_stack(self, world: World) -> None:
         world.traceloop.add_project("key-of-staging")
         world.stack.set_config("staging:apiKey", "key-of-staging", secret=True)
         world.stack.set_config("staging:baseUrl", world.traceloop.url)
@@ -251,7 +251,7 @@ pulumi.export("all", [
         assert "key-of-staging" not in up.output + world.stack.state_text()
 
     @pytest.mark.parametrize("variant", ["", "_output"])
-    def test_no_key_ends_the_program(self, world: World, variant: str) -> None:
+    def test_missing_key_ends_the_program(self, world: World, variant: str) -> None:
         world.stack.remove_config("traceloop:apiKey")
         failed = world.preview(f"{IMPORTS}\nlist_auto_monitor_setups{variant}()", fails=True)
         assert "no Traceloop API key: run `pulumi config set --secret" in failed.output
@@ -296,7 +296,7 @@ class TestUnderMocks:
         yield
         assert SETTINGS.monitor is None
 
-    def test_get_asks_the_mocks(self) -> None:
+    def test_get_calls_the_mocks(self) -> None:
         answer = {
             "id": "1",
             "status": "failed",
@@ -327,7 +327,7 @@ class TestUnderMocks:
         calls = [(token, {"external_id": "m"})]
         assert printed.splitlines() == [repr(expected), str(calls), "True"]
 
-    def test_list_asks_the_mocks(self) -> None:
+    def test_list_calls_the_mocks(self) -> None:
         printed = run_unit_test(
             {"setups": [{"external_id": "a"}, {"external_id": "b"}]},
             'print([s.external_id for s in list_auto_monitor_setups("failed")])',
@@ -343,7 +343,7 @@ class TestUnderMocks:
             "2",
         ]
 
-    def test_mocks_that_answer_nothing_do(self) -> None:
+    def test_mocks_may_return_nothing(self) -> None:
         """What every tutorial's mocks do: ``return {}``."""
         printed = run_unit_test(
             {},
@@ -354,7 +354,7 @@ class TestUnderMocks:
         )
         assert printed.splitlines() == ["m []", "m []"]
 
-    def test_mocks_can_fail(self) -> None:
+    def test_mocks_may_fail(self) -> None:
         printed = run_unit_test(
             {},
             "try:",

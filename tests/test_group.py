@@ -92,10 +92,12 @@ class TestGroup:
             "Outputs in args",
         ],
     )
-    def test_a_setup_may_be_any_of(self, program: Program, setup: Callable[[], Any]) -> None:
+    def test_setup_may_be_args_a_dict_or_an_output(
+        self, program: Program, setup: Callable[[], Any]
+    ) -> None:
         assert program.setups(a=setup()) == {"a": JSON}
 
-    def test_takes_an_awaitable_value(self, program: Program) -> None:
+    def test_accepts_an_awaitable_value(self, program: Program) -> None:
         async def value() -> str:
             return "v"
 
@@ -106,7 +108,7 @@ class TestGroup:
         program.run(declare)
         assert program.of(BATCH).inputs["setups"] == {"a": JSON}
 
-    def test_a_secret_value_makes_only_its_setup_a_secret(self, program: Program) -> None:
+    def test_secret_value_makes_only_its_setup_secret(self, program: Program) -> None:
         secret = {**DICT, "selector": [span("k").equals(pulumi.Output.secret("v"))]}
         assert program.setups(a=secret, b=DICT) == {"a": make_secret(JSON), "b": JSON}
 
@@ -120,9 +122,7 @@ class TestGroup:
         program.run(declare, failed={}, setup_ids='{"a":"1"}', owned='["a"]')
         assert seen == [[{"a": "1"}, {}]]
 
-    def test_setup_ids_and_failed_are_empty_where_the_engine_says_nothing(
-        self, program: Program
-    ) -> None:
+    def test_setup_ids_and_failed_are_empty_without_outputs(self, program: Program) -> None:
         """As in the unit tests of a user, whose mocks answer the inputs."""
         seen: list[Any] = []
 
@@ -133,7 +133,7 @@ class TestGroup:
         program.run(declare)
         assert seen == [[{}, {}]]
 
-    def test_a_failed_setup_ends_the_program(self, program: Program) -> None:
+    def test_failed_setup_ends_the_program(self, program: Program) -> None:
         with pytest.raises(pulumi.RunError) as failure:
             program.run(
                 lambda: AutoMonitorSetupGroup("g", {"a": DICT, "b": DICT}),
@@ -142,7 +142,7 @@ class TestGroup:
             )
         assert str(failure.value) == 'AutoMonitorSetupGroup "g": 1 of 2 setups failed'
 
-    def test_the_logged_error_names_the_failed_setups(
+    def test_logged_error_names_the_failed_setups(
         self, program: Program, caplog: pytest.LogCaptureFixture
     ) -> None:
         with pytest.raises(pulumi.RunError):
@@ -158,9 +158,7 @@ class TestGroup:
             '  "a", "c": no'
         )
 
-    def test_all_of_the_group_is_registered_before_it_ends_the_program(
-        self, program: Program
-    ) -> None:
+    def test_whole_group_is_registered_before_the_program_ends(self, program: Program) -> None:
         """The membership has to know what was written, or nobody would ever delete it."""
         with pytest.raises(pulumi.RunError):
             program.run(
@@ -171,7 +169,7 @@ class TestGroup:
             )
         assert program.of(MEMBERSHIP).inputs["owned"] == '["a"]'
 
-    def test_failed_can_be_read_though_the_program_ends(self, program: Program) -> None:
+    def test_failed_is_readable_although_the_program_ends(self, program: Program) -> None:
         seen: list[Any] = []
 
         def declare() -> None:
@@ -181,7 +179,7 @@ class TestGroup:
             program.run(declare, failed={"a": "no"}, setup_ids="{}")
         assert seen == [{"a": "no"}]
 
-    def test_what_failed_before_ends_no_preview(
+    def test_earlier_failure_ends_no_preview(
         self, program: Program, caplog: pytest.LogCaptureFixture
     ) -> None:
         seen: list[Any] = []
@@ -195,7 +193,7 @@ class TestGroup:
         assert seen == [{"b": "1"}]
         assert caplog.records == []
 
-    def test_names_its_parent_as_a_part_of_who_declares_it(self, program: Program) -> None:
+    def test_declarer_has_the_parent(self, program: Program) -> None:
         def declare() -> object:
             opts = pulumi.ResourceOptions(parent=Component("shop"))
             return AutoMonitorSetupGroup("g", {"a": DICT}, opts)
@@ -205,7 +203,7 @@ class TestGroup:
         assert program.of(BATCH).inputs["declared_by"] == name
         assert program.of(MEMBERSHIP).inputs["declared_by"] == name
 
-    def test_a_value_that_json_does_not_have_in_an_output_is_told_with_its_place(
+    def test_value_that_json_lacks_in_an_output_is_reported_with_its_path(
         self, program: Program
     ) -> None:
         triggers = pulumi.Output.from_input(1).apply(lambda _: [object()])
@@ -213,7 +211,7 @@ class TestGroup:
             program.setups(a={**DICT, "triggers": triggers})
         assert 'AutoMonitorSetupGroup "g", setups["a"]: ' in str(failure.value)
 
-    def test_setups_are_an_output_for_tests_and_exports(self, program: Program) -> None:
+    def test_setups_are_an_output(self, program: Program) -> None:
         seen: list[Any] = []
 
         def declare() -> object:
@@ -228,7 +226,7 @@ class TestGroup:
         assert setups["b"] == plain(DICT)
         assert setups["a"]["selector"][0]["value"] == "v!"
 
-    def test_setups_are_secret_with_a_secret_in_them(self, program: Program) -> None:
+    def test_setups_are_secret_if_one_has_a_secret(self, program: Program) -> None:
         seen: dict[str, bool] = {}
 
         async def note(group: AutoMonitorSetupGroup) -> None:
@@ -246,7 +244,7 @@ class TestGroup:
         assert seen == {"g": True, "h": False}
 
 
-class TestOptionsOfAGroup:
+class TestGroupOptions:
     REFUSED = (
         (
             "ignore_changes: has no effect on a group: leave the setup out of the group, or declare"
@@ -264,7 +262,7 @@ class TestOptionsOfAGroup:
         ),
     )
 
-    def test_hooks_and_secret_outputs_are_those_of_the_batch(self, program: Program) -> None:
+    def test_hooks_and_secret_outputs_apply_to_the_batch(self, program: Program) -> None:
         def declare() -> object:
             hook = pulumi.ResourceHook("written", lambda _: None)
             opts = pulumi.ResourceOptions(
@@ -281,7 +279,7 @@ class TestOptionsOfAGroup:
         assert batch.hooks == {"after_create": ["written"], "after_update": ["written"]}
         assert [(r.secret_outputs, r.hooks) for r in others] == [([], {})] * 2
 
-    def test_what_would_have_no_effect_is_refused(self, program: Program) -> None:
+    def test_options_without_effect_are_rejected(self, program: Program) -> None:
         def declare() -> object:
             hook = pulumi.ResourceHook("gone", lambda _: None)
             opts = pulumi.ResourceOptions(

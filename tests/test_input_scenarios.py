@@ -7,7 +7,7 @@ import pytest
 from tests.support.world import World
 
 
-class TestBadInput:
+class TestInvalidInput:
     @pytest.mark.parametrize(
         ("selector", "rest", "problem"),
         [
@@ -34,7 +34,7 @@ class TestBadInput:
             ),
         ],
     )
-    def test_a_bad_setup(self, world: World, selector: str, rest: str, problem: str) -> None:
+    def test_invalid_setup(self, world: World, selector: str, rest: str, problem: str) -> None:
         """The preview names the resource, the property and the cure, for one setup and a group."""
         setup = f'{{"selector": {selector}, "evaluators": ["faithfulness"]{rest}}}'
         preview = world.preview(f'AutoMonitorSetup("m", **{setup})', fails=True)
@@ -44,7 +44,7 @@ class TestBadInput:
         assert world.requests == {}
         assert preview.ops() == {}
 
-    def test_a_bad_setup_that_is_known_late(self, world: World) -> None:
+    def test_invalid_setup_that_is_known_late(self, world: World) -> None:
         """The provider validates it by the same rules, in the preview where it is known by then."""
         late = """
 late = pulumi.Output.from_input("eq").apply(lambda it: it)
@@ -59,7 +59,7 @@ bad = {"selector": [rule], "evaluators": ["faithfulness"]}
         assert world.requests == {}
 
     @pytest.mark.parametrize("external_id", ["", "  ", ".", ".."])
-    def test_a_bad_external_id(self, world: World, external_id: str) -> None:
+    def test_invalid_external_id(self, world: World, external_id: str) -> None:
         preview = world.preview(f'one("m", external_id="{external_id}")', fails=True)
         _assert_input_error(preview.output, 'AutoMonitorSetup "m", external_id: must not be')
         preview = world.preview(f'group("g", {{"{external_id}": setup()}})', fails=True)

@@ -36,6 +36,6 @@ HIDDEN = "[secret]"
         ("text", [], "text"),
     ],
 )
-def test_masked(text: str, secrets: list[str], seen: str) -> None:
+def test_masks_secrets(text: str, secrets: list[str], seen: str) -> None:
     assert masked(text, secrets) == seen
     assert masked(text, reversed(secrets)) == seen

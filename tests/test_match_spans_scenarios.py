@@ -71,7 +71,7 @@ group("g", {
 
 
 class TestPreview:
-    def test_each_new_setup_says_what_it_matches(self, world: World) -> None:
+    def test_each_new_setup_has_its_matches(self, world: World) -> None:
         send(world)
         world.stack.set_config("traceloop:matchSpans", "24h")
         preview = world.preview(PROGRAM)
@@ -94,7 +94,7 @@ class TestPreview:
         # One bounded read for all of them.
         assert world.requests[SPANS] == 1
 
-    def test_an_update_reads_no_span(self, world: World) -> None:
+    def test_update_reads_no_spans(self, world: World) -> None:
         send(world)
         world.stack.set_config("traceloop:matchSpans", "24h")
         up = world.up(PROGRAM)
@@ -102,7 +102,7 @@ class TestPreview:
         assert "matches" not in up.output
         assert "matches" not in world.stack.state_text()
 
-    def test_nothing_is_read_where_nothing_changes_or_nobody_asks(self, world: World) -> None:
+    def test_no_spans_are_read_without_changes_or_the_setting(self, world: World) -> None:
         send(world)
         assert "matches" not in world.preview(PROGRAM).output
         assert SPANS not in world.requests
@@ -115,7 +115,7 @@ class TestPreview:
             '~ typo gen_ai.provider.name = "opnai" -> "openai" matches 6 of 8 spans (24 h)' in told
         )
 
-    def test_a_file(self, world: World) -> None:
+    def test_spans_from_a_file(self, world: World) -> None:
         """A relative path begins at the program's folder."""
         (world.stack.project_dir / "spans.json").write_text(json.dumps(document()))
         world.stack.set_config("traceloop:matchSpans", "spans.json")
@@ -123,7 +123,7 @@ class TestPreview:
         assert any(line.endswith("matches 6 of 8 spans (1.2 h)") for line in told)
         assert SPANS not in world.requests
 
-    def test_secrets_and_what_is_not_known(self, world: World) -> None:
+    def test_secrets_and_unknowns(self, world: World) -> None:
         send(world)
         world.stack.set_config("traceloop:matchSpans", "24h")
         world.stack.set_config("word", "anthropik", secret=True)
@@ -149,7 +149,7 @@ group("g", {
         assert "anthropik" not in preview.output
 
 
-class TestWhatCannotBeRead:
+class TestUnreadableSpans:
     @pytest.mark.parametrize(
         "fault",
         [
@@ -160,7 +160,7 @@ class TestWhatCannotBeRead:
         ],
         ids=["refused", "busy", "down", "broken"],
     )
-    def test_an_outage_is_one_line(self, world: World, fault: Fault) -> None:
+    def test_outage_is_one_line(self, world: World, fault: Fault) -> None:
         world.stack.set_config("traceloop:matchSpans", "24h")
         world.stack.set_config("traceloop:deadline", "2")
         world.traceloop.inject(fault)
@@ -168,7 +168,7 @@ class TestWhatCannotBeRead:
         assert count(preview.output, "spans were not read") == 1
         assert "+ off gen_ai.system" in " ".join(lines(preview.output))
 
-    def test_no_span_is_one_line(self, world: World) -> None:
+    def test_no_spans_are_one_line(self, world: World) -> None:
         world.stack.set_config("traceloop:matchSpans", "24h")
         preview = world.preview(PROGRAM)
         assert count(preview.output, "Traceloop recorded no span in this time") == 1
@@ -178,9 +178,7 @@ class TestWhatCannotBeRead:
         ("text", "why"),
         [(None, "neither a time such as 24h nor a file"), ("no spans", "no JSON"), ("", "no span")],
     )
-    def test_an_unusable_file(
-        self, world: World, tmp_path: Path, text: str | None, why: str
-    ) -> None:
+    def test_unusable_file(self, world: World, tmp_path: Path, text: str | None, why: str) -> None:
         file = tmp_path / "spans.json"
         if text is not None:
             file.write_text(text)
@@ -193,7 +191,7 @@ class TestWhatCannotBeRead:
 class TestMaxEvaluations:
     PROGRAM = PROGRAM.replace('"opnai"),\n}', '"opnai"),\n}, max_evaluations=LIMIT')
 
-    def test_over_the_limit_the_preview_fails(self, world: World) -> None:
+    def test_preview_over_the_limit_fails(self, world: World) -> None:
         send(world)
         world.stack.set_config("traceloop:matchSpans", "24h")
         output = world.preview(self.PROGRAM.replace("LIMIT", "11"), fails=True).output
@@ -202,16 +200,14 @@ class TestMaxEvaluations:
         assert world.requests[SPANS] == 1
         world.preview(self.PROGRAM.replace("LIMIT", "12"))
 
-    def test_of_a_single_setup(self, world: World) -> None:
+    def test_limit_of_a_single_setup(self, world: World) -> None:
         send(world)
         world.stack.set_config("traceloop:matchSpans", "24h")
         program = """AutoMonitorSetup("m", selector=[span("gen_ai.provider.name").exists()],
             evaluators=["faithfulness"], max_evaluations=7)"""
         assert "allows 7: m 8." in world.preview(program, fails=True).output
 
-    def test_without_spans_it_says_that_nothing_is_checked(
-        self, world: World, tmp_path: Path
-    ) -> None:
+    def test_without_spans_nothing_is_checked(self, world: World, tmp_path: Path) -> None:
         program = self.PROGRAM.replace("LIMIT", "0")
         assert count(world.preview(program).output, "max_evaluations is not checked") == 1
         file = tmp_path / "spans.json"
@@ -221,6 +217,6 @@ class TestMaxEvaluations:
         assert count(world.preview(program).output, "max_evaluations is not checked") == 1
 
     @pytest.mark.parametrize("limit", ["-1", "'many'", "True"])
-    def test_a_limit_that_is_none(self, world: World, limit: str) -> None:
+    def test_invalid_limit(self, world: World, limit: str) -> None:
         output = world.preview(self.PROGRAM.replace("LIMIT", limit), fails=True).output
         assert "must be a number of evaluations a day" in output

@@ -25,7 +25,7 @@ class TestPackage:
         exported = getattr(pulumi_traceloop, name)
         assert getattr(exported, "__name__", name) == name  # a union has none
 
-    def test_all_is_sorted_and_has_what_a_program_needs(self) -> None:
+    def test_all_is_sorted_and_complete(self) -> None:
         assert pulumi_traceloop.__all__ == [
             "AutoMonitorSetup",
             "AutoMonitorSetupArgs",
@@ -56,17 +56,17 @@ class TestPackage:
         with pytest.raises(AttributeError, match="no attribute 'AutoMonitorSetups'"):
             pulumi_traceloop.AutoMonitorSetups  # type: ignore[attr-defined]  # noqa: B018
 
-    def test_importing_it_imports_no_dependency(self) -> None:
+    def test_importing_the_package_imports_no_dependency(self) -> None:
         """pytest loads its plugin in every run, of whatever project."""
         heavy = {"pulumi", "requests", "urllib3", "pydantic", "aiohttp"}
         assert heavy & _imported("import pulumi_traceloop") == set()
 
-    def test_a_program_imports_neither_client_nor_emulator(self) -> None:
+    def test_program_imports_neither_client_nor_emulator(self) -> None:
         heavy = {"requests", "pydantic", "aiohttp", "pulumi_traceloop.spans.matching"}
         code = "from pulumi_traceloop import AutoMonitorSetup, AutoMonitorSetupGroup, files, span"
         assert heavy & _imported(code) == set()
 
-    def test_a_provider_imports_what_it_needs_when_it_needs_it(self) -> None:
+    def test_provider_imports_dependencies_on_demand(self) -> None:
         """Its process pays for each import at every start; here nothing has changed."""
         heavy = {"requests", "urllib3", "pydantic", "aiohttp", "pulumi_traceloop.spans"}
         group = {"setups": {"a": "{}"}, "packed_setups": {"00": '{"b":{}}'}, "declared_by": "g"}
@@ -81,7 +81,7 @@ assert provider.diff("g", {group}, {group}).changes is False
         assert heavy & _imported(code) == set()
 
     @pytest.mark.parametrize("asked", [True, False])
-    def test_spans_are_imported_where_they_are_asked_for(self, asked: bool) -> None:
+    def test_spans_are_imported_on_demand(self, asked: bool) -> None:
         setup = (
             '{"evaluators":["e"],"selector":[{"key":"k","source":"span_attributes","value":"x"}]}'
         )
@@ -101,7 +101,7 @@ with contextlib.redirect_stdout(io.StringIO()):
         found = {name for name in _imported(code) if name.startswith("pulumi_traceloop.spans")}
         assert bool(found) is asked, found
 
-    def test_is_not_taken_for_a_plugin_to_download(self) -> None:
+    def test_is_not_a_plugin_to_download(self) -> None:
         """The engine takes any distribution named pulumi-* for one that needs a binary."""
         plugin = (files("pulumi_traceloop") / "pulumi-plugin.json").read_text()
         assert json.loads(plugin)["resource"] is False

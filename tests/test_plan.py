@@ -43,7 +43,7 @@ def shown(plan: ResourcePlan, **options: Any) -> list[str]:
     return [re.sub(r"<\{%.*?%\}>", "", line) for line in lines(plan, **options)]
 
 
-def test_a_groups_plan() -> None:
+def test_plan_of_a_group() -> None:
     plan = group(
         Change("create", "anthropic", after=setup("anthropic")),
         Change("change", "gpt", setup("gpt-4o"), setup("gpt-5", "faithfulness", "toxicity")),
@@ -64,7 +64,7 @@ def test_a_groups_plan() -> None:
     ]
 
 
-def test_a_single_setup_has_one_line_with_its_resource_if_that_has_another_name() -> None:
+def test_single_setup_has_one_line_with_its_resource_if_named_differently() -> None:
     change = Change("create", "x", after=setup())
     plan = ResourcePlan('AutoMonitorSetup "x"', [change], group=False)
     assert shown(plan) == ['+ x  k = "openai"  faithfulness']
@@ -72,7 +72,7 @@ def test_a_single_setup_has_one_line_with_its_resource_if_that_has_another_name(
     assert line == '+ x  k = "openai"  faithfulness   (AutoMonitorSetup "r")'
 
 
-def test_the_cause_of_a_failure_is_told_once() -> None:
+def test_common_cause_of_failures_is_reported_once() -> None:
     plan = group(
         *(Change("retry", i, setup("a"), setup("b"), note="no such slug") for i in "ab"),
         Change("recheck", "c", after=setup(), note="perplexity: no model"),
@@ -88,7 +88,7 @@ def test_the_cause_of_a_failure_is_told_once() -> None:
     ]
 
 
-def test_a_line_ends_with_what_the_setup_matches() -> None:
+def test_line_ends_with_the_matches() -> None:
     some = Matches(1240, 2000, hours=24, evaluations=2480)
     none = Matches(0, 2000, hours=24, why="no span has k; 3 have\n<{%fg 1%}> k2")
     plan = group(
@@ -119,11 +119,11 @@ def test_a_line_ends_with_what_the_setup_matches() -> None:
         (8760.0, " (8,760 h)"),
     ],
 )
-def test_the_time_that_spans_cover(hours: float | None, period: str) -> None:
+def test_period_of_the_spans(hours: float | None, period: str) -> None:
     assert Matches(1, 2, hours=hours).period == period
 
 
-def test_what_matches_nothing_is_cut_off_last() -> None:
+def test_setups_that_match_nothing_are_truncated_last() -> None:
     changes = [Change("create", f"m-{n:03}", after=setup()) for n in range(LINES + 1)]
     changes[-1] = changes[-1]._replace(matches=Matches(0, 1))
     told = shown(group(*changes))
@@ -131,7 +131,7 @@ def test_what_matches_nothing_is_cut_off_last() -> None:
     assert not any(f"m-{LINES - 1:03}" in line for line in told)
 
 
-def test_an_update_is_told_in_the_past() -> None:
+def test_update_is_reported_in_the_past_tense() -> None:
     changes = [Change("create", "a", after=setup()), Change("change", "b", setup("1"), setup("2"))]
     assert shown(group(*changes, declares="abc"), tense="done")[0] == (
         "monitors: 1 created, 1 changed"
@@ -142,17 +142,17 @@ def test_an_update_is_told_in_the_past() -> None:
     assert deleted(OWNER, ["b", "a"]) == 'monitors: deleted 2 monitor setups: "a", "b"'
 
 
-def test_names_that_differ_invisibly_are_two_names() -> None:
+def test_invisibly_different_names_are_displayed_differently() -> None:
     ids = ["a b", "a  b", "a\u00a0b", "a\u200bb", "ab"]
     told = shown(group(*(Change("create", i, after=setup()) for i in ids)))[1:]
     assert len({" ".join(line.split()) for line in told}) == len(ids)
 
 
-def test_nothing_is_told_where_nothing_happens() -> None:
+def test_plan_without_changes_is_empty() -> None:
     assert lines(group(declares=["a"])) == []
 
 
-def test_what_is_cut_off_does_least_harm() -> None:
+def test_destructive_changes_are_truncated_last() -> None:
     changes = [Change("create", f"{n:03}", after=setup()) for n in range(LINES)]
     told = shown(group(*changes, Change("delete", "zzz"), Change("replace", "yyy")))
     assert told[-1] == "  ... and 2 more"
@@ -160,13 +160,13 @@ def test_what_is_cut_off_does_least_harm() -> None:
     assert any(line.startswith("  ! yyy") for line in told)
 
 
-def test_users_values_are_not_taken_for_colours() -> None:
+def test_values_are_not_colour_markup() -> None:
     plan = group(Change("create", "<{%fg 77%}>", after=setup("<{%fg 77%}>")), Change("move", "m"))
     colours = re.findall(r"<\{%(.*?)%\}>", "".join(lines(plan)))
     assert colours == ["fg 2", "reset", "fg 6", "reset"]
 
 
-def test_a_renamed_setup_is_hinted_at() -> None:
+def test_likely_rename_has_a_hint() -> None:
     old, new = Change("delete", "old", setup("x")), Change("create", "new", after=setup("x"))
     gone, come = with_renames([old, new])
     assert (gone.note, come.note) == (
@@ -205,14 +205,14 @@ class TestData:
         ),
         st.text(max_size=5),
     )
-    def test_what_is_encoded_comes_back(self, changes: list[Change], text: str) -> None:
+    def test_encoded_plan_survives_decoding(self, changes: list[Change], text: str) -> None:
         plan = ResourcePlan(text, changes, [text], text, text, False, text, text)
         line = encoded(plan)
         assert line.isascii()
         assert line.isprintable()
         assert decoded(f"  {line}\n") == plan
 
-    def test_no_secret_of_the_configuration_is_found_in_it(self) -> None:
+    def test_encoded_plan_has_no_secret_of_the_configuration(self) -> None:
         """The engine replaces whatever equals one, of three characters or more, in all prints."""
         _, _, data = encoded(group(Change("create", "a", after=setup("abc")))).split(" ", 2)
         assert all(len(word) == 2 for word in data.split(" "))
@@ -220,11 +220,11 @@ class TestData:
     @pytest.mark.parametrize(
         "line", ["", "monitors: 1 to create", "= checkout  (from the feature flags)", "traceloop"]
     )
-    def test_a_line_of_somebody_else_is_none(self, line: str) -> None:
+    def test_foreign_line_is_not_a_plan(self, line: str) -> None:
         assert decoded(line) is None
 
     @pytest.mark.parametrize("damage", ["cut", "changed", "version"])
-    def test_a_damaged_line_is_no_plan(self, damage: str) -> None:
+    def test_damaged_line_is_not_a_plan(self, damage: str) -> None:
         line = encoded(group(Change("create", "a", after=setup())))
         line = {
             "cut": line[:-3],
@@ -234,7 +234,7 @@ class TestData:
         with pytest.raises(ValueError, match="version" if damage == "version" else "damaged"):
             decoded(line)
 
-    def test_it_is_printed_where_it_is_asked_for(
+    def test_is_printed_on_request(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.delenv(ASKED[0], raising=False)

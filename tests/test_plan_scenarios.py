@@ -12,7 +12,7 @@ THEIRS = {"key": "gen_ai.system", "value": "theirs", "source": "span_attributes"
 
 
 class TestPlanLines:
-    def test_each_setup_that_changes_has_its_line(self, world: World) -> None:
+    def test_each_changed_setup_has_a_line(self, world: World) -> None:
         world.up('group("monitors", {"a": setup(), "b": setup("gpt-4o"), "old": setup()})')
         program = """group("monitors", {
             "a": setup(), "b": setup("gpt-5", "faithfulness", "toxicity-detector"),
@@ -23,7 +23,7 @@ class TestPlanLines:
         assert '+ new gen_ai.system = "anthropic" faithfulness' in told
         assert '- old gen_ai.system = "openai" faithfulness' in told
 
-    def test_an_update_tells_what_it_did(self, world: World) -> None:
+    def test_update_reports_its_changes(self, world: World) -> None:
         world.up('group("monitors", {"a": setup(), "b": setup("gpt-4o"), "old": setup()})')
         program = 'group("monitors", {"a": setup(), "b": setup("5"), "new": setup("x")})\none("m")'
         told = lines(world.up(program).output)
@@ -33,14 +33,14 @@ class TestPlanLines:
         assert '+ m gen_ai.system = "openai" faithfulness (created)' in told
         assert not any(" to create" in line or " to delete" in line for line in told)
 
-    def test_what_was_not_done_is_not_told_as_done(self, world: World) -> None:
+    def test_failed_changes_are_not_reported_as_done(self, world: World) -> None:
         world.up('group("g", {"a": setup("1"), "b": setup("1")})')
         up = world.up('group("g", {"a": setup("2"), "b": setup("2", "nope")})', fails=True)
         told = lines(up.output)
         assert "g: 1 changed" in told
         assert not any(line.startswith("~ b ") for line in told)
 
-    def test_a_destroyed_stack_and_a_removed_group_name_what_went(self, world: World) -> None:
+    def test_destroyed_stack_and_removed_group_name_deleted_setups(self, world: World) -> None:
         program = 'group("g", {"a": setup(), "b": setup()})\none("m")'
         world.up(program)
         told = lines(world.up('one("m")').output)
@@ -50,7 +50,7 @@ class TestPlanLines:
         assert 'g: deleted 2 monitor setups: "a", "b"' in told
         assert 'm: deleted 1 monitor setup: "m"' in told
 
-    def test_nothing_is_told_when_nothing_changes(self, world: World) -> None:
+    def test_no_lines_without_changes(self, world: World) -> None:
         program = 'one("m")\ngroup("g", {"a": setup()})'
         world.stack.set_config("traceloop:ignoreWarnings", "gen_ai.system")
         world.up(program)
@@ -59,7 +59,7 @@ class TestPlanLines:
             assert "gen_ai.system" not in output
             assert "unchanged" not in output.replace("4 unchanged", "").replace("5 unchanged", "")
 
-    def test_a_refresh_says_which_setup_drifted(self, world: World) -> None:
+    def test_refresh_names_the_drifted_setup(self, world: World) -> None:
         program = 'one("m")\none("n")\ngroup("g", {"a": setup(), "b": setup(), "c": setup()})'
         world.up(program)
         for external_id in ("m", "a"):
@@ -73,14 +73,14 @@ class TestPlanLines:
         assert '~ a gen_ai.system = "openai" -> "theirs"' in told
         assert not any(" c " in line for line in told)
 
-    def test_a_large_group_says_which_setup_drifted(self, world: World) -> None:
+    def test_large_group_names_the_drifted_setup(self, world: World) -> None:
         world.up('group("g", {f"m-{n:03}": setup() for n in range(300)})')
         world.traceloop.put("m-007", selector=[THEIRS], evaluators=["faithfulness"])
         told = lines(world.refresh().output)
         assert '~ m-007 gen_ai.system = "openai" -> "theirs"' in told
         assert "g: 1 changed outside of this stack" in told
 
-    def test_a_retry_that_will_not_happen_is_not_announced(self, world: World) -> None:
+    def test_retry_that_will_not_happen_is_not_announced(self, world: World) -> None:
         world.up('group("g", {i: setup("1") for i in ("back", "equal", "still", "other")})')
         up = 'group("g", {i: setup("2", "nope") for i in ("back", "equal", "still", "other")})'
         world.up(up, fails=True)
@@ -98,7 +98,7 @@ class TestPlanLines:
         assert '* other gen_ai.system = ... -> "4"' in told
         assert told.count('"other", "still": unknown evaluator slug "nope"') == 1
 
-    def test_a_delete_that_is_still_to_be_done_is_in_the_plan(self, world: World) -> None:
+    def test_pending_delete_is_in_the_plan(self, world: World) -> None:
         world.up('group("g", {"a": setup(), "b": setup(), "c": setup()})')
         world.traceloop.inject(Fault(method="DELETE", status=500, times=None))
         world.stack.set_config("traceloop:deadline", "2")
@@ -117,21 +117,21 @@ class TestPlanLines:
         world.traceloop.delete("b")
         assert "- b" not in world.preview('group("g", {"a": setup(), "c": setup()})').output
 
-    def test_the_plan_is_cut_off(self, world: World) -> None:
+    def test_long_plan_is_truncated(self, world: World) -> None:
         preview = world.preview('group("g", {f"m-{n:03}": setup() for n in range(100)})')
         told = lines(preview.output)
         assert "g: 100 to create" in told
         assert "... and 40 more" in told
         assert not any("m-060" in line for line in told)
 
-    def test_a_single_setup_has_its_line_too(self, world: World) -> None:
+    def test_single_setup_has_a_line(self, world: World) -> None:
         told = lines(world.preview('one("m")').output)
         assert '+ m gen_ai.system = "openai" faithfulness' in told
         world.up()
         told = lines(world.preview('one("m", "azure")').output)
         assert '~ m gen_ai.system = "openai" -> "azure"' in told
 
-    def test_a_single_setup_is_told_from_those_of_a_group(self, world: World) -> None:
+    def test_single_setup_is_distinguished_from_those_of_a_group(self, world: World) -> None:
         """By its indentation, and by the resource's name where that is another."""
         program = 'group("g", {"a": setup()})\none("m")\none("r", external_id="x")'
         _, _, output = world.preview(program).output.partition("Diagnostics:")
@@ -143,7 +143,7 @@ class TestPlanLines:
         assert member[margin : margin + 3] == "  +"
         assert '+ x gen_ai.system = "openai" faithfulness (AutoMonitorSetup "r")' in lines(output)
 
-    def test_a_replacement_is_told_once_with_what_goes(self, world: World) -> None:
+    def test_replacement_is_one_line_with_the_deleted_setup(self, world: World) -> None:
         """The engine checks it twice."""
         world.up('one("m", external_id="old")')
         told = lines(world.preview('one("m", external_id="new")').output)
@@ -152,7 +152,7 @@ class TestPlanLines:
         world.up()
         assert set(world.monitors) == {"new"}
 
-    def test_a_replaced_setup_that_moves_is_not_told_as_deleted(self, world: World) -> None:
+    def test_replaced_setup_that_moves_is_not_reported_as_deleted(self, world: World) -> None:
         world.up('one("m", external_id="old")')
         program = 'one("m", external_id="new")\none("n", external_id="old")'
         told = lines(world.preview(program).output)
@@ -161,9 +161,7 @@ class TestPlanLines:
         world.up()
         assert world.traceloop.writes == {"new": 1}
 
-    def test_what_was_refused_and_is_no_longer_declared_leaves_without_a_trace(
-        self, world: World
-    ) -> None:
+    def test_refused_setup_that_is_removed_has_no_line(self, world: World) -> None:
         world.up('group("g", {"a": setup(), "b": setup("x", "nope")})', fails=True)
         told = lines(world.preview('group("g", {"a": setup()})').output)
         assert not any(line.startswith("g: ") for line in told)
@@ -171,7 +169,7 @@ class TestPlanLines:
         assert world.requests == {}
 
     @pytest.mark.parametrize("first", ["resource first", "group first"])
-    def test_what_moves_is_not_told_as_deleted(self, world: World, first: str) -> None:
+    def test_moved_setup_is_not_reported_as_deleted(self, world: World, first: str) -> None:
         world.up('group("g", {"a": setup(), "b": setup()})')
         program = ['one("r", external_id="b")', 'group("g", {"a": setup()})']
         told = lines(world.preview("\n".join(program[:: 1 if first[0] == "r" else -1])).output)
@@ -186,7 +184,7 @@ class TestPlanLines:
 
 
 class TestSecretsInPlans:
-    def test_secrets_and_unknowns_have_stand_ins(self, world: World) -> None:
+    def test_secrets_and_unknowns_have_placeholders(self, world: World) -> None:
         world.stack.set_config("tenant", "s3cret-tenant", secret=True)
         program = """
 tenant = config.require_secret("tenant")
@@ -213,7 +211,7 @@ one("single", tenant)
         for output in (preview.output, up.output, again.output, world.stack.state_text()):
             assert "s3cret" not in output
 
-    def test_what_is_wrong_with_a_secret_is_told_without_it(self, world: World) -> None:
+    def test_problem_of_a_secret_is_reported_without_it(self, world: World) -> None:
         """Not a secret of the configuration, which the CLI would mask by itself."""
         program = """
 s = pulumi.Output.secret("PLANTED")
@@ -231,7 +229,7 @@ twice = {"selector": [span("k").equals(s)], "evaluators": [s, s]}
             assert "PLANTED" not in output
             assert "selector" in output or "evaluator" in output
 
-    def test_drift_beside_a_secret_is_told_as_what_it_is(self, world: World) -> None:
+    def test_drift_beside_a_secret_is_reported_as_drift(self, world: World) -> None:
         program = """
 s = pulumi.Output.secret("PLANTED")
 group("g", {"a": setup(s), "b": setup(s)})
@@ -255,7 +253,7 @@ one("m", s)
         assert world.traceloop.writes == {"a": 1, "b": 1, "m": 1}
 
     @pytest.mark.parametrize("echo", ['bad value "s3cret-tenant"', "s3cret-tenant is not allowed"])
-    def test_a_server_message_that_echoes_a_secret(self, world: World, echo: str) -> None:
+    def test_service_message_that_echoes_a_secret(self, world: World, echo: str) -> None:
         world.stack.set_config("tenant", "s3cret-tenant", secret=True)
         world.traceloop.inject(Fault(route=BULK_ROUTE, item_error={"a": echo}, times=None))
         world.traceloop.inject(Fault(method="PUT", status=400, message=echo, times=None))
@@ -282,7 +280,7 @@ class TestAdoption:
             'one("same")\none("other")\none("new")',
         ],
     )
-    def test_what_is_there_already_is_marked(self, world: World, program: str) -> None:
+    def test_existing_setups_are_marked(self, world: World, program: str) -> None:
         told = lines(world.preview(program).output)
         assert "= same in Traceloop already and equal: nothing is sent" in told
         replaces = "! other replaces what Traceloop has:"
@@ -292,14 +290,14 @@ class TestAdoption:
         world.up()
         assert world.traceloop.writes == {"other": 1, "new": 1}
 
-    def test_without_a_key_the_plan_says_so_once(self, world: World) -> None:
+    def test_plan_without_a_key_says_so_once(self, world: World) -> None:
         world.stack.remove_config("traceloop:apiKey")
         output = world.preview('group("g", {"same": setup()})\none("m")').output
         diagnostics = output[output.index("Diagnostics:") :]
         assert diagnostics.count("The plan is not compared with what Traceloop has") == 1
         assert '+ same gen_ai.system = "openai" faithfulness' in lines(output)
 
-    def test_with_the_service_down_the_plan_says_so(self, world: World) -> None:
+    def test_plan_during_an_outage_says_so(self, world: World) -> None:
         world.stack.set_config("traceloop:deadline", "0.5")
         world.traceloop.stop()
         output = world.preview('group("g", {"same": setup()})').output
@@ -366,7 +364,7 @@ class TestAdoption:
         world.up()
         assert world.traceloop.writes == {"other": 1, "new": 1}
 
-    def test_if_exists_adopt_holds_when_the_preview_could_not_look(self, world: World) -> None:
+    def test_if_exists_adopt_holds_if_the_preview_could_not_read(self, world: World) -> None:
         """One that the plan could not see is kept by the write itself; the others are written."""
         world.traceloop.inject(Fault(route=LIST_ROUTE, hide=["other"]))
         up = world.up('group("g", {"other": setup(), "new": setup()})', fails=False)
@@ -377,8 +375,8 @@ class TestAdoption:
         assert "same" not in world.traceloop.writes
 
 
-class TestDidYouMean:
-    def test_an_attribute_that_sdks_no_longer_write_is_a_warning(self, world: World) -> None:
+class TestSuggestions:
+    def test_deprecated_attribute_is_a_warning(self, world: World) -> None:
         output = world.preview('one("m")\ngroup("g", {"a": setup()})').output
         for external_id in ("m", "a"):
             assert (
@@ -386,7 +384,7 @@ class TestDidYouMean:
                 ' "gen_ai.provider.name"'
             ) in output
 
-    def test_an_undocumented_evaluator_is_a_warning(self, world: World) -> None:
+    def test_undocumented_evaluator_is_a_warning(self, world: World) -> None:
         world.traceloop.add_evaluator("my-own-judge")
         up = world.up('group("g", {"a": setup("x", "my-own-judge")})')
         assert "my-own-judge" in up.output
@@ -397,7 +395,7 @@ class TestDidYouMean:
 
 @pytest.mark.provider_only
 class TestWaiting:
-    def test_an_update_ends_when_the_setups_are_up(self, world: World) -> None:
+    def test_update_ends_when_the_setups_are_ready(self, world: World) -> None:
         world.traceloop.settle = 1.5
         world.up('group("g", {"a": setup(), "b": setup()}, wait_for_setup=True)')
         assert {s["status"] for s in world.traceloop.setups.values()} == {"completed"}
@@ -412,7 +410,7 @@ class TestWaiting:
             'one("a", wait_for_setup=True)',
         ],
     )
-    def test_one_that_fails_is_looked_at_again_and_not_sent_again(
+    def test_failed_setup_is_polled_again_and_not_sent_again(
         self, world: World, program: str
     ) -> None:
         world.traceloop.settle = 0
@@ -430,7 +428,7 @@ class TestWaiting:
         assert world.traceloop.writes == {}
         assert set(world.up().changes) == {"same"}
 
-    def test_a_time_limit(self, world: World) -> None:
+    def test_time_limit_of_the_wait(self, world: World) -> None:
         world.traceloop.settle = 3600
         up = world.up('group("g", {"a": setup()}, wait_for_setup=True, wait_timeout=1)', fails=True)
         assert "still not set up after 1 s" in up.output
@@ -440,7 +438,7 @@ class TestWaiting:
 
 class TestMaxDeletes:
     @pytest.mark.parametrize("limit", ["2", "'20%'"])
-    def test_over_the_limit_nothing_is_written(self, world: World, limit: str) -> None:
+    def test_nothing_is_written_over_the_limit(self, world: World, limit: str) -> None:
         program = f'group("g", {{f"m-{{n}}": setup(VALUE) for n in RANGE}}, max_deletes={limit})'
         world.up(program.replace("VALUE", '"1"').replace("RANGE", "range(10)"))
         fewer = program.replace("VALUE", '"2"').replace("RANGE", "range(7)")
@@ -453,7 +451,7 @@ class TestMaxDeletes:
         assert len(world.monitors) == 8
 
     @pytest.mark.parametrize("limit", ["-1", "'many'", "'200%'", "1.5"])
-    def test_a_limit_that_is_none(self, world: World, limit: str) -> None:
+    def test_invalid_limit(self, world: World, limit: str) -> None:
         preview = world.preview(f'group("g", {{"a": setup()}}, max_deletes={limit})', fails=True)
         assert "must be a number, or a percentage" in preview.output
 
@@ -489,6 +487,6 @@ group("g-staging", {"a": setup("azure")}, **staging)
         assert world.monitors == {}
         assert world.traceloop.setups_of("staging-key").keys() == {"m", "a"}
 
-    def test_a_missing_key_names_its_namespace(self, world: World) -> None:
+    def test_missing_key_names_its_namespace(self, world: World) -> None:
         up = world.up('group("g", {"a": setup()}, config_namespace="traceloop-eu")', fails=True)
         assert "pulumi config set --secret traceloop-eu:apiKey" in up.output

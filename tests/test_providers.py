@@ -38,17 +38,17 @@ PROVIDERS = {
 class TestStateFormat:
     @pytest.mark.skipif(sys.version_info >= (3, 14), reason="pickle's default protocol is 5 there")
     @pytest.mark.parametrize("name", PROVIDERS)
-    def test_the_provider_is_pinned(self, name: str) -> None:
+    def test_provider_is_pinned(self, name: str) -> None:
         assert serialize_provider(getattr(providers, name)()) == PROVIDERS[name]
 
     @pytest.mark.parametrize("name", PROVIDERS)
-    def test_the_provider_is_stored_by_reference(self, name: str) -> None:
+    def test_provider_is_stored_by_reference(self, name: str) -> None:
         """On every Python, whatever its pickle protocol."""
         blob = base64.b64decode(serialize_provider(getattr(providers, name)()))
         strings = [arg for _, arg, _ in pickletools.genops(blob) if isinstance(arg, str)]
         assert strings == ["pulumi_traceloop.providers", name]
 
-    def test_the_provider_is_no_secret(self, program: Program) -> None:
+    def test_provider_is_not_a_secret(self, program: Program) -> None:
         """Else a diff would show it, and each preview of a stack would have to decrypt it."""
         program.run(lambda: (AutoMonitorSetup("m", **DICT), AutoMonitorSetupGroup("g", {})))
         blobs = {r.inputs["__provider"] for r in program.registered if "__provider" in r.inputs}

@@ -43,23 +43,23 @@ from tests.support.provider import (
 
 
 class TestCheckOfABatch:
-    def test_good_inputs_come_back_as_they_are(self, offline: Host) -> None:
+    def test_valid_inputs_are_returned_unchanged(self, offline: Host) -> None:
         inputs = batch(a=setup(), b=UNKNOWN)
         assert offline.check(BATCH, inputs) == ({**inputs, "external_ids": '["a","b"]'}, [])
 
     @pytest.mark.parametrize("case", BAD_SETUPS)
-    def test_a_problem_is_told_with_its_setup_and_path(self, offline: Host, case: str) -> None:
+    def test_problem_has_its_setup_and_path(self, offline: Host, case: str) -> None:
         content, path, reason = BAD_SETUPS[case]
         _, failures = offline.check(BATCH, batch(good=setup(), bad=content))
         assert failures == [(f'setups["bad"].{path}', reason)]
 
     @pytest.mark.parametrize("external_id", ["", "  ", ".", ".."])
-    def test_a_bad_external_id_is_told(self, offline: Host, external_id: str) -> None:
+    def test_invalid_external_id_is_reported(self, offline: Host, external_id: str) -> None:
         ((path, reason),) = offline.check(BATCH, batch(**{external_id: setup()}))[1]
         assert path == f'setups["{external_id}"]'
         assert reason.startswith("the external_id must not be")
 
-    def test_all_problems_of_all_setups_are_told_at_once(self, offline: Host) -> None:
+    def test_all_problems_of_all_setups_are_reported_at_once(self, offline: Host) -> None:
         news = batch(a={}, b=setup(selector=[]), **{".": setup("x", ""), "unknown": UNKNOWN})
         _, failures = offline.check(BATCH, news)
         assert {path for path, _ in failures} == {
@@ -70,13 +70,13 @@ class TestCheckOfABatch:
             'setups["."].evaluators[0]',
         }
 
-    def test_what_is_spelled_as_before_is_not_validated_again(self, offline: Host) -> None:
+    def test_unchanged_setups_are_not_validated_again(self, offline: Host) -> None:
         """A rule that a newer version of this package adds must not stop an old stack."""
         news = batch(a={"from": "an older version"})
         assert offline.check(BATCH, news, olds=news)[1] == []
         assert offline.check(BATCH, news, olds=batch(a=setup()))[1] != []
 
-    def test_what_another_declares_is_refused(self, offline: Host) -> None:
+    def test_setup_with_another_declarer_is_rejected(self, offline: Host) -> None:
         offline.check(ONE, {**one("in-both"), "declared_by": 'one "m"'})
         ((path, reason),) = offline.check(BATCH, batch(**{"in-both": setup()}))[1]
         assert path == 'setups["in-both"]'
@@ -85,11 +85,11 @@ class TestCheckOfABatch:
 
 class TestDiffOfABatch:
     @pytest.mark.parametrize("case", SAME)
-    def test_spelling_is_no_change(self, offline: Host, case: str) -> None:
+    def test_equal_definition_is_no_change(self, offline: Host, case: str) -> None:
         assert offline.diff(BATCH, batch(a=AB), batch(a=SAME[case])).changes == DIFF_NONE
 
     @pytest.mark.parametrize("case", [case for case in DIFFERENT if "unknown" not in case])
-    def test_another_meaning_is_a_change(self, offline: Host, case: str) -> None:
+    def test_different_definition_is_a_change(self, offline: Host, case: str) -> None:
         diff = offline.diff(BATCH, batch(a=AB, b=AB), batch(a=AB, b=DIFFERENT[case]))
         assert diff.changes == DIFF_SOME
         assert list(diff.replaces) == []
@@ -103,14 +103,16 @@ class TestDiffOfABatch:
     ) -> None:
         assert offline.diff(BATCH, batch(a=AB), news).changes == DIFF_SOME
 
-    def test_what_failed_is_tried_again(self, host: Host) -> None:
+    def test_failed_setups_are_a_change(self, host: Host) -> None:
         olds = {**batch(a=AB, b=AB, gone=AB), "failed": {"b": "no", "gone": "no"}}
         assert host.diff(BATCH, olds, batch(a=AB, b=AB)).changes == DIFF_SOME
         assert host.printed() == ""  # a refresh compares too, and announces nothing
 
 
 class TestLifeOfAGroup:
-    def test_create_answers_with_what_became_of_each(self, host: Host, traceloop: Emulator) -> None:
+    def test_create_returns_the_outcome_of_each_setup(
+        self, host: Host, traceloop: Emulator
+    ) -> None:
         news = batch(a=setup(), b=setup("x", "no-such"), c=setup("y"))
         record = host.create(BATCH, news)
         stored = traceloop.setups
@@ -124,13 +126,13 @@ class TestLifeOfAGroup:
             "env_project_id": stored["a"]["env_project_id"],
         }
 
-    def test_create_owns_what_it_adopts(self, host: Host, traceloop: Emulator) -> None:
+    def test_create_owns_adopted_setups(self, host: Host, traceloop: Emulator) -> None:
         there = traceloop.put("a", **setup())
         outputs = unpacked(host.create(BATCH, batch(a=setup())).outputs)
         assert (outputs["owned"], outputs["setup_ids"]) == (["a"], {"a": there["id"]})
         assert traceloop.writes == {}
 
-    def test_update_sends_what_changed_and_what_failed(
+    def test_update_sends_changed_and_failed_setups(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
         record = host.create(BATCH, batch(a=setup(), b=setup(), c=setup("x", "custom")))
@@ -142,7 +144,7 @@ class TestLifeOfAGroup:
         assert (outputs["failed"], outputs["owned"]) == ({}, ["a", "b", "c"])
         assert outputs["setup_ids"] == {i: s["id"] for i, s in traceloop.setups.items()}
 
-    def test_update_asks_by_id_for_an_owned_setup_that_the_list_lacks(
+    def test_update_reads_an_owned_setup_that_the_list_lacks_by_id(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
         record = host.create(BATCH, batch(a=setup()))
@@ -152,7 +154,7 @@ class TestLifeOfAGroup:
         other_host.update(record, batch(a=setup("by hand")))
         assert traceloop.requests == {GET_ROUTE: 1}
 
-    def test_one_that_failed_and_is_refused_by_now_stops_no_other(
+    def test_failed_setup_that_is_now_refused_does_not_block_others(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
         """It did not change, so that `check` does not validate it again."""
@@ -166,13 +168,15 @@ class TestLifeOfAGroup:
         assert "selector[0].value must not be empty" in outputs["failed"]["a"]
         assert traceloop.writes == {"b": 2}
 
-    def test_update_with_equal_content_asks_nothing(self, host: Host, traceloop: Emulator) -> None:
+    def test_update_with_equal_content_sends_no_request(
+        self, host: Host, traceloop: Emulator
+    ) -> None:
         record = host.create(BATCH, batch(a=AB))
         traceloop.reset_counts()
         host.update(record, batch(a=SAME["rules in another order"]))
         assert traceloop.requests == {}
 
-    def test_update_of_a_refused_change_keeps_what_it_owns(
+    def test_update_keeps_owning_a_setup_whose_change_was_refused(
         self, host: Host, traceloop: Emulator
     ) -> None:
         record = host.create(BATCH, batch(a=setup()))
@@ -180,7 +184,7 @@ class TestLifeOfAGroup:
         assert set(outputs["failed"]) == {"a"}
         assert outputs["owned"] == ["a"]
 
-    def test_update_owns_no_longer_what_left_but_deletes_nothing(
+    def test_update_disowns_removed_setups_without_deleting_them(
         self, host: Host, traceloop: Emulator
     ) -> None:
         record = host.create(BATCH, batch(a=setup(), b=setup()))
@@ -188,7 +192,7 @@ class TestLifeOfAGroup:
         assert (outputs["owned"], list(outputs["setup_ids"])) == (["b"], ["b"])
         assert set(traceloop.setups) == {"a", "b"}
 
-    def test_triggers_that_failed_to_go_out_are_sent_by_the_next_update(
+    def test_unsent_triggers_are_sent_by_the_next_update(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
         record = host.create(BATCH, batch(a=setup(triggers=[1])))
@@ -199,7 +203,7 @@ class TestLifeOfAGroup:
         other_host.update(failed, batch(a=setup(triggers=[2])))
         assert traceloop.writes == {"a": 1}
 
-    def test_read_of_equal_setups_keeps_the_users_spelling(
+    def test_read_of_equal_setups_keeps_the_declared_text(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
         news = batch(a=SAME["the default operator left out"], b=setup(triggers=["t"]))
@@ -209,7 +213,7 @@ class TestLifeOfAGroup:
         assert outs == _without_provider(record.outputs)
         assert inputs == news
 
-    def test_read_shows_drift_and_what_is_gone(
+    def test_read_returns_drift_and_missing_setups(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
         record = host.create(BATCH, batch(a=setup(triggers=["t"]), b=setup(), c=setup()))
@@ -224,7 +228,7 @@ class TestLifeOfAGroup:
         outs = unpacked(outs)
         assert (outs["owned"], set(outs["setup_ids"])) == (["a", "c"], {"a", "c"})
 
-    def test_read_of_a_large_group_shows_what_drifted(
+    def test_read_of_a_large_group_names_drifted_setups(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
         """Its outputs have the setups compressed, so that nobody could see a change there."""
@@ -252,7 +256,7 @@ class TestLifeOfAGroup:
         _, outs, _ = other_host.read(failed)
         assert outs == _without_provider(failed.outputs)
 
-    def test_read_of_the_only_setup_that_is_gone(
+    def test_read_of_a_group_whose_only_setup_is_missing(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
         record = host.create(BATCH, batch(a=setup()))
@@ -262,7 +266,7 @@ class TestLifeOfAGroup:
         assert (outs["owned"], outs["setup_ids"], inputs["setups"]) == ([], {}, {})
 
     @pytest.mark.parametrize("next_call", ["read", "update"])
-    def test_drift_that_no_user_could_declare_stops_nothing(
+    def test_drift_that_no_program_can_declare_blocks_nothing(
         self, host: Host, other_host: Host, traceloop: Emulator, next_call: str
     ) -> None:
         """The service may learn an operator that this version of the package does not know."""
@@ -278,7 +282,7 @@ class TestLifeOfAGroup:
         else:
             assert other_host.update(record, batch(a=setup(), b=setup())).outputs["failed"] == {}
 
-    def test_delete_of_the_batch_deletes_what_no_membership_knew(
+    def test_batch_delete_removes_setups_unknown_to_any_membership(
         self, host: Host, traceloop: Emulator
     ) -> None:
         """An update may be killed before the membership is made."""
@@ -287,9 +291,7 @@ class TestLifeOfAGroup:
         host.delete(record)
         assert set(traceloop.setups) == {"b"}
 
-    def test_a_group_that_goes_is_deleted_by_its_batch(
-        self, host: Host, traceloop: Emulator
-    ) -> None:
+    def test_removed_group_is_deleted_by_its_batch(self, host: Host, traceloop: Emulator) -> None:
         """So that the membership's absence tells that the deletion has begun."""
         record = host.create(BATCH, batch(a=setup(), b=setup()))
         host.delete(host.create(MEMBERSHIP, membership(["a", "b"], ["a", "b"])))
@@ -297,7 +299,7 @@ class TestLifeOfAGroup:
         host.delete(record)
         assert traceloop.setups == {}
 
-    def test_delete_of_the_batch_spares_what_was_made_again_after_it_left(
+    def test_batch_delete_keeps_a_removed_setup_that_was_recreated(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
         """It is another's by now."""
@@ -317,7 +319,7 @@ class TestLifeOfAGroup:
         left = record.outputs["left"]
         return record, host.create(MEMBERSHIP, {**membership(["b"], ["b"]), "left": left})
 
-    def test_delete_of_the_batch_asks_nothing_about_what_its_membership_knew(
+    def test_batch_delete_sends_nothing_for_setups_known_to_its_membership(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
         record, now = self.left_by_a(host)
@@ -327,7 +329,7 @@ class TestLifeOfAGroup:
         assert traceloop.requests == {GET_ROUTE: 1, DELETE_ROUTE: 1}
         assert set(traceloop.setups) == {"a"}
 
-    def test_delete_of_the_batch_takes_what_an_older_membership_had_to_delete(
+    def test_batch_delete_finishes_the_deletes_of_an_older_membership(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
         """An update was killed before it could delete."""
@@ -337,14 +339,14 @@ class TestLifeOfAGroup:
         other_host.delete(record)
         assert traceloop.setups == {}
 
-    def test_delete_of_the_batch_takes_what_no_membership_knew_to_have_left(
+    def test_batch_delete_removes_setups_whose_removal_no_membership_knew(
         self, host: Host, traceloop: Emulator
     ) -> None:
         record = host.create(BATCH, batch(a=setup(), b=setup()))
         host.delete(host.update(record, batch(b=setup())))
         assert traceloop.setups == {}
 
-    def test_what_left_is_kept_until_the_list_lacks_it(
+    def test_removed_setups_are_remembered_until_the_list_lacks_them(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
         record = host.create(BATCH, batch(a=setup(), b=setup()))
@@ -356,7 +358,7 @@ class TestLifeOfAGroup:
         record = host.update(record, batch(b=setup("z")))
         assert record.outputs.get("left") is None
 
-    def test_what_left_before_a_membership_was_made_is_taken_over(self, offline: Host) -> None:
+    def test_new_membership_takes_over_setups_removed_before(self, offline: Host) -> None:
         """So that the next update deletes it: this one has nothing that could."""
         news = {**membership(["b"], ["b"]), "left": packed({"a": "id"})}
         inputs, _ = offline.check(MEMBERSHIP, news)
@@ -365,7 +367,7 @@ class TestLifeOfAGroup:
         assert unpacked(again)["owned"] == ["b"]
         assert list(offline.diff(MEMBERSHIP, inputs, again).replaces) == ["external_ids"]
 
-    def test_what_left_and_was_known_is_not_taken_over(self, offline: Host) -> None:
+    def test_membership_does_not_take_over_known_removed_setups(self, offline: Host) -> None:
         old = membership(["a", "b"], ["a", "b"])
         news = {**membership(["b"], ["b"]), "left": packed({"a": "id"})}
         inputs, _ = offline.check(MEMBERSHIP, news, old)
@@ -373,7 +375,7 @@ class TestLifeOfAGroup:
         again, _ = offline.check(MEMBERSHIP, news, inputs)
         assert unpacked(again)["owned"] == ["b"]
 
-    def test_the_membership_asks_nothing_until_it_is_deleted(
+    def test_membership_sends_no_request_until_it_is_deleted(
         self, host: Host, traceloop: Emulator
     ) -> None:
         news = membership(["a"], ["a"], "env")
@@ -382,7 +384,7 @@ class TestLifeOfAGroup:
         assert host.update(record, news).outputs == record.inputs
         assert traceloop.requests == {}
 
-    def test_delete_of_the_membership_deletes_what_is_owned_and_not_declared(
+    def test_membership_delete_removes_owned_undeclared_setups(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
         outputs = host.create(BATCH, batch(a=setup(), b=setup(), c=setup())).outputs

@@ -28,7 +28,7 @@ from tests.support.provider import (
 
 
 class TestErrors:
-    def test_an_error_is_one_message_without_the_packages_frames(
+    def test_error_is_one_message_without_frames_of_the_package(
         self, host: Host, traceloop: Emulator
     ) -> None:
         with pytest.raises(ProviderError) as failure:
@@ -38,7 +38,7 @@ class TestErrors:
         )
 
     @pytest.mark.parametrize("call", ["create", "update", "read", "delete"])
-    def test_a_key_that_is_not_accepted_is_in_no_answer(
+    def test_rejected_key_is_in_no_response(
         self, host: Host, tmp_path: Path, traceloop: Emulator, call: str
     ) -> None:
         record = host.create(ONE, one())
@@ -55,7 +55,7 @@ class TestErrors:
         ends_with(failure, "AuthenticationError", "traceloop:apiKey", "(HTTP 401)")
         assert API_KEY not in stranger.printed()
 
-    def test_a_batch_tells_in_its_outputs(self, host: Host, traceloop: Emulator) -> None:
+    def test_batch_reports_failures_in_its_outputs(self, host: Host, traceloop: Emulator) -> None:
         """An exception would lose what did work."""
         traceloop.inject(Fault(route=GET_ROUTE, status=403, message=f"key {API_KEY} is blocked"))
         outputs = host.create(BATCH, batch(a=setup())).outputs
@@ -64,12 +64,12 @@ class TestErrors:
         assert API_KEY not in str(outputs)
         assert outputs["owned"] == "[]"
 
-    def test_a_missing_key_is_told_when_it_is_needed(self, offline: Host) -> None:
+    def test_missing_key_is_reported_when_needed(self, offline: Host) -> None:
         with pytest.raises(ProviderError) as failure:
             offline.create(ONE, one())
         ends_with(failure, "ConfigurationError", "no Traceloop API key")
 
-    def test_all_setups_of_a_group_gone_at_once(
+    def test_all_setups_of_a_group_missing_at_once(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
         record = host.create(BATCH, batch(a=setup(), b=setup()))
@@ -79,7 +79,7 @@ class TestErrors:
             other_host.read(record)
         ends_with(failure, "SetupsMissingError", 'none of the 2 monitor setups of group "g"')
 
-    def test_what_could_not_be_deleted_is_named(
+    def test_failed_deletes_are_named(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
         outputs = host.create(BATCH, batch(a=setup(), b=setup())).outputs
@@ -92,7 +92,7 @@ class TestErrors:
         assert set(traceloop.setups) == {"b"}
 
     @pytest.mark.parametrize("call", ["update", "read", "delete"])
-    def test_another_projects_key_touches_nothing(
+    def test_key_of_another_project_changes_nothing(
         self, host: Host, tmp_path: Path, traceloop: Emulator, call: str
     ) -> None:
         record = host.create(ONE, one())
@@ -115,7 +115,7 @@ class TestErrors:
         assert traceloop.setups_of("key-of-another-project") == before
         stranger.printed()
 
-    def test_a_bad_configuration_is_one_message(self, tmp_path: Path) -> None:
+    def test_invalid_configuration_is_one_message(self, tmp_path: Path) -> None:
         host = Host(tmp_path, {"traceloop:deadline": "soon"})
         try:
             with pytest.raises(ProviderError) as failure:

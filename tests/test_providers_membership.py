@@ -17,7 +17,7 @@ from tests.support.provider import (
 
 
 class TestCheckOfAMembership:
-    def test_what_is_unknown_in_a_preview_stays_so(self, offline: Host) -> None:
+    def test_unknown_inputs_stay_unknown_in_a_preview(self, offline: Host) -> None:
         """A saved plan must hold in the update."""
         news = membership(["a", "b"], UNKNOWN, UNKNOWN)
         olds = membership(["a"], ["a"], "env")
@@ -26,12 +26,12 @@ class TestCheckOfAMembership:
             [],
         )
 
-    def test_where_all_is_in_place_nothing_changes(self, offline: Host) -> None:
+    def test_nothing_changes_if_all_is_in_place(self, offline: Host) -> None:
         olds = membership(["a", "b"], ["a", "b"], "env")
         news = membership(["a", "b"], UNKNOWN, UNKNOWN)
         assert offline.check(MEMBERSHIP, news, olds) == (olds, [])
 
-    def test_what_is_known_stays(self, offline: Host) -> None:
+    def test_known_inputs_stay(self, offline: Host) -> None:
         news = membership(["a", "b"], ["a"], "new")
         assert offline.check(MEMBERSHIP, news, membership(["b"], ["b"], "old")) == (news, [])
 
@@ -49,14 +49,14 @@ class TestDiffOfAMembership:
             (membership([], [], "env"), DIFF_SOME, ["external_ids"]),
         ],
     )
-    def test_only_an_owned_setup_that_left_replaces_it(
+    def test_only_a_removed_owned_setup_replaces_it(
         self, offline: Host, news: dict[str, Any], changes: int, replaces: list[str]
     ) -> None:
         diff = offline.diff(MEMBERSHIP, membership(["a", "b"], ["a"], "env"), news)
         assert diff.changes == changes
         assert list(diff.replaces) == replaces
 
-    def test_an_unchanged_group_is_silent_in_a_preview(self, offline: Host) -> None:
+    def test_unchanged_group_is_silent_in_a_preview(self, offline: Host) -> None:
         olds = membership(["a"], ["a"], "env")
         news, _ = offline.check(MEMBERSHIP, membership(["a"], UNKNOWN, UNKNOWN), olds)
         assert offline.diff(MEMBERSHIP, olds, news).changes == DIFF_NONE

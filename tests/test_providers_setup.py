@@ -36,12 +36,12 @@ from tests.support.provider import (
 
 
 class TestCheckOfASetup:
-    def test_good_inputs_come_back_as_they_are(self, offline: Host) -> None:
+    def test_valid_inputs_are_returned_unchanged(self, offline: Host) -> None:
         inputs = one(**setup(triggers=["2026-01", 1]))
         assert offline.check(ONE, inputs) == (inputs, [])
 
     @pytest.mark.parametrize("case", BAD_SETUPS)
-    def test_a_problem_is_told_with_its_path(self, offline: Host, case: str) -> None:
+    def test_problem_has_its_path(self, offline: Host, case: str) -> None:
         content, path, reason = BAD_SETUPS[case]
         assert offline.check(ONE, one(**content))[1] == [(path, reason)]
 
@@ -55,12 +55,12 @@ class TestCheckOfASetup:
             (5, "must be a string"),
         ],
     )
-    def test_a_bad_external_id_is_told(
+    def test_invalid_external_id_is_reported(
         self, offline: Host, external_id: object, reason: str
     ) -> None:
         assert offline.check(ONE, one(external_id))[1] == [("external_id", reason)]
 
-    def test_all_problems_are_told_at_once(self, offline: Host) -> None:
+    def test_all_problems_are_reported_at_once(self, offline: Host) -> None:
         content = setup(selector=[{**RULE, "operator": "like"}, {**EXISTS, "value": "x"}, {}])
         _, failures = offline.check(ONE, one(" ", **content))
         assert [path for path, _ in failures] == [
@@ -72,7 +72,7 @@ class TestCheckOfASetup:
             "selector[2].value",
         ]
 
-    def test_a_second_declarer_is_refused_with_both_names(self, offline: Host) -> None:
+    def test_second_declarer_is_rejected_with_both_names(self, offline: Host) -> None:
         first = one("twice")
         assert offline.check(ONE, first)[1] == []
         assert offline.check(ONE, first)[1] == []  # the same one, checked again
@@ -80,7 +80,7 @@ class TestCheckOfASetup:
         assert path == "external_id"
         assert 'declared twice: by group "g" and by another "o"' in reason
 
-    def test_an_invalid_setup_counts_as_declared(self, offline: Host) -> None:
+    def test_invalid_setup_counts_as_declared(self, offline: Host) -> None:
         """What is declared must not be deleted, valid or not."""
         assert offline.check(ONE, one("bad-but-declared", **setup(selector=[])))[1]
         failures = offline.check(ONE, {**one("bad-but-declared"), "declared_by": "other"})[1]
@@ -110,12 +110,10 @@ class TestCheckOfUnknowns:
             one(**setup(triggers=[UNKNOWN])),
         ],
     )
-    def test_are_held_against_nobody_and_stay_unknown(
-        self, offline: Host, inputs: dict[str, Any]
-    ) -> None:
+    def test_are_valid_and_stay_unknown(self, offline: Host, inputs: dict[str, Any]) -> None:
         assert offline.check(ONE, inputs) == (inputs, [])
 
-    def test_do_not_hide_what_is_known_to_be_bad(self, offline: Host) -> None:
+    def test_do_not_hide_known_problems(self, offline: Host) -> None:
         content = setup(
             selector=[{**RULE, "key": UNKNOWN, "operator": "like"}, {**RULE, "value": UNKNOWN}],
             evaluators=[UNKNOWN, ""],
@@ -127,7 +125,7 @@ class TestCheckOfUnknowns:
             "evaluators[1]",
         ]
 
-    def test_two_unknown_slugs_are_not_one_listed_twice(self, offline: Host) -> None:
+    def test_two_unknown_slugs_are_not_duplicates(self, offline: Host) -> None:
         configs = [{"slug": UNKNOWN}, {"slug": UNKNOWN}]
         assert offline.check(ONE, one(selector=[RULE], evaluator_configs=configs))[1] == []
 
@@ -138,13 +136,13 @@ class TestCheckOfUnknowns:
 
 class TestDiffOfASetup:
     @pytest.mark.parametrize("case", SAME)
-    def test_spelling_is_no_change(self, offline: Host, case: str) -> None:
+    def test_equal_definition_is_no_change(self, offline: Host, case: str) -> None:
         diff = offline.diff(ONE, one(**AB), one(**SAME[case]))
         assert diff.changes == DIFF_NONE
         assert list(diff.replaces) == []
 
     @pytest.mark.parametrize("case", DIFFERENT)
-    def test_another_meaning_is_a_change(self, offline: Host, case: str) -> None:
+    def test_different_definition_is_a_change(self, offline: Host, case: str) -> None:
         diff = offline.diff(ONE, one(**AB), one(**DIFFERENT[case]))
         assert diff.changes == DIFF_SOME
         assert list(diff.replaces) == []
@@ -162,7 +160,7 @@ class TestDiffOfASetup:
 
 
 class TestLifeOfASetup:
-    def test_create_answers_with_the_servers_id(self, host: Host, traceloop: Emulator) -> None:
+    def test_create_returns_the_id_of_the_service(self, host: Host, traceloop: Emulator) -> None:
         record = host.create(ONE, one())
         stored = traceloop.setups["m"]
         assert record.id == "m"
@@ -172,12 +170,12 @@ class TestLifeOfASetup:
             "env_project_id": stored["env_project_id"],
         }
 
-    def test_create_adopts_what_is_equal(self, host: Host, traceloop: Emulator) -> None:
+    def test_create_adopts_an_equal_setup(self, host: Host, traceloop: Emulator) -> None:
         there = traceloop.put("m", **setup())
         assert host.create(ONE, one()).outputs["setup_id"] == there["id"]
         assert traceloop.writes == {}
 
-    def test_create_replaces_what_differs(self, host: Host, traceloop: Emulator) -> None:
+    def test_create_replaces_a_different_setup(self, host: Host, traceloop: Emulator) -> None:
         there = traceloop.put("m", **setup("by hand"))
         assert host.create(ONE, one()).outputs["setup_id"] == there["id"]
         assert traceloop.writes == {"m": 1}
@@ -198,7 +196,7 @@ class TestLifeOfASetup:
         other_host.update(record, one(**setup(triggers=[2])))
         assert traceloop.requests == {GET_ROUTE: 1, UPSERT_ROUTE: 1}
 
-    def test_read_of_an_equal_setup_keeps_the_users_spelling(
+    def test_read_of_an_equal_setup_keeps_the_declared_text(
         self, host: Host, traceloop: Emulator
     ) -> None:
         news = one(**SAME["the default operator left out"], triggers=["t"])
@@ -208,7 +206,7 @@ class TestLifeOfASetup:
         assert outs == _without_provider(record.outputs)
         assert inputs == news
 
-    def test_read_shows_drift_in_inputs_and_outputs(
+    def test_read_returns_drift_in_inputs_and_outputs(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
         record = host.create(ONE, one(**setup(triggers=["t"])))
@@ -217,7 +215,7 @@ class TestLifeOfASetup:
         assert inputs == one(**setup("by hand", triggers=["t"]))
         assert outs == {**_without_provider(record.outputs), **inputs}
 
-    def test_read_shows_scopes_where_slugs_were_declared(
+    def test_read_returns_scopes_if_slugs_were_declared(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
         record = host.create(ONE, one())
@@ -228,7 +226,7 @@ class TestLifeOfASetup:
         assert sorted(inputs["evaluator_configs"], key=lambda c: str(c["slug"])) == configs
 
     @pytest.mark.parametrize("external_id", [" blanks ", "x" * 2500])
-    def test_what_an_earlier_version_took_is_read_compared_and_deleted(
+    def test_external_id_of_an_earlier_version_is_read_compared_and_deleted(
         self, host: Host, other_host: Host, traceloop: Emulator, external_id: str
     ) -> None:
         """A program may no longer declare it, so that a state may still hold it."""
@@ -243,14 +241,14 @@ class TestLifeOfASetup:
         other_host.delete(record)
         assert traceloop.setups == {}
 
-    def test_read_of_what_is_gone_has_no_id(
+    def test_read_of_a_missing_setup_has_no_id(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
         record = host.create(ONE, one())
         traceloop.delete("m")
         assert other_host.read(record) == ("", {}, {})
 
-    def test_read_takes_no_other_environments_setup_for_its_own(
+    def test_read_ignores_a_setup_of_another_environment(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
         """The OpenAPI file says that the list is the organization's."""
@@ -274,13 +272,13 @@ class TestLifeOfASetup:
         other_host.delete(host.create(ONE, one()))
         assert traceloop.setups == {}
 
-    def test_delete_of_what_is_gone_is_fine(self, host: Host, traceloop: Emulator) -> None:
+    def test_delete_of_a_missing_setup_succeeds(self, host: Host, traceloop: Emulator) -> None:
         record = host.create(ONE, one())
         traceloop.delete("m")
         host.delete(record)
         assert traceloop.requests[DELETE_ROUTE] == 1
 
-    def test_delete_keeps_what_something_declares_and_says_so(
+    def test_delete_keeps_a_declared_setup_and_says_so(
         self, host: Host, traceloop: Emulator
     ) -> None:
         record = host.create(ONE, one("moved"))

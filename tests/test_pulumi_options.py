@@ -36,7 +36,7 @@ def world(tmp_path: Path, traceloop: Emulator) -> CliWorld:
     return CliWorld(make_stack("cli", tmp_path, env=env), traceloop)
 
 
-def test_a_target_that_a_setup_left_deletes_it(world: CliWorld) -> None:
+def test_targeted_update_deletes_a_removed_setup(world: CliWorld) -> None:
     """The documented hole: the engine does not check what is not targeted."""
     world.up('one("r", external_id="x")\ngroup("g", {"a": setup()})')
     urn = world.urn("AutoMonitorSetup")
@@ -47,7 +47,7 @@ def test_a_target_that_a_setup_left_deletes_it(world: CliWorld) -> None:
     assert set(world.monitors) == {"a", "x"}
 
 
-def test_a_target_that_changes_nothing_else(world: CliWorld) -> None:
+def test_targeted_update_changes_nothing_else(world: CliWorld) -> None:
     world.up('one("r")\none("s")\ngroup("g", {"a": setup(), "b": setup()})')
     (urn,) = [r.urn for r in world.stack.state() if r.name == "r"]
     world.declare('one("r", "azure")\none("s", "azure")\ngroup("g", {"a": setup("azure")})')
@@ -67,21 +67,21 @@ def test_state_delete_leaves_the_monitor(world: CliWorld) -> None:
     assert set(world.monitors) == {"s"}
 
 
-def test_continue_on_error_does_the_rest(world: CliWorld) -> None:
+def test_continue_on_error_finishes_the_rest(world: CliWorld) -> None:
     world.declare('group("g", {"a": setup("x", "nope"), "b": setup()})\none("r")')
     up = world.cli("up", "--continue-on-error", fails=True)
     assert set(world.monitors) == {"b", "r"}
     assert '"a": unknown evaluator slug "nope"' in up.output
 
 
-def test_continue_on_error_after_a_single_setup_that_failed(world: CliWorld) -> None:
+def test_continue_on_error_after_a_failed_single_setup(world: CliWorld) -> None:
     world.declare('one("bad", "x", "nope")\none("r")\ngroup("g", {"a": setup()})')
     up = world.cli("up", "--continue-on-error", fails=True)
     assert set(world.monitors) == {"r", "a"}
     assert 'setup "bad": unknown evaluator slug "nope"' in up.output
 
 
-def test_a_rotated_key_reaches_a_refresh_after_an_update(world: CliWorld) -> None:
+def test_rotated_key_reaches_a_refresh_after_an_update(world: CliWorld) -> None:
     """The engine keeps the stack's configuration with the state; a refresh uses that one."""
     world.up('one("m")')
     world.traceloop.add_project(

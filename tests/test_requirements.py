@@ -29,7 +29,7 @@ def release(version: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def test_the_lowest_versions_are_the_lower_bounds() -> None:
+def test_lowest_versions_are_the_lower_bounds() -> None:
     """If not: `uv pip compile`, as the head of requirements-lowest.txt says."""
     text = (REPOSITORY / "requirements-lowest.txt").read_text(encoding="utf-8")
     pins = dict(PIN.findall(text))
@@ -43,7 +43,7 @@ def test_the_lowest_versions_are_the_lower_bounds() -> None:
     }
 
 
-def test_no_requirements_file_names_an_index_or_a_place_on_a_machine() -> None:
+def test_requirements_files_have_no_index_and_no_local_path() -> None:
     for path in REPOSITORY.glob("requirements-*.txt"):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"://|--(extra-)?index|(^|[\s=])/", text, re.MULTILINE), path.name

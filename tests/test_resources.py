@@ -50,17 +50,17 @@ class TestSetup:
             "declared_by": 'AutoMonitorSetup "m"',
         }
 
-    def test_external_id_is_the_resources_name_by_default(self, program: Program) -> None:
+    def test_external_id_defaults_to_the_resource_name(self, program: Program) -> None:
         program.run(lambda: AutoMonitorSetup("m", **DICT))
         assert program.of(ONE).inputs["external_id"] == "m"
 
-    def test_an_empty_external_id_is_not_left_out(self, program: Program) -> None:
+    def test_empty_external_id_is_rejected(self, program: Program) -> None:
         """It is a mistake to report, not one to hide."""
         with pytest.raises(InputError, match="external_id: must not be empty"):
             program.run(lambda: AutoMonitorSetup("m", external_id="", **DICT))
 
     @pytest.mark.parametrize("args", [ARGS, DICT], ids=["args", "dict"])
-    def test_takes_args_as_every_pulumi_sdk(self, program: Program, args: Any) -> None:
+    def test_accepts_args_as_every_pulumi_sdk(self, program: Program, args: Any) -> None:
         def declare() -> object:
             opts = pulumi.ResourceOptions(parent=Component("shop"))
             AutoMonitorSetup("m", args, opts, external_id="x")
@@ -74,20 +74,20 @@ class TestSetup:
         assert m.parent.endswith("shop")
         assert n.parent == m.parent
 
-    def test_args_and_their_keywords_exclude_each_other(self, program: Program) -> None:
+    def test_args_and_keywords_are_exclusive(self, program: Program) -> None:
         with pytest.raises(InputError) as failure:
             program.run(lambda: AutoMonitorSetup("m", ARGS, evaluators=["x"]))  # type: ignore[call-overload]
         assert str(failure.value) == (
             'AutoMonitorSetup "m", args: has the contents of the setup, so leave out evaluators'
         )
 
-    def test_get_takes_a_namespace_and_no_setup(self, program: Program) -> None:
+    def test_get_accepts_a_namespace_and_no_setup(self, program: Program) -> None:
         program.run(lambda: AutoMonitorSetup.get("m", " theirs ", config_namespace="second"))
         (read,) = program.read
         assert read["config_namespace"] == "second"
         assert read["external_id"] == " theirs "
 
-    def test_takes_outputs_anywhere(self, program: Program) -> None:
+    def test_accepts_outputs_anywhere(self, program: Program) -> None:
         program.run(
             lambda: AutoMonitorSetup(
                 "m",
@@ -103,7 +103,7 @@ class TestSetup:
         assert inputs["selector"] == [plain(span("k").equals("v"))]
         assert inputs["evaluators"] == ["faithfulness"]
 
-    def test_a_secret_value_is_sent_as_a_secret(self, program: Program) -> None:
+    def test_secret_value_is_sent_as_a_secret(self, program: Program) -> None:
         rule = span("k").equals(pulumi.Output.secret("v"))
         program.run(lambda: AutoMonitorSetup("m", selector=[rule], evaluators=["faithfulness"]))
         inputs = program.of(ONE).inputs
@@ -120,7 +120,7 @@ class TestSetup:
         program.run(declare, setup_id="1", env_project_id="env")
         assert seen == [["m", "1", "env"]]
 
-    def test_names_its_parent_as_a_part_of_who_declares_it(self, program: Program) -> None:
+    def test_declarer_has_the_parent(self, program: Program) -> None:
         def declare() -> object:
             opts = pulumi.ResourceOptions(parent=Component("shop"))
             return AutoMonitorSetup("m", **DICT, opts=opts)
@@ -181,7 +181,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("preview", [True, False], ids=["preview", "update"])
-class TestInputsThatAreWrong:
+class TestInvalidInputs:
     """They end the program before anything is registered, with one message."""
 
     @pytest.mark.parametrize("case", WRONG)
@@ -230,7 +230,7 @@ class TestInputsThatAreWrong:
         ]
         assert failure.value.problems[2].path == 'setups[" a"]'
 
-    def test_a_long_message_is_cut_and_the_attribute_is_not(
+    def test_long_message_is_truncated_and_the_attribute_is_complete(
         self, program: Program, preview: bool
     ) -> None:
         setups: Any = {f"m-{n}": {} for n in range(100)}
@@ -245,7 +245,9 @@ class TestInputsThatAreWrong:
         assert len(failure.value.problems) == 200
 
     @pytest.mark.parametrize("setups", [[DICT], "a", None, pulumi.ResourceOptions()])
-    def test_setups_that_are_no_mapping(self, program: Program, setups: Any, preview: bool) -> None:
+    def test_setups_that_are_not_a_mapping(
+        self, program: Program, setups: Any, preview: bool
+    ) -> None:
         with pytest.raises(InputError) as failure:
             program.run(lambda: AutoMonitorSetupGroup("g", setups), preview=preview)
         assert str(failure.value) == (
@@ -267,7 +269,7 @@ class TestInputsThatAreWrong:
             ' {"selector": [span("service.name").equals(output)], ...}'
         )
 
-    def test_the_text_of_a_real_output(
+    def test_text_of_a_real_output(
         self, program: Program, preview: bool, capsys: pytest.CaptureFixture[str]
     ) -> None:
         def declare() -> object:
@@ -277,9 +279,7 @@ class TestInputsThatAreWrong:
         with pytest.raises(InputError, match="the external_id is the text of an Output, not its"):
             program.run(declare, preview=preview)
 
-    def test_what_is_not_known_is_left_to_the_provider(
-        self, program: Program, preview: bool
-    ) -> None:
+    def test_unknown_values_are_left_to_the_provider(self, program: Program, preview: bool) -> None:
         wrong = pulumi.Output.from_input("").apply(lambda v: v)
 
         def declare() -> object:
@@ -298,7 +298,7 @@ ODD: Any = {
 
 
 class TestOddTexts:
-    def test_are_warned_about_once_for_one_setup(
+    def test_of_one_setup_are_one_warning(
         self, program: Program, caplog: pytest.LogCaptureFixture
     ) -> None:
         program.run(lambda: AutoMonitorSetup("m", ODD, external_id="“m”"))
@@ -311,7 +311,7 @@ class TestOddTexts:
             "  selector[1].key has an invisible character: U+200B",
         ]
 
-    def test_are_warned_about_once_for_a_group(
+    def test_of_a_group_are_one_warning(
         self, program: Program, caplog: pytest.LogCaptureFixture
     ) -> None:
         setups = {"good": DICT, "{{x}}": ODD, "last": ODD}
@@ -326,6 +326,8 @@ class TestOddTexts:
             '  setups["last"].selector[1].key has an invisible character: U+200B',
         ]
 
-    def test_none_no_warning(self, program: Program, caplog: pytest.LogCaptureFixture) -> None:
+    def test_plain_texts_have_no_warning(
+        self, program: Program, caplog: pytest.LogCaptureFixture
+    ) -> None:
         program.run(lambda: (AutoMonitorSetup("m", DICT), AutoMonitorSetupGroup("g", {"a": DICT})))
         assert caplog.records == []

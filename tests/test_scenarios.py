@@ -38,7 +38,7 @@ class TestOneSetup:
         assert world.requests == {"get": 1, "delete": 1}
         assert world.monitors == {}
 
-    def test_spelling_is_no_change(self, world: World) -> None:
+    def test_equal_definition_is_no_change(self, world: World) -> None:
         """The order of rules and evaluators and a left-out default operator mean nothing."""
         world.up(
             """AutoMonitorSetup("m", evaluators=["faithfulness", "perplexity"], selector=[
@@ -53,7 +53,7 @@ class TestOneSetup:
         assert world.requests == {}
         assert world.refresh(expect_no_changes=True).exit_code == 0
 
-    def test_an_equal_setup_is_adopted_without_a_write(self, world: World) -> None:
+    def test_equal_setup_is_adopted_without_a_write(self, world: World) -> None:
         world.up('one("m", "openai", "faithfulness", "perplexity")')
         world.stack.lose_state()
         world.up('one("other-name", "openai", "perplexity", "faithfulness", external_id="m")')
@@ -89,7 +89,7 @@ class TestOneSetup:
         world.up('one("m", "x", "perplexity", "pii-detector")')
         assert world.requests == {"get": 1, "put": 1}
 
-    def test_drift_shows_after_a_refresh_and_is_repaired(self, world: World) -> None:
+    def test_drift_is_found_by_a_refresh_and_repaired(self, world: World) -> None:
         world.up('one("m")')
         world.traceloop.put(
             "m",
@@ -103,7 +103,7 @@ class TestOneSetup:
         world.up()
         assert world.monitors == {"m": "openai"}
 
-    def test_gone_is_gone_and_created_again(self, world: World) -> None:
+    def test_missing_setup_is_created_again(self, world: World) -> None:
         world.up('one("m")')
         world.traceloop.delete("m")
         world.refresh()
@@ -111,7 +111,7 @@ class TestOneSetup:
         world.up()
         assert world.monitors == {"m": "openai"}
 
-    def test_deleting_what_is_gone_is_fine(self, world: World) -> None:
+    def test_delete_of_a_missing_setup_succeeds(self, world: World) -> None:
         world.up('one("m")')
         world.traceloop.delete("m")
         world.destroy()
@@ -134,7 +134,7 @@ class TestOneSetup:
         world.destroy()
         assert world.monitors == {"theirs": "b"}
 
-    def test_status_is_no_drift(self, world: World) -> None:
+    def test_status_is_not_drift(self, world: World) -> None:
         """A setup's status changes by itself; the state does not hold it."""
         world.traceloop.settle = 0
         world.up('one("m")\ngroup("g", {"a": setup()})')
@@ -175,7 +175,7 @@ class TestGroup:
         assert world.requests == {"get": 1, "delete": 1}
         assert world.monitors == {}
 
-    def test_an_empty_group_asks_nothing(self, world: World) -> None:
+    def test_empty_group_sends_no_request(self, world: World) -> None:
         world.up('group("g", {})')
         assert world.requests == {}
         world.refresh()
@@ -217,7 +217,7 @@ pulumi.export("ids", g.setup_ids)
         world.destroy()
         assert world.monitors == {}
 
-    def test_a_group_grows_and_shrinks_past_what_has_a_string_each(self, world: World) -> None:
+    def test_group_grows_and_shrinks_past_the_packing_threshold(self, world: World) -> None:
         """However its setups are spelled in the state, only what differs is sent or deleted."""
         program = """
 values = {"m-001": config.get("value") or "openai"}
@@ -268,7 +268,7 @@ group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
         world.destroy()
         assert world.monitors == {}
 
-    def test_all_refused(self, world: World) -> None:
+    def test_all_setups_refused(self, world: World) -> None:
         up = world.up(
             'group("g", {f"m-{n:02}": setup("openai", "nope") for n in range(20)})', fails=True
         )
@@ -280,7 +280,7 @@ group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
         world.destroy()
         assert world.requests == {}
 
-    def test_a_refused_change_leaves_the_monitor_as_it_was(self, world: World) -> None:
+    def test_refused_change_leaves_the_monitor_unchanged(self, world: World) -> None:
         world.up('group("g", {"a": setup(), "b": setup()})')
         world.up('group("g", {"a": setup("openai", "nope"), "b": setup("azure")})', fails=True)
         assert world.monitors == {"a": "openai", "b": "azure"}
@@ -289,7 +289,7 @@ group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
         world.destroy()
         assert world.monitors == {}
 
-    def test_what_was_refused_is_never_deleted(self, world: World) -> None:
+    def test_refused_setup_is_never_deleted(self, world: World) -> None:
         """Somebody else's monitor that this stack failed to replace is none of its business."""
         world.traceloop.put(
             "theirs",
@@ -345,7 +345,7 @@ group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
         assert world.monitors == {"a": "openai", "b": "openai"}
         assert world.traceloop.writes == {"b": 1}
 
-    def test_all_gone_at_once_keeps_the_state(self, world: World) -> None:
+    def test_all_setups_missing_at_once_keeps_the_state(self, world: World) -> None:
         world.up('group("g", {"a": setup(), "b": setup()})')
         for external_id in ("a", "b"):
             world.traceloop.delete(external_id)
@@ -372,7 +372,7 @@ group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
 
 
 class TestValues:
-    def test_outputs_unknown_in_a_preview_and_known_in_the_update(self, world: World) -> None:
+    def test_outputs_unknown_in_a_preview_are_known_in_the_update(self, world: World) -> None:
         program = """
 first = one("first")
 group("g", {
@@ -399,7 +399,7 @@ one("n", external_id=first.setup_id)
         assert set(world.up().changes) == {"same"}
         assert world.requests == {}
 
-    def test_a_secret_stays_a_secret(self, world: World) -> None:
+    def test_secret_stays_secret(self, world: World) -> None:
         world.stack.set_config("tenant", "s3cret-tenant", secret=True)
         program = """
 tenant = config.require_secret("tenant")
@@ -414,7 +414,7 @@ group("g", {"a": setup(tenant), "b": setup()})
         outputs.append(world.destroy().output)
         assert not any("s3cret-tenant" in output for output in outputs)
 
-    def test_a_secret_is_not_in_the_state(self, world: World) -> None:
+    def test_secret_is_not_in_the_state(self, world: World) -> None:
         world.stack.set_config("tenant", "s3cret-tenant", secret=True)
         world.up('t = config.require_secret("tenant")\none("m", t)\ngroup("g", {"a": setup(t)})')
         assert "s3cret-tenant" not in world.stack.state_text()
@@ -438,7 +438,7 @@ EMPTY = {
 MOVES = [(a, b) for a in PLACES for b in PLACES if a != b]
 
 
-class TestNothingDeclaredIsDeleted:
+class TestDeclaredSetupsStay:
     @pytest.mark.parametrize(("origin", "target"), MOVES)
     @pytest.mark.parametrize("first", ["old first", "new first"])
     def test_moving_a_setup(self, world: World, origin: str, target: str, first: str) -> None:
@@ -473,14 +473,14 @@ class TestNothingDeclaredIsDeleted:
     @pytest.mark.parametrize(
         "kind", ["AutoMonitorSetup", "AutoMonitorSetupBatch", "AutoMonitorSetupMembership"]
     )
-    def test_a_forced_replacement(self, world: World, kind: str) -> None:
+    def test_forced_replacement(self, world: World, kind: str) -> None:
         world.up('one("m")\ngroup("g", {"a": setup(), "b": setup()})')
         world.up(replace=(world.urn(kind),))
         assert world.traceloop.writes == {}
         assert "delete" not in world.requests
         assert set(world.monitors) == {"m", "a", "b"}
 
-    def test_a_program_that_fails_half_way(self, world: World) -> None:
+    def test_program_that_fails_half_way(self, world: World) -> None:
         """What left is deleted by the next good run, not before, and never what came back."""
         world.up('group("g", {"a": setup(), "b": setup(), "c": setup()})\none("m")')
         failing = 'g = group("g", {"c": setup()})\n'
@@ -493,14 +493,14 @@ class TestNothingDeclaredIsDeleted:
         assert set(world.monitors) == {"b", "c", "m"}
         assert "b" not in world.traceloop.writes
 
-    def test_a_refused_setup_holds_back_the_deletes(self, world: World) -> None:
+    def test_refused_setup_holds_back_the_deletes(self, world: World) -> None:
         world.up('group("g", {"a": setup(), "b": setup()})')
         world.up('group("g", {"b": setup("x", "nope")})', fails=True)
         assert set(world.monitors) == {"a", "b"}
         world.up('group("g", {"b": setup()})')
         assert set(world.monitors) == {"b"}
 
-    def test_a_lost_state_writes_nothing_that_is_equal(self, world: World) -> None:
+    def test_lost_state_writes_no_equal_setup(self, world: World) -> None:
         program = 'one("m")\ngroup("g", {f"m-{n}": setup(str(n)) for n in range(120)} | more)'
         world.up("more = {}\n" + program)
         world.stack.lose_state()
@@ -509,7 +509,7 @@ class TestNothingDeclaredIsDeleted:
         world.destroy()
         assert world.monitors == {}
 
-    def test_what_nobody_declares_is_left_alone(self, world: World) -> None:
+    def test_unmanaged_setup_is_untouched(self, world: World) -> None:
         rule = {"key": "k", "value": "theirs", "source": "span_attributes"}
         world.traceloop.put("theirs", selector=[rule], evaluators=["faithfulness"])
         world.up('one("m")\ngroup("g", {"a": setup()})')

@@ -88,7 +88,7 @@ class TestCertificates:
         ],
         ids=str,
     )
-    def test_an_unknown_authority_is_refused_whatever_the_environment_says(
+    def test_unknown_authority_is_rejected_in_any_environment(
         self,
         authority: trustme.CA,
         serve: Serve,
@@ -103,7 +103,7 @@ class TestCertificates:
         assert server.raw == b""
 
     @pytest.mark.parametrize("word", ["0", "false", "no"])
-    def test_a_bundle_is_a_file_and_no_switch(
+    def test_bundle_is_a_file_and_not_a_switch(
         self, authority: trustme.CA, serve: Serve, monkeypatch: pytest.MonkeyPatch, word: str
     ) -> None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", word)
@@ -113,7 +113,7 @@ class TestCertificates:
         assert server.raw == b""
 
     @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
-    def test_a_private_authority_is_trusted_where_the_environment_names_it(
+    def test_private_authority_of_the_environment_is_trusted(
         self,
         authority: trustme.CA,
         serve: Serve,
@@ -126,7 +126,7 @@ class TestCertificates:
         assert ask(f"https://localhost:{server.port}") == []
         assert f"Authorization: Bearer {API_KEY}".encode() in server.raw
 
-    def test_a_certificate_for_another_host_is_refused(
+    def test_certificate_of_another_host_is_rejected(
         self,
         authority: trustme.CA,
         serve: Serve,
@@ -139,7 +139,7 @@ class TestCertificates:
             ask(f"https://localhost:{server.port}")
         assert server.raw == b""
 
-    def test_a_dripping_answer_over_tls_ends_at_the_deadline(
+    def test_dripping_response_over_tls_ends_at_the_deadline(
         self,
         authority: trustme.CA,
         serve: Serve,
@@ -157,7 +157,7 @@ class TestCertificates:
 
 
 class TestProxies:
-    def test_a_proxy_tunnels_tls_and_never_sees_the_key(
+    def test_proxy_tunnels_tls_and_never_sees_the_key(
         self,
         authority: trustme.CA,
         serve: Serve,
@@ -174,7 +174,7 @@ class TestProxies:
         assert connect.line.startswith("CONNECT traceloop.invalid:443 ")
         assert API_KEY.encode() not in proxy.raw
 
-    def test_a_host_in_no_proxy_is_reached_directly(
+    def test_host_in_no_proxy_is_reached_directly(
         self,
         authority: trustme.CA,
         serve: Serve,
@@ -190,7 +190,7 @@ class TestProxies:
         assert proxy.connections == 0
 
     @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
-    def test_plain_http_on_this_machine_goes_through_no_proxy(
+    def test_plain_http_on_this_machine_uses_no_proxy(
         self, serve: Serve, monkeypatch: pytest.MonkeyPatch, host: str
     ) -> None:
         server, proxy = serve(EMPTY_LIST), serve(EMPTY_LIST)
@@ -204,7 +204,7 @@ class TestPlainHttp:
     @pytest.mark.parametrize(
         "host", ["localhost", "LOCALHOST:8787", "127.0.0.1", "127.8.9.10:1", "[::1]", "[::1]:80"]
     )
-    def test_is_taken_for_this_machine(self, host: str) -> None:
+    def test_is_accepted_for_this_machine(self, host: str) -> None:
         TraceloopClient(API_KEY, f"http://{host}/api").close()
 
     @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ class TestPlainHttp:
         ],
     )
     @pytest.mark.parametrize("scheme", ["http", "HTTP"])
-    def test_is_refused_for_any_other_host(self, scheme: str, host: str) -> None:
+    def test_is_rejected_for_any_other_host(self, scheme: str, host: str) -> None:
         with pytest.raises(ConfigurationError, match="lets anyone on the network read") as caught:
             TraceloopClient(API_KEY, f"{scheme}://{host}/api")
         assert "`pulumi config set traceloop:allowHttp true`" in str(caught.value)
@@ -238,16 +238,16 @@ class TestPlainHttp:
             "http://localhost%2eevil",
         ],
     )
-    def test_a_host_that_only_looks_like_this_machine_is_refused(self, url: str) -> None:
+    def test_host_that_only_looks_like_this_machine_is_rejected(self, url: str) -> None:
         with pytest.raises(ConfigurationError):
             TraceloopClient(API_KEY, url)
 
-    def test_is_taken_for_any_host_if_asked_for(self) -> None:
+    def test_is_accepted_for_any_host_on_request(self) -> None:
         TraceloopClient(API_KEY, "http://10.0.0.1", allow_http=True).close()
 
 
 class TestNamesOfSettings:
-    def test_another_namespace_is_named_and_no_environment_variable(self, serve: Serve) -> None:
+    def test_error_names_the_namespace_and_no_environment_variable(self, serve: Serve) -> None:
         for key, url in [
             ("", "https://a.example"),
             (API_KEY, "ftp://x"),
@@ -276,7 +276,7 @@ ESCAPES = "a\x1b]0;title\x07b\x1b[2J\r\nc\x9b1m\u202ed\u2066"
 
 
 class TestTerminalEscapes:
-    def test_in_a_servers_error(self, serve: Serve) -> None:
+    def test_in_an_error_of_the_service(self, serve: Serve) -> None:
         body = json.dumps({"error": ESCAPES}).encode()
         head = b"HTTP/1.1 400 No\r\nContent-Length: %d\r\n\r\n" % len(body)
         with pytest.raises(RejectedError) as caught:
@@ -327,7 +327,7 @@ class TestSource:
         return found
 
     @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.name)
-    def test_is_free_of_unsafe_calls(self, path: Path) -> None:
+    def test_has_no_unsafe_calls(self, path: Path) -> None:
         assert self.offences(path.read_text("utf-8")) == []
 
     @pytest.mark.parametrize(
@@ -344,11 +344,11 @@ class TestSource:
             "os.system('x')",
         ],
     )
-    def test_an_unsafe_call_would_be_found(self, source: str) -> None:
+    def test_unsafe_call_would_be_found(self, source: str) -> None:
         assert self.offences(source)
 
 
-def test_the_emulator_listens_on_this_machine_only() -> None:
+def test_emulator_listens_on_this_machine_only() -> None:
     assert _parser().parse_args([]).host == "127.0.0.1"
     with Emulator() as emulator:
         port = int(emulator.url.rpartition(":")[2])
@@ -365,7 +365,7 @@ def chain(error: BaseException) -> Iterator[BaseException]:
     yield error
 
 
-class TestTheKeyStaysSecret:
+class TestSecretKey:
     @pytest.mark.parametrize(
         "reply",
         [
@@ -415,7 +415,7 @@ class TestTheKeyStaysSecret:
         )
         assert repr(client._transport.session.auth) == "_BearerAuth([secure])"
 
-    def test_a_short_key_does_not_garble_messages(self, client_of: Clients, serve: Serve) -> None:
+    def test_short_key_does_not_garble_messages(self, client_of: Clients, serve: Serve) -> None:
         client = client_of(serve(response(400, {"error": "broken"})).url, api_key="k")
         with pytest.raises(RejectedError, match="broken"):
             client.list_setups()

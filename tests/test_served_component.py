@@ -73,7 +73,7 @@ def serve(world: World, declaration: str) -> None:
 
 
 @pytest.mark.parametrize("declaration", [GROUP, ONE], ids=["group", "one"])
-def test_a_failure_ends_the_update(world: World, declaration: str) -> None:
+def test_failure_ends_the_update(world: World, declaration: str) -> None:
     world.needs_cli("plugins")
     world.traceloop.fail_evaluator("faithfulness", "the judge is down")
     serve(world, declaration)

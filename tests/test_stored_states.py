@@ -79,7 +79,7 @@ def test_this_version_has_stored_its_state() -> None:
 
 
 @pytest.mark.parametrize("stored", STATES, ids=lambda path: path.stem)
-class TestAStoredState:
+class TestStoredState:
     @pytest.fixture
     def world(
         self, stored: Path, tmp_path: Path, stack_of: Callable[[dict[str, str]], Stack]
@@ -90,23 +90,23 @@ class TestAStoredState:
             stack.import_state(json.loads(stored.read_text()))
             yield World(stack, traceloop, configure=False)
 
-    def test_a_preview_sees_only_what_was_not_in_place(self, world: World) -> None:
+    def test_preview_has_only_unfinished_changes(self, world: World) -> None:
         preview = world.preview(PROGRAM)
         assert "g: 1 to send again, 2 unchanged" in preview.output
         assert preview.ops()["single"] == preview.ops()["renamed-id"] == ("same",)
 
-    def test_an_update_sends_only_what_was_not_in_place(self, world: World) -> None:
+    def test_update_sends_only_unfinished_changes(self, world: World) -> None:
         world.traceloop.add_evaluator("not-there")
         world.up(PROGRAM)
         assert world.traceloop.writes == {"b": 1}
         assert set(world.up().changes) == {"same"}
         assert world.requests == {}
 
-    def test_a_refresh_sees_no_drift(self, world: World) -> None:
+    def test_refresh_finds_no_drift(self, world: World) -> None:
         world.stack.write_program(PREAMBLE + PROGRAM)
         assert world.refresh(expect_no_changes=True).exit_code == 0
 
-    def test_a_destroy_deletes_what_it_owns(self, world: World) -> None:
+    def test_destroy_deletes_owned_setups(self, world: World) -> None:
         world.stack.write_program(PREAMBLE + PROGRAM)
         assert set(world.monitors) == {"single", "other/id", "a", "scoped"}
         world.destroy()

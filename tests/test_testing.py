@@ -72,12 +72,12 @@ class TestAssertions:
             {"openai": AutoMonitorSetupArgs(**OPENAI), "again": OPENAI},
         ],
     )
-    def test_what_matches(self, setups: Any, spans: Any) -> None:
+    def test_matching_setups_pass(self, setups: Any, spans: Any) -> None:
         assert_matches(setups, spans)
         with pytest.raises(AssertionError, match="4 of 12"):
             assert_matches_nothing(setups, spans)
 
-    def test_a_failure_tells_the_near_misses(self, spans: Any) -> None:
+    def test_failure_has_the_near_misses(self, spans: Any) -> None:
         with pytest.raises(AssertionError) as caught:
             assert_matches({"openai": OPENAI, "old": OLD}, spans)
         assert str(caught.value) == (
@@ -86,23 +86,23 @@ class TestAssertions:
             " anthropic 2)"
         )
 
-    def test_what_matches_nothing(self, spans: Any) -> None:
+    def test_setups_that_match_nothing(self, spans: Any) -> None:
         assert_matches_nothing(OLD, spans)
         assert_matches({"openai": OPENAI, "old": OLD}, spans, allow_none=["ol*"])
 
-    def test_nobody_can_tell(self, spans: Any) -> None:
+    def test_undecided_setups_fail_both_assertions(self, spans: Any) -> None:
         rule = span("gen_ai.input.messages").contains("refund")
         setups: Any = {"m": {"selector": [rule], "evaluators": ["faithfulness"]}}
         for assertion in (assert_matches, assert_matches_nothing):
             with pytest.raises(AssertionError, match="holds what end users wrote"):
                 assertion(setups, spans)
 
-    def test_a_file_of_setups(self, spans: Any, tmp_path: Path) -> None:
+    def test_file_of_setups(self, spans: Any, tmp_path: Path) -> None:
         (tmp_path / "monitors.yaml").write_text(MONITORS)
         assert_matches(tmp_path / "monitors.yaml", spans)
         assert_matches(str(tmp_path / "monitors.yaml"), str(CAPTURED))
 
-    def test_spans_of_the_test_itself(self) -> None:
+    def test_spans_given_by_the_test(self) -> None:
         assert_matches(OPENAI, [Span({"gen_ai.provider.name": "openai"})])
 
     def test_surveys(self, spans: Any) -> None:
@@ -121,7 +121,7 @@ class TestAssertions:
         ],
     )
     @pytest.mark.usefixtures("loop")
-    def test_what_cannot_be_tried(
+    def test_unusable_arguments(
         self, setups: Callable[[Any], Any], reason: str, spans: Any
     ) -> None:
         with pytest.raises(TypeError, match=reason):
@@ -129,7 +129,7 @@ class TestAssertions:
 
 
 class TestSpans:
-    def test_a_broken_line_is_a_warning(self, tmp_path: Path) -> None:
+    def test_malformed_line_is_a_warning(self, tmp_path: Path) -> None:
         path = tmp_path / "spans.jsonl"
         path.write_text(CAPTURED.read_text() + "{\n")
         with pytest.warns(UserWarning, match=r"spans\.jsonl:13: no JSON"):
@@ -161,7 +161,7 @@ class TestPrograms:
         assert_matches(setups, spans, allow_none=["m-*"])
         assert_matches_nothing({i: setups[i] for i in many}, spans)
 
-    def test_a_programs_file(self, tmp_path: Path) -> None:
+    def test_file_of_a_program(self, tmp_path: Path) -> None:
         (tmp_path / "monitors.py").write_text("NAME = 'of-the-module'\n")
         (tmp_path / "__main__.py").write_text(
             "import pulumi\nfrom monitors import NAME\n"
@@ -177,19 +177,19 @@ class TestPrograms:
         assert setups["of-the-module"]["selector"][0]["value"] == "gpt"
         assert "dev" in setups
 
-    def test_what_the_program_raises_is_raised(self) -> None:
+    def test_exception_of_the_program_is_raised(self) -> None:
         def program() -> None:
             raise LookupError("no such thing")
 
         with pytest.raises(LookupError, match="no such thing"):
             declared_setups(program)
 
-    def test_the_tests_own_engine_stays(self) -> None:
+    def test_engine_of_the_test_is_restored(self) -> None:
         before = SETTINGS.monitor, pulumi.get_project(), pulumi.Config("a").get("b")
         declared_setups(lambda: None, config={"a:b": "c"}, project="another")
         assert (SETTINGS.monitor, pulumi.get_project(), pulumi.Config("a").get("b")) == before
 
-    def test_nothing_is_left_open(self) -> None:
+    def test_no_event_loop_stays_open(self) -> None:
         gc.collect()  # what other tests left behind
         with warnings.catch_warnings(record=True) as found:
             warnings.simplefilter("always")
@@ -230,7 +230,7 @@ print(sorted(mocks.setups))
         done = python("-c", code)
         assert done.stdout == "['member', 'single']\n", done.stderr
 
-    def test_with_mocks_of_ones_own(self) -> None:
+    def test_with_custom_mocks(self) -> None:
         seen: list[str] = []
 
         def program() -> None:

@@ -92,7 +92,7 @@ def runner(tmp_path: Path, traceloop: Emulator) -> Runner:
 
 
 @pytest.mark.parametrize("name", ["preview.yml", "update.yml", "drift.yml"])
-def test_each_workflow_is_whole(name: str) -> None:
+def test_each_workflow_is_complete(name: str) -> None:
     (job,) = workflow(name)["jobs"].values()
     assert job["runs-on"]
     assert all("run" in step or "uses" in step for step in job["steps"])
@@ -104,7 +104,7 @@ def test_each_workflow_is_whole(name: str) -> None:
     assert all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", each) for each in used)
 
 
-def test_a_preview_becomes_a_comment(runner: Runner) -> None:
+def test_preview_becomes_a_comment(runner: Runner) -> None:
     done = runner.run("preview.yml", "Preview")
     assert done.returncode == 0, done.stderr
     comment = (runner.stack.project_dir / "comment.md").read_text()
@@ -114,7 +114,7 @@ def test_a_preview_becomes_a_comment(runner: Runner) -> None:
     assert "--method POST repos/acme/shop/issues/7/comments" in runner.gh()
 
 
-def test_the_next_preview_updates_its_comment(runner: Runner) -> None:
+def test_next_preview_updates_its_comment(runner: Runner) -> None:
     runner.run("preview.yml", "Preview")
     runner.comments.write_text("4711\n")
     runner.run("preview.yml", "Comment")
@@ -122,20 +122,20 @@ def test_the_next_preview_updates_its_comment(runner: Runner) -> None:
     assert "POST" not in runner.gh()
 
 
-def test_a_preview_that_fails_fails_the_job_and_has_a_comment(runner: Runner) -> None:
+def test_failed_preview_fails_the_job_and_has_a_comment(runner: Runner) -> None:
     runner.stack.write_program(PREAMBLE + 'group("g", {"a": {"selector": []}})')
     assert runner.run("preview.yml", "Preview").returncode != 0
     assert "needs at least one rule" in (runner.stack.project_dir / "comment.md").read_text()
 
 
-def test_an_update_ends_when_the_monitors_are_up(runner: Runner, traceloop: Emulator) -> None:
+def test_update_ends_when_the_monitors_are_ready(runner: Runner, traceloop: Emulator) -> None:
     traceloop.settle = 1
     assert runner.run("update.yml", "Update").returncode == 0
     assert runner.run("update.yml", "Wait").returncode == 0
     assert {s["status"] for s in traceloop.setups.values()} == {"completed"}
 
 
-def test_a_monitor_that_fails_fails_the_update(runner: Runner, traceloop: Emulator) -> None:
+def test_failed_monitor_fails_the_update(runner: Runner, traceloop: Emulator) -> None:
     traceloop.fail_evaluator("faithfulness", "no model configured")
     assert runner.run("update.yml", "Update").returncode == 0
     done = runner.run("update.yml", "Wait")
