@@ -48,7 +48,7 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"Pulumi CLI: {path} ({which} of the scenarios)" if path else "Pulumi CLI: none on PATH"
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
+@pytest.hookimpl(tryfirst=True)  # before -m selects by the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what needs an engine, and choose what runs on the CLI."""
     which = config.getoption("--cli") if find_cli() else "none"
@@ -73,7 +73,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         (kept if wanted else dropped).append(item)
     if dropped:
         config.hook.pytest_deselected(items=dropped)
-    # What takes longest begins first, so that no process waits for another at the end.
+    # The longest tests start first, so that no worker is left alone at the end.
     items[:] = sorted(kept, key=lambda item: "model" not in item.path.parts)
 
 
@@ -112,7 +112,7 @@ def traceloop() -> Iterator[Emulator]:
 
 @pytest.fixture(params=KINDS)
 def stack_of(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[dict[str, str]], Stack]:
-    """Open the test's stack with these environment variables for its program and provider."""
+    """Open the test's stack; the program and the provider get these environment variables."""
     if request.param == "cli" and find_cli() is None:
         pytest.skip("no Pulumi CLI on PATH")
     return lambda environment: make_stack(
@@ -241,7 +241,7 @@ def other_host(traceloop: Emulator, tmp_path: Path) -> Iterator[Host]:
 
 @pytest.fixture(scope="module")
 def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """A process without an API key and with nobody at the other end: for what asks nobody."""
+    """A process without an API key or a service, for calls that send no request."""
     host = Host(tmp_path_factory.mktemp("offline"), {"traceloop:baseUrl": "http://127.0.0.1:1"})
     yield host
     host.printed()
@@ -262,7 +262,7 @@ def run(emulator: Emulator, clock: Clock) -> Run:
         given = {"TRACELOOP_API_KEY": API_KEY, "TRACELOOP_BASE_URL": emulator.url}
         result = CliRunner().invoke(cli, arguments, env={**given, **env}, obj=runtime)
         assert API_KEY not in result.output
-        # Nothing but its own errors: a traceback is none.
+        # Only errors of the command itself, no traceback.
         assert result.exception is None or isinstance(result.exception, SystemExit)
         return result
 

@@ -47,7 +47,7 @@ class TestErrors:
     def test_errors_name_only_settings_that_the_command_reads(
         self, run: Run, given: dict[str, str], variable: str
     ) -> None:
-        """A stack's configuration has none for it."""
+        """The command reads no stack configuration."""
         output = run("status", **given).output
         assert variable in output
         assert "traceloop:" not in output
@@ -111,7 +111,7 @@ def unused_tcp_url() -> str:
 
 
 class TestUnreadable:
-    """A setup that somebody wrote in a way that the API does not document."""
+    """A setup in a form that the API does not document."""
 
     def odd(self, emulator: Emulator, **changes: object) -> None:
         own = emulator.put("a", selector=[STORED_RULE], evaluators=["faithfulness"])

@@ -27,7 +27,7 @@ from tests.support.setups import STORED_RULE
 from tests.support.terminal import Run
 from tests.support.world import World
 
-#: What an external_id or a value may be, and what it may do to a program or a file.
+#: External_ids and values that could break a program or a file.
 NASTY = [
     "plain",
     "it's \"quoted\" '''",
@@ -273,7 +273,7 @@ def stored(
 
 
 def declared_by(program: str) -> dict[str, Any]:
-    """Run an exported program, and return the setups that it declares."""
+    """Run an exported program and return the setups that it declares."""
     found: dict[str, Any] = {}
 
     class Package:

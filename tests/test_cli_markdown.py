@@ -38,7 +38,7 @@ class TestMarkdown:
     @given(st.lists(st.text(max_size=30), min_size=1, max_size=5, unique=True))
     @settings(max_examples=150, deadline=None)
     def test_any_text_stays_in_its_cell(self, texts: list[str]) -> None:
-        """Nothing in a name or value ends the cell, or becomes a tag, a link or emphasis."""
+        """No name or value ends its cell or becomes a tag, a link or emphasis."""
         table = "| | a |\n|---|---|\n" + "".join(f"| x | {code(text)} |\n" for text in texts)
         parsed = Tables(table)
         assert [len(cells) for cells in parsed.rows] == [2] * len(texts)
@@ -80,7 +80,7 @@ class TestMarkdown:
         assert rows(comment)["new"][3] == "(renamed from old? It is equal)"
 
     def test_different_texts_look_different(self) -> None:
-        """Neither in a column nor, as a browser draws it, beside each other."""
+        """They differ in a column, and side by side in a browser."""
         arn = "arn:aws:bedrock:eu-west-1:123456789012:application-inference-profile/"
         pairs = [("a b", "a  b"), ("a", "a\n"), ("a b", "a\u00a0b"), (f"{arn}q1", f"{arn}z9")]
         changes = [

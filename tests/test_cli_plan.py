@@ -1,7 +1,6 @@
-"""`pulumi-traceloop plan`: what a preview says, as the Markdown of a pull-request comment.
+"""`pulumi-traceloop plan`: a preview as a pull-request comment: `cli/document.py`.
 
-The samples in `data/` are what the real CLI wrote, without what only slows a reader down. Where the
-CLI is on PATH they are compared with what it writes now; `UPDATE_SAMPLES=1` writes them anew.
+The samples in `data/` are shortened output of the real CLI, which test_cli_preview.py verifies.
 """
 
 from __future__ import annotations
@@ -81,7 +80,7 @@ class TestSamples:
 
     def test_deletion_of_all(self) -> None:
         found = rows(plan_of(sample("delete")))
-        # What never came into being is not deleted either.
+        # Setups that were never created are not deleted.
         assert {i: cells[0] for i, cells in found.items()} == {
             "single": "delete",
             "old-name": "delete",
@@ -107,7 +106,7 @@ class TestSamples:
         ]
         assert found["mended"] == ["send again", "gen_ai.system = ...", 'gen_ai.system = "b"', why]
         assert found["put-back"][0] == "adopt"
-        # Nobody knows what is there: the state has what was refused.
+        # The remote definition is unknown: the state has the refused one.
         assert found["gone"] == ["delete", "", "", "(the last update did not get to delete it)"]
 
     def test_setup_that_was_not_ready_is_checked_again(self) -> None:
@@ -168,7 +167,7 @@ class TestSamples:
 
 
 class TestContents:
-    """What the providers say as data, and nothing that looks like it."""
+    """Only the providers' data counts, not output that looks like it."""
 
     @pytest.mark.parametrize(
         "line",
@@ -194,7 +193,7 @@ class TestContents:
         ]
 
     def test_two_namespaces_of_one_project_are_one_project(self) -> None:
-        """A setup that moves from one to the other is not deleted."""
+        """A setup that moves between them is not deleted."""
         gone = step("delete", "", inputs={"external_id": "m", "declared_by": "old"})
         gone["oldState"]["outputs"] = {"config_namespace": "other", "env_project_id": "p"}
         gone["oldState"]["id"] = "m"
@@ -204,7 +203,7 @@ class TestContents:
         assert found.change.note == "moves here from old"
 
     def test_declared_setup_is_not_deleted(self) -> None:
-        """An unchanged resource is in no step, but its provider says what it declares."""
+        """No step has an unchanged resource, but its provider reports what it declares."""
         pending = step("delete-replaced", "Membership", inputs={"owned": '["a", "b"]'})
         pending["oldState"]["delete"] = True
         preview = preview_of(group(declares=["a"]), steps=[pending])
@@ -239,7 +238,7 @@ class TestContents:
 
 
 class TestRejectedInput:
-    """Silence is not "no changes"."""
+    """Missing plans do not mean "no changes"."""
 
     def refused(self, text: str | bytes, why: str) -> None:
         result = plan(stdin=text)
@@ -270,7 +269,7 @@ class TestRejectedInput:
         self.refused(json.dumps({"steps": steps, "changeSummary": {}}), "is a refresh")
 
     def test_preview_with_a_refresh(self) -> None:
-        """Only the steps after it are the update's."""
+        """Only the steps after the refresh belong to the update."""
         preview = preview_of(group(create("a")))
         gone = step("delete", "", inputs={"external_id": "z"})
         preview["steps"] = [stack_step("refresh"), gone, stack_step("same"), *preview["steps"]]
@@ -303,7 +302,7 @@ class TestRejectedInput:
 class TestRemovedGroup:
     @pytest.mark.parametrize("kinds", [["Batch", "Membership"], ["Batch"]])
     def test_removed_group_deletes_its_setups(self, kinds: list[str]) -> None:
-        """Its membership may be gone already, after a destroy that ended half-way."""
+        """A destroy that ended half-way may have deleted its membership."""
         inputs = {"setups": {"a": setup()}, "owned": '["a"]', "declared_by": "g"}
         steps = [step("delete", kind, inputs=inputs) for kind in kinds]
         (found,) = read(json.dumps(preview_of(steps=steps)), "x").changes

@@ -1,4 +1,4 @@
-"""The comment's column of what setups match, as the preview says or of spans that it is given."""
+"""The comment's column of matches, from the preview or from given spans: `cli/traffic.py`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NONE = Matches(0, 2000, hours=24, why="no span has a|b; 3 have c (`x` 3)")
 
 
 def cells(comment: str) -> dict[str, str]:
-    """The last cell of each setup's row, in the rows' order."""
+    """Return the last cell of each setup's row, in order."""
     return {row[1].split("\n")[0]: row[-1] for row in Tables(comment).rows}
 
 
@@ -90,9 +90,9 @@ def test_spans_from_a_file(tmp_path: Path) -> None:
         "none of 3\nno span has gen_ai.system with such a value; 3 have it with other values"
         " (openai 3)"
     )
-    # What is deleted has a table of its own.
+    # Deletes have a separate table.
     assert list(found)[:3] == ["old", "typo", "moved"]
-    # A rule that nobody could try leaves nothing to say.
+    # A rule that cannot be tried has no figure.
     assert found["secret"] == found["old"] == ""
     assert found["prompt"].startswith("up to 3 of 3")
 

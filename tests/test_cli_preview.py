@@ -1,6 +1,6 @@
 """Real previews of the CLI: `cli/preview.py`.
 
-The samples in `data/` are what the CLI wrote, shortened. They are compared with what it writes now;
+The samples in `data/` are shortened output of the CLI. They are compared with its output now;
 `UPDATE_SAMPLES=1` writes them anew.
 """
 
@@ -38,7 +38,7 @@ from tests.support.previews import (
 
 
 def trimmed(preview: dict[str, Any]) -> dict[str, Any]:
-    """Return what the plan is made of, in an order of its own."""
+    """Return the parts that the plan is made of, in a fixed order."""
     kept_of_a_state = ("type", "parent", "id", "inputs", "outputs", "retainOnDelete", "delete")
     steps = []
     for each in preview.get("steps", []):
@@ -53,7 +53,7 @@ def trimmed(preview: dict[str, Any]) -> dict[str, Any]:
         steps.append(kept)
     found: dict[str, Any] = {"steps": sorted(steps, key=lambda step: (step["urn"], step["op"]))}
     plans = [d for d in diagnostics(preview) if d["severity"] == "info" and decoded(d["message"])]
-    # The frames of a traceback are of no use here, and name this machine's folders.
+    # Frames of a traceback name this machine's folders.
     errors = [
         {**d, "message": "\n".join(x for x in d["message"].split("\n") if x[:1] != " ")}
         for d in diagnostics(preview)
@@ -65,7 +65,7 @@ def trimmed(preview: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def previews(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """What the CLI writes now for each of the programs."""
+    """The CLI's output now, for each program."""
     if find_cli() is None:
         pytest.skip("no Pulumi CLI on PATH")
     with Emulator(api_key=API_KEY, settle=0) as traceloop:
@@ -78,7 +78,7 @@ def previews(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
                 stack = stacks[BEFORE[name]] = open_stack(directory, traceloop)
                 for before in BEFORE[name]:
                     write(stack, before)
-                    stack.up()  # where something is refused, it fails
+                    stack.up()  # fails if something is refused
             if name == "pending":
                 traceloop.inject(Fault(method="DELETE", status=500, times=None))
                 write(stack, program)
@@ -90,12 +90,12 @@ def previews(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
 
 @pytest.mark.parametrize("more", [[], ["--refresh"], ["--replace"]])
 def test_preview_flags_do_not_change_the_plan(cli_stack: CliStack, more: list[str]) -> None:
-    """Not even where everything is replaced: what is declared is not deleted."""
+    """Not even a replacement of everything deletes a declared setup."""
     if more == ["--replace"]:
         more = [part for r in cli_stack.state() if "traceloop" in r.urn for part in (*more, r.urn)]
     expected = {"a": "change", "b": "delete", "c": "delete", "d": "create", "old": "delete"}
     if "--replace" in more:
-        # A resource that is replaced puts its setups in place anew, which they are.
+        # A replaced resource adopts its setups, which exist.
         expected |= {"new": "adopt"}
     for flags in (FLAGS, ["--json", "--show-replacement-steps"]):
         found = rows(plan(stdin=run_preview(cli_stack, *flags, *more).stdout).stdout)

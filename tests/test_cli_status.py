@@ -25,7 +25,7 @@ from tests.support.world import World
 
 class TestStatus:
     def test_waiting_for_spans(self, run: Run, emulator: Emulator, clock: Clock) -> None:
-        """It is shown as waiting, and since its last write."""
+        """The table says that it waits, and since when: its last write."""
         emulator.spans_needed = 1
         emulator.put("a", selector=[STORED_RULE], evaluators=["faithfulness"])
         clock.advance(7200)
@@ -44,7 +44,7 @@ class TestStatus:
         assert document["under_way"] == document["failed"] == []
 
     def test_stale_setups(self, run: Run, emulator: Emulator, clock: Clock) -> None:
-        """Only what has waited for longer than that is an error, and is named."""
+        """Only setups that waited longer are an error, and are named."""
         emulator.spans_needed = 1
         for external_id, key in (("old", "gen_ai.agent.name"), ("seen", STORED_RULE["key"])):
             rule = {**STORED_RULE, "key": key}
@@ -186,7 +186,7 @@ class TestStatus:
 
 
 class TestStackStatus:
-    """Needs the Pulumi CLI: the state and the configuration are read with it."""
+    """Needs the Pulumi CLI, which reads the state and the configuration."""
 
     @pytest.fixture
     def world(self, tmp_path: Path, emulator: Emulator) -> World:
@@ -200,7 +200,7 @@ class TestStackStatus:
 
     @pytest.fixture
     def status(self, world: World, monkeypatch: pytest.MonkeyPatch) -> Run:
-        """Runs the command in the stack's folder; no key but that of the stack's configuration."""
+        """Runs the command in the stack's folder, with only the key of its configuration."""
         assert isinstance(world.stack, CliStack)
         monkeypatch.chdir(world.stack.project_dir)
 
@@ -235,7 +235,7 @@ class TestStackStatus:
 
     def test_unmanaged_setups(self, status: Run, world: World, emulator: Emulator) -> None:
         assert self.names(status("--unmanaged")) == ["theirs"]
-        # What is still to be deleted is the stack's.
+        # Pending deletes belong to the stack.
         emulator.inject(Fault(method="DELETE", status=500, times=None))
         world.up('group("g", {"a": setup()})\none("m", external_id="x y")', fails=True)
         assert self.names(status()) == ["a", '"x y"']
@@ -277,7 +277,7 @@ class TestWait:
         assert 40 <= clock() - begun < 56
         assert result.stderr.splitlines()[0] == "1 pending"
         assert result.stderr.splitlines()[-1] == "1 completed"
-        # A line when something changes, and no others; the looks become rarer.
+        # One line for each change; the polls become rarer.
         assert len(set(result.stderr.splitlines())) == len(result.stderr.splitlines())
         assert 5 < emulator.requests[LIST_ROUTE] < 12
 

@@ -265,7 +265,7 @@ MISSING = {
 
 
 def lacking(route: str, reply: bytes = MISSING["gateway"]) -> Callable[[Received], bytes]:
-    """Return what a service without the route "PUT" or "POST" responds; "" for one without both."""
+    """Return the responses of a service without the route "PUT" or "POST", or without both: "P"."""
 
     def respond(request: Received) -> bytes:
         line, _, body = request
@@ -283,7 +283,7 @@ def lacking(route: str, reply: bytes = MISSING["gateway"]) -> Callable[[Received
 
 
 class TestMissingRoutes:
-    """Writes need one of the two upsert routes, whichever the service has."""
+    """Writes need either of the two upsert routes."""
 
     @pytest.mark.parametrize("reply", MISSING.values(), ids=MISSING)
     def test_upserts_switch_to_the_bulk_route(

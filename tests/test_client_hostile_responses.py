@@ -1,6 +1,6 @@
-"""Whatever a server sends: an error of this package or a good result, in time, in bounded memory.
+"""Any response gives a result or an error of this package, in time and in bounded memory.
 
-The server is real, on the loopback interface; in the tests of time limits, so is the clock.
+The server is real, on loopback; in the tests of time limits, so is the clock.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ CALLS: dict[str, Callable[[TraceloopClient], object]] = {
 
 pytestmark = pytest.mark.usefixtures("plain_environment")
 
-#: What a drip waits between two bytes, in seconds, and after how many it gives up, so that a client
-#: without a time limit ends as well.
+#: The seconds between two bytes of a drip, and the number of bytes after which it ends, so that a
+#: client without a time limit ends as well.
 PAUSE = 0.02
 DRIPS = 200
 
@@ -52,7 +52,7 @@ def service(serve: Serve) -> Service:
 
 @pytest.fixture
 def elsewhere(serve: Serve) -> Service:
-    """Where nothing may go."""
+    """A server that must receive nothing."""
     return serve(b"")
 
 
@@ -63,7 +63,7 @@ def quick_client(service: Service) -> TraceloopClient:
     )
 
 
-# -- any answer at all --
+# -- any response --
 
 SETUP = {"id": "1", "external_id": "m", "init_rules": [], "evaluators": [], "status": "pending"}
 GOOD = [
@@ -200,7 +200,7 @@ def shown_of(error: BaseException) -> str:
 def test_any_response_gives_a_result_or_an_error_of_this_package(
     service: Service, elsewhere: Service, caplog: pytest.LogCaptureFixture, reply: bytes, name: str
 ) -> None:
-    """Nothing printed holds the key or a control character, and nothing goes elsewhere."""
+    """No output has the key or a control character, and no request goes elsewhere."""
     caplog.set_level(logging.DEBUG)
     caplog.clear()
     reply = reply.replace(b"@KEY@", API_KEY.encode()).replace(b"@PORT@", b"%d" % elsewhere.port)
@@ -230,7 +230,7 @@ def test_the_key_never_follows_a_redirect(
 
 
 def test_interim_response_is_not_the_final_one(service: Service) -> None:
-    """Else the final one would be the next request's answer, and a deletion look done."""
+    """Else the final one would be the response to the next request, such as a delete."""
     hints = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
     final = b'HTTP/1.1 404 Not Found\r\nContent-Length: 19\r\n\r\n{"error": "no one"}'
     service.replies = [hints + final]
@@ -262,7 +262,7 @@ def dripping(start: bytes, drip: Callable[[int], bytes]) -> Iterator[bytes]:
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
-#: Of a gzip stream that goes on and never says anything.
+#: Of a gzip stream that goes on without any content.
 EMPTY_BLOCK = b"\x00\x00\x00\xff\xff"
 GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03"
 
@@ -287,7 +287,7 @@ DRIPPING: dict[str, tuple[bytes, Callable[[int], bytes]]] = {
 
 
 def ends_in_time(call: Callable[[TraceloopClient], object], url: str) -> TraceloopError:
-    """Return the call's error, which comes at its deadline and not after a time limit's pause."""
+    """Return the call's error, which comes at the deadline and not after the whole drip."""
     opened = TraceloopClient(API_KEY, url, deadline=0.3, read_timeout=0.25)
     began = time.monotonic()
     with opened, pytest.raises(TraceloopError) as caught:

@@ -29,7 +29,7 @@ from tests.support.service import SILENT, Received, response, unused_port
 
 
 def dead(kind: str, serve: Serve, clock: Clock) -> str:
-    """Return the URL of a service that is out in this way."""
+    """Return the URL of a service with this kind of outage."""
     if kind == "refused":
         return f"http://127.0.0.1:{unused_port()}"
     if kind == "failing":
@@ -43,7 +43,7 @@ def dead(kind: str, serve: Serve, clock: Clock) -> str:
 
 
 class TestOutages:
-    """A service that is out costs a deployment one deadline, not one for each resource."""
+    """An outage costs a deployment one deadline, not one for each resource."""
 
     @pytest.mark.parametrize("kind", ["refused", "failing", "silent"])
     @pytest.mark.parametrize("call", ["list", "get", "delete"])
@@ -118,7 +118,7 @@ class TestOutages:
     def test_failing_route_does_not_affect_another(
         self, client_of: Clients, serve: Serve, clock: Clock
     ) -> None:
-        """A list that always times out is no reason not to ask for one setup."""
+        """One setup is still read if the list always times out."""
 
         def reply(request: Received) -> bytes:
             slow = request.line == f"GET {SETUPS} HTTP/1.1"
@@ -152,7 +152,7 @@ class TestOutages:
     def test_concurrent_calls_share_the_deadline(
         self, client_of: Clients, serve: Serve, clock: Clock
     ) -> None:
-        """One that begins while another has failed for half a minute has the other half."""
+        """A call that begins after another failed for half a minute has the other half."""
         began: list[float] = []
 
         def sleep(seconds: float) -> None:
@@ -182,7 +182,7 @@ class TestOutages:
         assert len(server.requests) == few + 6
 
     def test_rejected_key_is_not_an_outage(self, client_of: Clients, serve: Serve) -> None:
-        """A firewall may refuse one setup only, so each call finds out by itself, at once."""
+        """A firewall may refuse one setup only, so each call sends its request."""
         server = serve(response(403), response(200, stored()))
         client = client_of(server.url)
         with pytest.raises(AuthenticationError):

@@ -29,7 +29,7 @@ from tests.support.service import Received, response
 
 
 class TestPacing:
-    """A 429 slows all threads of a client down, and fails none while others get through."""
+    """A 429 slows down all threads of a client, and fails none while others succeed."""
 
     def test_all_threads_wait_after_a_429(
         self, client_of: Clients, serve: Serve, clock: Clock
@@ -55,7 +55,7 @@ class TestPacing:
         assert len(server.requests) == 3
 
     def under_way(self, pacer: Pacer) -> int:
-        """Let as many requests begin as may be under way at once, in real time; return how many."""
+        """Start as many requests as may run concurrently, in real time; return how many."""
         begun = 0
         while pacer.enter(monotonic() + 1.0 if begun == 0 else monotonic() + 0.05, 0) is not None:
             begun += 1
@@ -69,9 +69,9 @@ class TestPacing:
         for expected in (4, 2, 1, 1):
             began = monotonic()
             for _ in range(now):
-                pacer.slow_down(began, 0.0)  # of one burst, so it counts once
+                pacer.slow_down(began, 0.0)  # one burst counts once
                 pacer.leave(taken=False)
-            pacer._refusals = 0  # not in a row: the pauses stay short
+            pacer._refusals = 0  # not consecutive: the pauses stay short
             now = self.under_way(pacer)
             assert now == expected
 
@@ -104,7 +104,7 @@ class TestPacing:
     def test_waiting_does_not_count_while_others_succeed(
         self, client_of: Clients, serve: Serve, clock: Clock
     ) -> None:
-        """One that is refused for longer than its deadline fails only once nobody gets through."""
+        """A call refused for longer than its deadline fails only if no other succeeds."""
 
         def reply(request: Received) -> bytes:
             if request.line.startswith("GET"):

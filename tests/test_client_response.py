@@ -359,7 +359,7 @@ class TestMessages:
             client_of(serve(reply).url).get_setup("m")
         assert caught.value.request_id == "3f2a9c"
         assert "request 3f2a9c)" in str(caught.value)
-        # The same for all that fail alike.
+        # The summary is the same for all similar failures.
         assert "3f2a9c" not in caught.value.summary
 
     @pytest.mark.parametrize("value", ["", "a b", "x" * 65, "\x1b[31m", "é"])

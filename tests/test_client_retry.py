@@ -277,7 +277,7 @@ class TestDeadline:
             return response(503)
 
         server = serve(late)
-        # A client that begins to read after the clock was moved does not take the answer any more.
+        # A client that begins to read after the clock moved rejects the response.
         with pytest.raises((ServerError, TransportError)):
             client_of(server.url).list_setups()
         assert (len(server.requests), clock.waits) == (1, [])
@@ -303,7 +303,7 @@ class TestDeadline:
 
     def test_attempt_gets_at_most_the_time_left(self, client_of: Clients, serve: Serve) -> None:
         server = serve(SILENT)
-        # With its read timeout this would outlast every test runner's patience.
+        # The read timeout alone would block the test for an hour.
         client = client_of(server.url, read_timeout=3600.0, deadline=0.02)
         with pytest.raises(TransportError, match="read timed out"):
             client.upsert_setup("m", SPEC)

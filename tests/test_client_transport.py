@@ -191,7 +191,7 @@ class TestRequests:
         assert client_of(server.url).list_setups().setups == []
         assert proxy.requests == []
 
-    # Python 3.10's http.client leaves a refused tunnel to the garbage collector, which warns of it.
+    # Python 3.10's http.client leaves a refused tunnel to the garbage collector, which warns.
     @pytest.mark.filterwarnings("ignore::ResourceWarning")
     def test_proxy_that_refuses_the_tunnel_does_not_see_the_key(
         self, client_of: Clients, serve: Serve, monkeypatch: pytest.MonkeyPatch

@@ -1,4 +1,4 @@
-"""Many setups in few strings: nothing is lost, and a change stays where it is."""
+"""Many setups in few strings: nothing is lost, and a change stays local."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TestPacked:
         assert len(strings(many(count))) <= STRINGS
 
     def test_each_string_is_a_json_object_of_setups(self) -> None:
-        """As which `pulumi preview --diff` shows it."""
+        """`pulumi preview --diff` displays it as such."""
         found = [setups for text in strings(many()).values() for setups in [json.loads(text)]]
         assert {i: encoded(s) for setups in found for i, s in setups.items()} == many()
 

@@ -124,7 +124,7 @@ EXAMPLE_BULK = [
         "selector": ANTHROPIC,
     },
 ]
-#: What an answer to a write says about `EXAMPLE`; the ids are the server's.
+#: The response to a write of `EXAMPLE`; the service sets the ids.
 STORED: dict[str, Any] = {
     "org_id": "c108269c-...",
     "project_id": "cm9v2g95l...",
@@ -150,7 +150,7 @@ BULK_ANSWER: dict[str, Any] = {
         },
     ]
 }
-#: The "Create" page before selectors were arrays: an answer without rules and with other statuses.
+#: The "Create" page before selectors were arrays: a response without rules and with other statuses.
 OLDER_ANSWER = {
     "id": "ams_01j9...",
     "external_id": "m",
@@ -187,7 +187,7 @@ OPENAPI_ANSWER = {
         }
     ],
 }
-#: The pages say of the evaluators' fields that most of them come later, or never.
+#: Most fields of evaluators come later or never, as the pages say.
 SPARSE_ANSWER = {
     "id": "1",
     "external_id": "m",
@@ -210,7 +210,7 @@ def no_body(body: Any) -> None:
     assert body is None
 
 
-#: Each documented status of each route: what is there before, the request, and the answer's shape.
+#: Each documented status of each route: whether the setup exists, the request, the response's shape.
 ANSWERS: list[tuple[str, str, Any, bool, int, Check]] = [
     ("GET", SETUPS, None, True, 200, check_list),
     ("GET", f"{SETUPS}?external_id=m", None, True, 200, check_list),
@@ -274,7 +274,7 @@ class TestTheEmulatorAgainstTheOpenApiFile:
 
 
 def without_server_data(setup: dict[str, Any]) -> dict[str, Any]:
-    """Leave out of an answer what the server makes up, and the schemas, which examples omit."""
+    """Drop generated values, and the schemas, which the examples omit."""
     kept = {name: value for name, value in setup.items() if not re.search("(^|_)id$|_at$", name)}
     kept["evaluators"] = [
         {name: value for name, value in evaluator.items() if not name.endswith("_schema")}

@@ -1,4 +1,4 @@
-"""Who declares what in a deployment, whatever the connections to a project are called."""
+"""Who declares what in a deployment, whatever the names of the connections."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def here(deployment: Deployment, traceloop: Emulator) -> Project:
 
 @pytest.fixture
 def second_key(traceloop: Emulator) -> None:
-    """Let another key of the project work."""
+    """Add a second key of the project."""
     env = str(put(traceloop, "probe")["env_project_id"])
     traceloop.delete("probe")
     traceloop.add_project(SECOND_KEY, env_project_id=env)
@@ -129,7 +129,7 @@ class TestDeclarations:
         assert deployment.declare("a", "other", other) is None
         assert deployment.rivals(["a"], "other", other) == {}
 
-    def test_second_key_is_rejected_before_the_write(
+    def test_rival_with_a_second_key_is_found_before_the_write(
         self, deployment: Deployment, traceloop: Emulator, here: Project, same: Project
     ) -> None:
         deployment.declare("a", "one", here)
@@ -140,7 +140,7 @@ class TestDeclarations:
 
 
 class TestDeclarersOfOtherConnections:
-    """A delete asks who declares the setup in its project."""
+    """A delete checks who declares the setup in its project."""
 
     def test_by_a_renamed_namespace(
         self, deployment: Deployment, traceloop: Emulator, here: Project

@@ -1,4 +1,4 @@
-"""A setup, and what differs between two, as a person says it."""
+"""Setups, and the differences between two, in the user's terms."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_changed_rule(before: Any, after: Any, text: str) -> None:
 
 
 def test_changed_value_among_many_is_visible() -> None:
-    """In a setup that is told whole, too: two lists that differ where they are cut."""
+    """Also in a whole setup: two lists that differ where they are truncated."""
     swapped = [*SERVICES[:-1], "new"]
     assert description(setup(rule(SERVICES))) != description(setup(rule(swapped)))
 

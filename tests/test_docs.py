@@ -1,4 +1,4 @@
-"""The documentation is true: its links lead somewhere, its programs run, its quick start works."""
+"""The documentation is true: links lead to files, programs run, the quick start works."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LINK = re.compile(r"\]\(([^)#\s]+)(?:#[\w-]+)?\)")
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
-    """The blocks in one language: (the page's name and the number, the text)."""
+    """Return the blocks in one language: (page and number, text)."""
     return [
         (f"{page.stem}-{number}", text)
         for page in PAGES
@@ -35,7 +35,7 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 
 PYTHON = blocks("python")
-#: What imports this package is whole; all else is a part of something. spans.md has its own test.
+#: Only blocks that import this package are complete. spans.md has its own test.
 WHOLE = [
     (name, text)
     for name, text in PYTHON
@@ -114,7 +114,7 @@ def test_documented_test_passes(test: str, tmp_path: Path) -> None:
 )
 def test_documented_file_loads(text: str, tmp_path: Path) -> None:
     (tmp_path / "monitors.yaml").write_text(text)
-    if "evaluatrs" in text:  # the one that shows what is wrong with a file
+    if "evaluatrs" in text:  # the example of an invalid file
         with pytest.raises(FileError, match="did you mean"):
             load_setups(tmp_path / "monitors.yaml")
     else:
@@ -137,7 +137,7 @@ def test_quick_start(kind: Kind, tmp_path: Path, traceloop: Emulator) -> None:
     (commands,) = [each for kind, each in BLOCK.findall(text) if "pulumi stack init" in each]
     assert commands.splitlines()[0] == "pulumi install"
     if kind == "cli":
-        (folder / "venv").symlink_to(sys.prefix)  # what `pulumi install` makes
+        (folder / "venv").symlink_to(sys.prefix)  # the result of `pulumi install`
         _run_commands(commands, folder, tmp_path, traceloop)
     else:
         stack = make_stack("test-engine", tmp_path, source=folder)

@@ -1,4 +1,4 @@
-"""docs/spans.md: its example runs as it is, and its outputs are those of today."""
+"""docs/spans.md: its example runs unchanged, and its outputs are current."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FENCES = re.findall(r"^```\w*\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 def fence(first_line: str) -> str:
-    """The only code block that begins with this line."""
+    """Return the only code block that begins with this line."""
     (found,) = [text for text in FENCES if text.startswith(f"{first_line}\n")]
     return str(found)
 

@@ -1,4 +1,4 @@
-"""Responses that fail as a test asks: `emulator/faults.py`."""
+"""Failures that a test injects: `emulator/faults.py`."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_delay_comes_before_or_after_the_write(when: Any, written: set[str]) -> 
         connection = http.client.HTTPConnection(url.netloc, timeout=20)
         headers = {"Authorization": f"Bearer {emulator.api_key}"}
         connection.request("PUT", upsert_path("m"), json.dumps(CONTENT), headers)
-        # Another request's answer shows that the first has got as far as it can.
+        # The response to another request proves that the first one is waiting.
         until(lambda: bool(emulator.log) and not emulator.faults)
         assert Api(emulator.url, emulator.api_key).list() is not None
         assert set(emulator.setups) == written

@@ -27,7 +27,7 @@ from tests.support.terminal import environment, python
 
 @contextlib.contextmanager
 def command(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Start the emulator as a user does; yield the process and what it printed."""
+    """Start the emulator as a user does; yield the process and its output."""
     process = subprocess.Popen(
         [sys.executable, "-m", "pulumi_traceloop.emulator", "--port", "0", *arguments],
         stdout=subprocess.PIPE,

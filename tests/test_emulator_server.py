@@ -61,7 +61,7 @@ def test_stop_does_not_wait_for_delayed_responses() -> None:
 
 
 def test_stop_ends_under_a_frozen_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tools that freeze the time for a test stop the event loop's timers, too."""
+    """Tools that freeze the time also stop the event loop's timers."""
     emulator = Emulator().start()
     emulator.inject(Fault(delay=600))
     connection = http.client.HTTPConnection(urlsplit(emulator.url).netloc, timeout=20)

@@ -1,4 +1,4 @@
-"""The emulator takes spans as OTLP, shows them as the page "Get Spans" says, and matches them."""
+"""The emulator accepts OTLP, returns spans as the page "Get Spans" says, and matches them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CAPTURE = Path(__file__).parent / "data" / "spans" / "openllmetry-0.62.4.jsonl"
 
 
 def as_protobuf(document: dict[str, Any]) -> bytes:
-    """The document in protobuf, whose ids are bytes, not base64."""
+    """Return the document in protobuf, whose ids are bytes, not base64."""
     request = ParseDict(document, ExportTraceServiceRequest())
     for resource_spans in request.resource_spans:
         for scope_spans in resource_spans.scope_spans:
@@ -289,7 +289,7 @@ class TestFinding:
         assert api.names(filters=filters) == names
 
     def test_results_are_paged(self, api: Telemetry) -> None:
-        """Spans that arrive while somebody pages neither repeat nor hide others."""
+        """Spans that arrive between two pages neither repeat nor hide others."""
         first = api.find(limit=2, sort_order="DESC")
         assert [each["span_name"] for each in first["data"]] == ["c", "b"]
         assert (first["page_size"], first["total_results"]) == (2, 3)
@@ -372,7 +372,7 @@ class TestStatus:
         assert api.status("m") == "completed"
 
     def test_spans_before_the_write_do_not_count(self, api: Telemetry) -> None:
-        """The page speaks of incoming spans; an upsert begins anew."""
+        """The page says "incoming" spans; an upsert starts again."""
         api.send(span())
         api.upsert("m", monitor())
         assert api.status("m") == "waiting_for_spans"

@@ -1,4 +1,4 @@
-"""What the emulator refuses, and in which words: `emulator/validation.py`."""
+"""Requests that the emulator refuses, and its messages: `emulator/validation.py`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a pipe that cannot encode a name must not cost: a preview, an update, or a monitor.
+"""A pipe that cannot encode a name does not break a preview, an update or a monitor.
 
-On Windows a pipe has an encoding such as cp1252. What cannot be printed was once an error between
-a write and its record, and what was written was lost from the state.
+On Windows a pipe has an encoding such as cp1252. An unprintable name once raised between a write
+and its record, so that the state lost the monitor.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def test_command_writes_utf8(form: list[str]) -> None:
 
 
 def test_command_reports_errors_in_utf8() -> None:
-    """Its errors, too: they go to another pipe."""
+    """Errors go to another pipe."""
     done = _command("plan", "日本語.json")
     assert done.returncode == 2
     assert "日本語.json" in done.stderr.decode()

@@ -18,13 +18,13 @@ pytestmark = pytest.mark.skipif(not has_sdk(), reason="no SDK: make .venv-sdk/.r
 
 
 def first_program(page: Path) -> str:
-    """The first Python code of a page."""
+    """Return the first Python code of a page."""
     tokens = MarkdownIt("commonmark").parse(page.read_text(encoding="utf-8"))
     return next(t.content for t in tokens if t.type == "fence" and t.info == "python")
 
 
 def test_first_example_of_the_readme_matches_traffic(tmp_path: Path, traceloop: Emulator) -> None:
-    """Its monitors complete with the program that the emulator's page shows, beside another one.
+    """Its monitors complete with the program on the emulator's page, next to another one.
 
     One with an older SDK's attribute waits, and `match` says why.
     """

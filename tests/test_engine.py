@@ -22,7 +22,7 @@ from tests.support.bench import Bench
 
 
 def test_create_same_update_delete(bench: Bench) -> None:
-    """A resource lives through every plain step, and the provider sees each once."""
+    """A resource goes through every plain step, and the provider is called once for each."""
     bench.program("pulumi.export('echo', Sample('a', 'one').echo)")
     created = bench.stack.up()
     assert (created.exit_code, created.changes) == (0, {"create": 2})
@@ -52,7 +52,7 @@ def test_create_same_update_delete(bench: Bench) -> None:
 
 
 def test_preview_calls_neither_create_nor_update(bench: Bench) -> None:
-    """A preview checks and diffs, leaves the state alone, and hands on unknowns."""
+    """A preview checks and diffs, passes on unknowns, and keeps the state."""
     bench.program("a = Sample('a', 'one')\nSample('b', a.echo)")
     result = bench.stack.preview()
     assert (result.exit_code, result.changes) == (0, {"create": 3})
@@ -69,7 +69,7 @@ def test_preview_calls_neither_create_nor_update(bench: Bench) -> None:
 
 
 def test_replace(bench: Bench) -> None:
-    """A replacement is checked afresh, and deletes the old one last, after its users moved on."""
+    """A replacement is checked without the old inputs, and deletes the old resource last."""
     bench.program("a = Sample('a', 'one')\nSample('b', a.echo)")
     bench.stack.up()
     bench.program("a = Sample('a', 'two', kind='other')\nSample('b', a.echo)")
@@ -86,7 +86,7 @@ def test_replace(bench: Bench) -> None:
 
 
 def test_replace_on_demand(bench: Bench) -> None:
-    """`replace` replaces an unchanged resource, and refuses one that is not there."""
+    """`replace` replaces an unchanged resource, and rejects a missing one."""
     bench.program("Sample('a', 'one')")
     bench.stack.up()
     urn = bench.resource("a").urn
@@ -114,7 +114,7 @@ def test_replacement_with_the_deletion_first(bench: Bench) -> None:
 
 
 def test_replacement_in_a_program_that_fails(bench: Bench) -> None:
-    """The old one waits, marked, until a run succeeds; a refresh between deletes nothing."""
+    """The old resource stays marked until a run succeeds; a refresh in between deletes nothing."""
     bench.program("Sample('a', 'one')")
     bench.stack.up()
     bench.program("Sample('a', 'one', kind='other')\nraise ValueError('not now')")
@@ -137,7 +137,7 @@ def test_replacement_in_a_program_that_fails(bench: Bench) -> None:
 
 
 def test_check_failure(bench: Bench) -> None:
-    """A check failure names resource, property and reason, and nothing after it is created."""
+    """A check failure names resource, property and reason; nothing after it is created."""
     bench.program("a = Sample('a', 'invalid')\nSample('b', a.echo)")
     for operation in (bench.stack.preview, bench.stack.up):
         result = operation()
@@ -150,7 +150,7 @@ def test_check_failure(bench: Bench) -> None:
 
 
 def test_exception_in_the_provider(bench: Bench) -> None:
-    """What worked stays in the state, what needs the failed one is not begun, and a rerun heals."""
+    """Finished steps stay in the state, dependants are not begun, and a rerun finishes."""
     bench.program(
         "a = Sample('a', 'one')\nb = Sample('b', a.echo, fail='create')\nSample('c', b.echo)"
     )
@@ -166,7 +166,7 @@ def test_exception_in_the_provider(bench: Bench) -> None:
 
 @pytest.mark.parametrize("method", ["check", "diff", "update"])
 def test_exception_in_a_later_method(local: Bench, method: str) -> None:
-    """Any method's exception ends the run and leaves the state as it was."""
+    """An exception in any method ends the run and keeps the state."""
     local.program("Sample('a', 'one')")
     local.stack.up()
     local.program(f"Sample('a', 'two', fail='{method}')")
@@ -206,7 +206,7 @@ def test_component(bench: Bench) -> None:
 
 
 def test_destroy_goes_from_dependants_to_dependencies(bench: Bench) -> None:
-    """What others depend on, by value or by declaration, is deleted after them."""
+    """A dependency, by value or by declaration, is deleted after its dependants."""
     bench.program(
         "a = Sample('a', 'one')\nb = Sample('b', a.echo)\n"
         "Sample('c', 'three', opts=Opts(depends_on=[b]))"
@@ -219,7 +219,7 @@ def test_destroy_goes_from_dependants_to_dependencies(bench: Bench) -> None:
 
 
 def test_secrets(bench: Bench) -> None:
-    """The provider sees a secret's value; state and terminal do not, and it stays a secret."""
+    """The provider gets a secret's value; state and terminal do not, and it stays secret."""
     bench.stack.set_config("sample:token", "T0PSECRET", secret=True)
     bench.stack.set_config("plain", "not secret")
     bench.program(
@@ -235,7 +235,7 @@ def test_secrets(bench: Bench) -> None:
     a = bench.resource("a")
     assert a.inputs["value"] == a.outputs["value"] == "T0PSECRET"
     assert a.secrets == {"value"}
-    # The sample provider leaks its token into `echo`, as one must not: the engine cannot know.
+    # The sample provider copies its token into `echo`, which the engine cannot know.
     assert a.outputs["echo"] == "<T0PSECRET>T0PSECRET"
     bench.program("pulumi.export('echo', Sample('a', pulumi.Output.secret('hidden')).value)")
     bench.stack.remove_config("sample:token")
@@ -246,7 +246,7 @@ def test_secrets(bench: Bench) -> None:
 
 
 def test_additional_secret_outputs(bench: Bench) -> None:
-    """A secret input, and an output asked to be one, are sealed wherever they are stored."""
+    """A secret input and an additional secret output are sealed wherever they are stored."""
     bench.program(
         "opts = Opts(additional_secret_outputs=['echo'])\n"
         "Sample('a', pulumi.Output.secret('hidden'), opts=opts)"
@@ -261,7 +261,7 @@ def test_additional_secret_outputs(bench: Bench) -> None:
 
 
 def test_refresh(bench: Bench) -> None:
-    """A refresh takes over drift, drops what is gone, and can be told to expect neither."""
+    """A refresh records drift and drops missing resources; `expect_no_changes` rejects both."""
     bench.program("a = Sample('a', 'one')\nSample('b', 'two', opts=Opts(depends_on=[a]))")
     bench.stack.up()
     quiet = bench.stack.refresh(expect_no_changes=True)
@@ -283,7 +283,7 @@ def test_refresh(bench: Bench) -> None:
 
 
 def test_up_with_refresh(bench: Bench) -> None:
-    """The refresh comes first, in the same run, and is not counted as a change."""
+    """The refresh comes first in the same run and does not count as a change."""
     bench.program("Sample('a', 'one')")
     bench.stack.up()
     bench.remote("a").unlink()
@@ -295,7 +295,7 @@ def test_up_with_refresh(bench: Bench) -> None:
 
 
 def test_failed_refresh(bench: Bench) -> None:
-    """A read that raises fails the refresh and leaves the resource."""
+    """A read that raises fails the refresh and keeps the resource."""
     bench.program("Sample('a', 'one', fail='read')")
     bench.stack.up()
     result = bench.stack.refresh()
@@ -305,7 +305,7 @@ def test_failed_refresh(bench: Bench) -> None:
 
 
 def test_diff_without_an_answer(bench: Bench) -> None:
-    """A provider whose diff is undecided has the engine compare the inputs."""
+    """If a provider's diff is undecided, the engine compares the inputs."""
     bench.program("Sample('a', 'one', kind='unsure')")
     bench.stack.up()
     assert bench.stack.up().changes == {"same": 2}
@@ -335,7 +335,7 @@ def test_run_error_in_an_apply(bench: Bench) -> None:
 
 
 def test_log_error_alone_does_not_fail(bench: Bench) -> None:
-    """Messages are shown with their severity, and an error's is not the run's."""
+    """Messages are printed with their severity; an error alone does not fail the run."""
     bench.program(
         "a = Sample('a', 'one')\n"
         "pulumi.log.info('an information', a)\n"
@@ -351,7 +351,7 @@ def test_log_error_alone_does_not_fail(bench: Bench) -> None:
 
 
 def test_provider_and_program_may_print(bench: Bench) -> None:
-    """What provider and program print to stdout is shown, in a preview too."""
+    """Output of the provider and the program is printed, also in a preview."""
     bench.program("Sample('a', 'loud')\nprint('the program says hello')")
     for operation in (bench.stack.preview, bench.stack.up):
         output = operation().output
@@ -360,7 +360,7 @@ def test_provider_and_program_may_print(bench: Bench) -> None:
 
 
 def test_exception_in_the_program(bench: Bench) -> None:
-    """The user's own frames are shown; outputs that were not reached stay as they were."""
+    """The user's frames are printed; outputs after the exception keep their values."""
     bench.program("pulumi.export('kept', 1)")
     bench.stack.up()
     bench.program("Sample('a', 'one')\nraise KeyError('missing')")
@@ -374,7 +374,7 @@ def test_exception_in_the_program(bench: Bench) -> None:
 
 
 def test_duplicate_urn(bench: Bench) -> None:
-    """Two resources of one name are refused."""
+    """Two resources with one name are rejected."""
     bench.program("Sample('a', 'one')\nSample('a', 'two')")
     result = bench.stack.up()
     assert result.exit_code != 0
@@ -382,7 +382,7 @@ def test_duplicate_urn(bench: Bench) -> None:
 
 
 def test_lost_state(bench: Bench) -> None:
-    """Without its state the engine creates everything again; the configuration is still there."""
+    """Without its state the engine creates everything again, with the same configuration."""
     bench.stack.set_config("sample:token", "abc", secret=True)
     bench.program("Sample('a', 'one')")
     bench.stack.up()
@@ -394,7 +394,7 @@ def test_lost_state(bench: Bench) -> None:
 
 
 def test_existing_project(bench: Bench, tmp_path: Path) -> None:
-    """A stack made from a project runs a copy; opened again, it goes on where it was."""
+    """A stack made from a project runs a copy; opened again, it has its state."""
     source = tmp_path / "source"
     source.mkdir()
     (source / "Pulumi.yaml").write_text("name: given\nruntime: python\n")
@@ -415,7 +415,7 @@ def test_existing_project(bench: Bench, tmp_path: Path) -> None:
 
 @pytest.fixture
 def wait_for_slow_call(tmp_path: Path) -> Iterator[Callable[[], None]]:
-    """Waits until a provider call that never ends is under way."""
+    """Waits until a provider call that never ends has begun."""
     fifo = tmp_path / "server" / "fifo"
     fifo.parent.mkdir(exist_ok=True)
     os.mkfifo(fifo)
@@ -426,7 +426,7 @@ def wait_for_slow_call(tmp_path: Path) -> Iterator[Callable[[], None]]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs descriptors of processes")
 def test_kill(bench: Bench, wait_for_slow_call: Callable[[], None]) -> None:
-    """A killed run leaves what it had finished, and no process; the next run goes on from there."""
+    """A killed run leaves its finished steps and no process; the next run continues."""
     bench.program("a = Sample('a', 'one')\nSample('b', a.echo, slow='create')")
     running = bench.stack.start_up()
     wait_for_slow_call()
@@ -447,7 +447,7 @@ def test_kill(bench: Bench, wait_for_slow_call: Callable[[], None]) -> None:
 def test_program_and_provider_end_with_the_engine(
     local: Bench, wait_for_slow_call: Callable[[], None]
 ) -> None:
-    """Nothing is left of an engine that was killed alone."""
+    """No process outlives an engine that was killed alone."""
     local.program("Sample('a', 'one', slow='create')")
     running = local.stack.start_up()
     wait_for_slow_call()
@@ -462,7 +462,7 @@ def test_program_and_provider_end_with_the_engine(
 
 
 def test_unsupported_features_are_named(local: Bench) -> None:
-    """What the test engine does not know ends the run with a word about it."""
+    """An unsupported feature ends the run and is named."""
     for program, what in {
         "Sample('a', 'one', opts=Opts(deleted_with=Sample('b', 'x')))": "DeletedWith",
         "Sample('a', 'one', opts=Opts(ignore_changes=['value[0]']))": "the path value[0]",
@@ -480,7 +480,7 @@ def test_unsupported_features_are_named(local: Bench) -> None:
 
 
 def test_first_line_names_the_test_engine(local: Bench) -> None:
-    """Nobody takes the test engine for Pulumi, and its output reads well."""
+    """The output says that it is not Pulumi's, and is readable."""
     local.program("pulumi.export('echo', Sample('a', 'one').echo)")
     local.stack.up()
     local.program("pulumi.export('echo', Sample('a', 'loud').echo)")
@@ -507,7 +507,7 @@ def test_first_line_names_the_test_engine(local: Bench) -> None:
 
 
 def _ends_of(pid: int) -> list[int]:
-    """Descriptors of a process and of its descendants: readable when the process has ended."""
+    """Return descriptors of a process and its descendants, readable after the process ends."""
     return [os.pidfd_open(each) for each in descendants(pid)]
 
 

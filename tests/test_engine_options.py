@@ -12,7 +12,7 @@ from tests.support.bench import Bench
 
 
 def test_protect(bench: Bench) -> None:
-    """A protected resource is neither deleted nor replaced; a preview says so already."""
+    """A protected resource is neither deleted nor replaced; a preview already fails."""
     bench.program("Sample('a', 'one', opts=Opts(protect=True))\nSample('b', 'two')")
     bench.stack.up()
     assert bench.resource("a").protect
@@ -34,7 +34,7 @@ def test_protect(bench: Bench) -> None:
 
 
 def test_children_inherit_protection(bench: Bench) -> None:
-    """A child is protected as its parent is, until the parent no longer is."""
+    """A child is protected as long as its parent is."""
     bench.program("Pair('p', 'one', opts=Opts(protect=True, retain_on_delete=True))")
     bench.stack.up()
     assert bench.resource("p-first").protect
@@ -45,7 +45,7 @@ def test_children_inherit_protection(bench: Bench) -> None:
 
 
 def test_retain_on_delete(bench: Bench) -> None:
-    """The resource leaves the state, and the provider is not asked."""
+    """The resource leaves the state, and the provider is not called."""
     bench.program("Sample('a', 'one', opts=Opts(retain_on_delete=True))")
     bench.stack.up()
     bench.program("")
@@ -65,7 +65,7 @@ def test_ignore_changes(bench: Bench) -> None:
 
 @pytest.mark.parametrize("alias", ["pulumi.Alias(name='a')", "'urn:pulumi:dev::sample::{kind}::a'"])
 def test_alias(bench: Bench, alias: str) -> None:
-    """A resource that was renamed under an alias stays the same resource."""
+    """A renamed resource with an alias stays the same resource."""
     bench.program("Sample('a', 'one')")
     bench.stack.up()
     alias = alias.format(kind="pulumi-python:dynamic/sample:Sample")
@@ -85,7 +85,7 @@ def test_alias_of_a_component(bench: Bench) -> None:
 
 
 def test_rename_without_an_alias(bench: Bench) -> None:
-    """The new one is created first, the old one deleted last."""
+    """The new resource is created first, the old one deleted last."""
     bench.program("Sample('a', 'one')")
     bench.stack.up()
     bench.program("Sample('b', 'one')")

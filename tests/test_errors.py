@@ -1,4 +1,4 @@
-"""The tree of errors, what they say, and that the client lets no other library's error out."""
+"""The hierarchy of errors, their messages, and that the client raises no other library's error."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class TestPrintable:
 
 
 class Raises(HTTPAdapter):
-    """A transport on which every attempt fails like this."""
+    """A transport whose attempts all fail with one error."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ def fails_with(client: TraceloopClient, error: Exception) -> Raises:
     return adapter
 
 
-#: How to make those that take something else than a text.
+#: How to make errors whose constructor takes more than a text.
 SPECIAL: dict[str, Callable[[Any], Exception]] = {
     "JSONDecodeError": lambda cls: cls("text", "doc", 0),
     "ProxyError": lambda cls: cls("text", OSError("inner")),
@@ -176,7 +176,7 @@ class TestLowerLevelErrors:
         assert caught.value.__cause__ is None
         assert caught.value.__context__ is None
 
-    def test_all_modules_of_lower_level_errors_are_covered(self) -> None:
+    def test_many_lower_level_errors_are_found(self) -> None:
         assert len(LOWER_LEVEL) > 40
 
 
@@ -190,8 +190,8 @@ def bad_certificate() -> Exception:
 
 NO_CONNECTION = urllib3.exceptions.NewConnectionError(None, "refused")  # type: ignore[arg-type]
 
-#: As requests hands them on: what happened, whether the request may have arrived, how often a PUT
-#: is sent, how often a GET, and what a person reads.
+#: Errors as requests raises them: the error, whether the request may have arrived, how often a PUT
+#: and a GET are sent, and the message.
 WRAPPED = {
     "refused": (requests.ConnectionError(retried(NO_CONNECTION)), False, 6, 6, "refused"),
     "connect timeout": (
@@ -261,7 +261,7 @@ def test_wrapped_failure_is_reported_and_repeated_by_its_cause(
     assert transport.attempts == puts
     assert caught.value.outcome_unknown == maybe_arrived
     assert isinstance(caught.value, ConnectionFailedError) == (not maybe_arrived)
-    client = client_of()  # what the first one has learnt shortens the other
+    client = client_of()  # failures of the first client would shorten this call
     transport = fails_with(client, error)
     with pytest.raises(TransportError, match=said):
         client.get_setup("m")

@@ -1,4 +1,4 @@
-"""Evaluators that somebody may have meant, and those that cannot work as declared."""
+"""Suggestions for evaluators, and evaluators that cannot work as declared."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_suggestion_for_a_misspelled_evaluator(slug: str, expected: list[str]) -
 
 
 @pytest.mark.parametrize("slug", DOCUMENTED)
-def test_documented_evaluator_has_no_suggestion(slug: str) -> None:
+def test_documented_evaluator_is_found_in_any_case(slug: str) -> None:
     assert meant(slug.upper()) == [slug]
 
 

@@ -1,6 +1,6 @@
-"""Every monitor that the README, the docs, the examples and the docstrings show sees traffic.
+"""Every monitor in the README, the docs, the examples and the docstrings matches traffic.
 
-They are tried on what Traceloop's SDKs emit today: a reader copies them.
+Readers copy them, so they are tried on spans of Traceloop's current SDKs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.engine import make_stack
 from tests.support import API_KEY, REPOSITORY
 from tests.telemetry import captures
 
-#: spans.md shows monitors that match nothing; test_docs_spans.py runs it.
+#: spans.md has monitors that match nothing; test_docs_spans.py runs it.
 PAGES = [
     REPOSITORY / "README.md",
     *(path for path in sorted((REPOSITORY / "docs").glob("*.md")) if path.name != "spans.md"),
@@ -44,7 +44,7 @@ def index() -> SpanIndex:
 
 
 def blocks(path: Path) -> Iterator[tuple[str, str]]:
-    """The code in a page, or in a module's docstrings: where it is, and the text."""
+    """Yield the code in a page, or in a module's docstrings: its place and its text."""
     if path.suffix == ".md":
         for token in MarkdownIt("commonmark").parse(path.read_text(encoding="utf-8")):
             if token.type == "fence" and token.map:
@@ -87,7 +87,7 @@ def selectors_in_yaml(text: str, folder: Path) -> Iterator[list[Any]]:
     try:
         setups = load_setups(file)
     except FileError:
-        return  # shows what is wrong with it
+        return  # the example of an invalid file
     yield from (setup["selector"] for setup in setups.values())
 
 
@@ -97,7 +97,7 @@ def as_rule(rule: Any) -> Rule:
 
 
 def silent(selectors: dict[str, list[Any]], index: SpanIndex) -> dict[str, str]:
-    """Those that match nothing, and why."""
+    """Return the selectors that match nothing, and why."""
     surveys = {name: index.survey(map(as_rule, rules)) for name, rules in selectors.items()}
     return {name: str(survey) for name, survey in surveys.items() if not survey.matched}
 

@@ -31,8 +31,8 @@ class TestFaults:
     ) -> Callable[[str], World]:
         """The same stack with an API key from the environment.
 
-        The engine keeps the stack's configuration with the state, and a refresh or a destroy uses
-        that one; the environment counts at once.
+        A refresh and a destroy use the configuration that the engine keeps in the state; the
+        environment applies at once.
         """
 
         def reopen(api_key: str) -> World:
@@ -42,7 +42,7 @@ class TestFaults:
         return reopen
 
     def test_missing_key(self, world: World) -> None:
-        """A preview works without a key; an update says how to set it."""
+        """A preview works without a key; an update says how to set one."""
         world.stack.remove_config("traceloop:apiKey")
         world.preview('group("g", {"a": setup()})\none("m")')
         for program in ('group("g", {"a": setup()})', 'one("m")'):
@@ -58,7 +58,7 @@ class TestFaults:
             assert "wrong-key-0815" not in up.output
 
     def test_key_of_another_project(self, reopened: Callable[[str], World]) -> None:
-        """Nothing is read, written or deleted there, though it has setups of the same names."""
+        """Nothing is read, written or deleted there, although it has the same external_ids."""
         world = reopened(API_KEY)
         program = 'one("m")\ngroup("g", {"a": setup(), "b": setup()})'
         world.up(program)
@@ -85,7 +85,7 @@ class TestFaults:
         assert world.monitors == {}
 
     def test_list_that_lacks_a_setup(self, world: World) -> None:
-        """What a GET by its id still finds is neither gone nor written again."""
+        """A setup that a GET by id finds is neither missing nor written again."""
         world.up('one("m")\ngroup("g", {"a": setup(), "b": setup()})')
         world.traceloop.inject(Fault(route=LIST_ROUTE, hide=["m", "a"], times=None))
         assert world.refresh(expect_no_changes=True).exit_code == 0
@@ -117,7 +117,7 @@ class TestFaults:
         assert world.traceloop.writes == {"a": 1, "b": 1, "c": 1}
 
     def test_internal_error_of_one_setup(self, world: World) -> None:
-        """One that happened before the write is sent again, one after it is adopted."""
+        """A failure before the write is sent again; after the write, the setup is adopted."""
         error = {"a": "internal error"}
         world.traceloop.inject(Fault(route=BULK_ROUTE, item_error=error))
         world.up('group("g", {"a": setup(), "b": setup()})')
@@ -156,7 +156,7 @@ class TestFaults:
 
 @pytest.mark.provider_only
 class TestOutage:
-    """A service that cannot be reached: what it was to do is said, and nothing is lost."""
+    """The error names the unfinished work, and nothing is lost."""
 
     @pytest.fixture(autouse=True)
     def _short_deadline(self, world: World) -> None:
@@ -184,7 +184,7 @@ class TestOutage:
         world.refresh(fails=True)
         world.destroy(fails=True)
         world.traceloop.start()
-        assert world.up().changes["create"] == 1  # the membership, which went first
+        assert world.up().changes["create"] == 1  # the membership, which was deleted first
         assert world.traceloop.writes == {}
         assert set(world.preview().changes) == {"same"}
         world.destroy()

@@ -1,4 +1,4 @@
-"""Setups in a file: what is read, what is refused and how that is told, and the editors' schema."""
+"""Files of setups: valid ones, invalid ones and their messages: `files.py`, `_yaml.py`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 
 @pytest.fixture(params=["CSafeLoader", "SafeLoader"])
 def _each_parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyYAML is built with its fast parser or without; they differ in their messages."""
+    """PyYAML has its fast parser or not; their messages differ."""
     parser = getattr(yaml, request.param, None)
     if parser is None:
         pytest.skip("this PyYAML has no libyaml")
@@ -29,7 +29,7 @@ def _each_parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 
 def in_setup(lines: str) -> str:
-    """Return a file with one setup, whose own lines begin in line 3."""
+    """Return a file with one setup, whose lines begin in line 3."""
     return "setups:\n  m:\n" + "".join(f"    {line}\n" for line in lines.strip().split("\n"))
 
 
@@ -107,7 +107,7 @@ class TestValidFiles:
         assert load(text)["m"]["triggers"] == [1, -2.5, True, None, "a", {"b": [False]}]
 
     def test_merge_keys(self) -> None:
-        """The setup's own keys win, then the first mapping that is merged, and so on."""
+        """The setup's keys override merged ones; the first merged mapping overrides the next."""
         setups = load("""
 x-one: &one {evaluators: [one], triggers: [one]}
 x-two: &two
@@ -231,7 +231,7 @@ class TestInvalidFiles:
         assert reason in problem.reason
 
     def test_all_problems_are_reported_at_once(self) -> None:
-        """Also what the models see only once the rest is right."""
+        """Also problems that the models find only after others are solved."""
         found = wrong("""\
 colour: red
 setups:
@@ -367,7 +367,7 @@ setups:
             (b"setups: {}\n# caf\xe9", 2, "is not UTF-8 text; save the file as UTF-8"),
             ("setups: {}\n\x1b[2J", 2, "the character U+001B is not allowed"),
             ("setups: " + "[" * 200 + "]" * 200, 1, "is nested more than 100 deep"),
-            # So many that a parser which recurses in C crashes.
+            # Enough to crash a parser that recurses in C.
             ("[" * 1_000_000, 1, "is nested more than 100 deep"),
             ("- " * 1_000_000, 1, "is nested more than 100 deep"),
         ],
@@ -439,7 +439,7 @@ setups:
 @settings(deadline=None)
 @given(setup=SETUPS | PLAUSIBLE | JUNK)
 def test_loader_accepts_what_validation_accepts(setup: Any) -> None:
-    """And whatever it refuses it says where and why, for any setup that JSON can spell."""
+    """Every rejected JSON setup has a problem with path and reason."""
     name = "generated.json"
     Path(name).write_text(json.dumps({"setups": {"m": setup}}))
     told: list[FileProblem] = []

@@ -36,7 +36,7 @@ class TestSchema:
     def test_accepts_what_validation_accepts(
         self, schema: Draft202012Validator, setup: Any
     ) -> None:
-        # The one difference: a schema cannot tell that no scope and an empty one are the same.
+        # The one difference: for a schema, a missing scope and an empty one differ.
         configs = setup.get("evaluator_configs") if isinstance(setup, dict) else None
         for config in configs if isinstance(configs, list) else []:
             assume(not (isinstance(config, dict) and config.get("scope", "") is None))

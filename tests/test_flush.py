@@ -1,4 +1,4 @@
-"""How setups reach Traceloop: a real project and client on the emulator; no wait is real."""
+"""Batched upserts, on the emulator with waits that take no time: `_flush.py`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class TestAdoption:
     def test_written_setup_is_adopted_by_the_next_flush(
         self, project: Project, traceloop: Emulator
     ) -> None:
-        """The cached list is kept true by the writes' own answers."""
+        """Responses to writes update the cached list."""
         flush(project, {"a": spec()})
         flush(project, {"a": spec()})
         assert traceloop.writes == {"a": 1}
@@ -73,7 +73,7 @@ class TestAdoption:
     def test_new_setup_that_the_list_lacks_is_read_by_id(
         self, project: Project, traceloop: Emulator
     ) -> None:
-        """The list may be cut off: what is equal must not be sent again."""
+        """The list may be truncated: an equal setup must not be sent again."""
         many = specs(READ_BY_ID + 10)
         for external_id in many:
             traceloop.put(external_id, **content())
@@ -250,7 +250,7 @@ class TestBatches:
         assert set(bulk_sizes(traceloop)) == {50, 100}
 
     def test_rate_limited_batch_is_not_split(self, project: Project, traceloop: Emulator) -> None:
-        """By itself: others would wait for their turns as long as it takes the moved clock."""
+        """It runs alone: others would wait as long as the moved clock says."""
         traceloop.inject(Fault(route=BULK_ROUTE, status=429, retry_after=0, times=None))
         outcome = flush(project, specs(100))
         assert set(outcome.failed) == set(specs(100))
@@ -286,7 +286,7 @@ class TestFailures:
 
 
 class OrganizationWide:
-    """An emulator whose list shows the setups of another environment, too.
+    """An emulator whose list also has the setups of another environment.
 
     The OpenAPI file says "List auto monitor setups for the organization".
     """
@@ -296,7 +296,7 @@ class OrganizationWide:
         traceloop.add_project("their-key", env_project_id="their-env")
 
     def shows(self, **theirs: dict[str, Any]) -> None:
-        """From now on the list shows what there is now, and *theirs* after it."""
+        """From now on the list has the current setups, and *theirs* after them."""
         for external_id, setup in theirs.items():
             self._traceloop.put(external_id, **setup, api_key="their-key")
         listed = [
@@ -397,7 +397,7 @@ class TestUpsert:
     def test_returns_an_outcome_that_stays_unknown(
         self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
-        """It may have been written: the state must not forget it."""
+        """Outcome unknown: the write may have been applied, so the state must keep it."""
         traceloop.inject(Fault(route=UPSERT_ROUTE, status=500, times=ATTEMPTS - 1))
         traceloop.inject(Fault(route=UPSERT_ROUTE, status=503, message="busy", times=None))
         outcome = upsert(project, "a", spec(), sleep=clock.sleep)
@@ -423,7 +423,7 @@ class TestUpsert:
     def test_sends_nothing_to_another_project(
         self, project: Project, traceloop: Emulator, external_id: str
     ) -> None:
-        """Whether or not that has a setup of this name."""
+        """Whether or not it has a setup with this external_id."""
         traceloop.put("theirs", **content("theirs"))
         with pytest.raises(ProjectMismatchError):
             upsert(project, external_id, spec(), env_project_id="state-env")
@@ -431,7 +431,7 @@ class TestUpsert:
 
 
 class TestAnotherEmptyProject:
-    """Nothing there can be asked whose the key is, before the first write answers."""
+    """Before the response to the first write, nothing identifies the key's project."""
 
     def test_single_upsert_is_rejected(self, project: Project) -> None:
         with pytest.raises(ProjectMismatchError):

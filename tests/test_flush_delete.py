@@ -20,7 +20,7 @@ from tests.support.project import content
 class TestDeleteAll:
     @pytest.fixture
     def env(self, traceloop: Emulator) -> str:
-        """The environment that the emulated project is in, with 20 setups in it."""
+        """The environment of the emulated project, which has 20 setups."""
         for n in range(20):
             traceloop.put(f"m-{n:02}", **content())
         return str(traceloop.setups["m-00"]["env_project_id"])

@@ -38,7 +38,7 @@ from pulumi_traceloop.functions import (
 
 @pytest.fixture
 def project(traceloop: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
-    """Traceloop as the environment names it, for calls outside of a deployment."""
+    """The project that the environment variables name, for calls outside of a deployment."""
     monkeypatch.setenv("TRACELOOP_API_KEY", traceloop.api_key)
     monkeypatch.setenv("TRACELOOP_BASE_URL", traceloop.url)
     return traceloop
@@ -209,7 +209,7 @@ group("g", {{"copies": {{"selector": later.selector, "evaluators": ["perplexity"
         assert setups["copies"]["init_rules"] == setups["theirs"]["init_rules"]
 
     def test_new_setup_is_read_after_its_creation(self, world: World) -> None:
-        """In the preview it is neither there nor an error."""
+        """In the preview it does not exist, which is no error."""
         world.preview('one("m")')
         without_reading = world.requests
         world.preview(
@@ -257,7 +257,7 @@ pulumi.export("all", [
         assert "no Traceloop API key: run `pulumi config set --secret" in failed.output
 
 
-#: A user's unit test, in a process of its own: mocks stay set for the life of a process.
+#: A user's unit test, in a separate process: mocks stay set for the life of a process.
 UNIT_TEST = """
 import pulumi
 from pulumi_traceloop.functions import *
@@ -288,7 +288,7 @@ def run_unit_test(answer: object, *lines: str) -> str:
 
 
 class TestUnderMocks:
-    """`pulumi.runtime.set_mocks`: nothing is asked of Traceloop, no key is needed."""
+    """`pulumi.runtime.set_mocks`: no request is sent, no key is needed."""
 
     @pytest.fixture(autouse=True)
     def _no_key(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -344,7 +344,7 @@ class TestUnderMocks:
         ]
 
     def test_mocks_may_return_nothing(self) -> None:
-        """What every tutorial's mocks do: ``return {}``."""
+        """As in every tutorial: ``return {}``."""
         printed = run_unit_test(
             {},
             'print(get_auto_monitor_setup("m").external_id, list_auto_monitor_setups())',

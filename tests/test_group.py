@@ -123,7 +123,7 @@ class TestGroup:
         assert seen == [[{"a": "1"}, {}]]
 
     def test_setup_ids_and_failed_are_empty_without_outputs(self, program: Program) -> None:
-        """As in the unit tests of a user, whose mocks answer the inputs."""
+        """As in unit tests whose mocks return the inputs."""
         seen: list[Any] = []
 
         def declare() -> object:
@@ -159,7 +159,7 @@ class TestGroup:
         )
 
     def test_whole_group_is_registered_before_the_program_ends(self, program: Program) -> None:
-        """The membership has to know what was written, or nobody would ever delete it."""
+        """The membership must know the written setups, else nothing would delete them."""
         with pytest.raises(pulumi.RunError):
             program.run(
                 lambda: AutoMonitorSetupGroup("g", {"a": DICT, "b": DICT}),
@@ -270,7 +270,7 @@ class TestGroupOptions:
                 hooks=pulumi.ResourceHookBinding(after_create=[hook], after_update=[hook]),
             )
             group = AutoMonitorSetupGroup("g", {"a": DICT}, opts)
-            assert opts.hooks  # the caller's own are not changed
+            assert opts.hooks  # the caller's options are not changed
             return group
 
         program.run(declare)

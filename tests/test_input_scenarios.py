@@ -35,7 +35,7 @@ class TestInvalidInput:
         ],
     )
     def test_invalid_setup(self, world: World, selector: str, rest: str, problem: str) -> None:
-        """The preview names the resource, the property and the cure, for one setup and a group."""
+        """The preview names resource, property and cure, for a single setup and a group."""
         setup = f'{{"selector": {selector}, "evaluators": ["faithfulness"]{rest}}}'
         preview = world.preview(f'AutoMonitorSetup("m", **{setup})', fails=True)
         _assert_input_error(preview.output, f'AutoMonitorSetup "m", {problem}')
@@ -45,7 +45,7 @@ class TestInvalidInput:
         assert preview.ops() == {}
 
     def test_invalid_setup_that_is_known_late(self, world: World) -> None:
-        """The provider validates it by the same rules, in the preview where it is known by then."""
+        """The provider validates it by the same rules, in the preview if it is known by then."""
         late = """
 late = pulumi.Output.from_input("eq").apply(lambda it: it)
 rule = {"key": "a", "source": "span_attributes", "operator": late, "value": "x"}
@@ -98,7 +98,7 @@ bad = {"selector": [rule], "evaluators": ["faithfulness"]}
 
 
 def _assert_input_error(output: str, message: str) -> None:
-    """The program ended with this message, and neither it nor the engine said more."""
+    """Assert that the program ended with this message and nothing more."""
     assert message in " ".join(output.split())
     assert "Traceback" not in output
     assert "has a problem" not in output

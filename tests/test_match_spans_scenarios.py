@@ -1,4 +1,4 @@
-"""`traceloop:matchSpans`: what a preview says of real spans, end to end."""
+"""`traceloop:matchSpans`: matches in a preview, end to end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TRAFFIC = {"openai": 6, "anthropic": 2}
 
 
 def document(traffic: dict[str, int] = TRAFFIC, *, start: int = 1_780_000_000) -> dict[str, Any]:
-    """OTLP as JSON: so many spans of each provider, ten minutes apart."""
+    """Return OTLP as JSON: so many spans of each provider, within ten minutes."""
     providers = [provider for provider, count in traffic.items() for _ in range(count)]
     spans = [
         {
@@ -38,7 +38,7 @@ def document(traffic: dict[str, int] = TRAFFIC, *, start: int = 1_780_000_000) -
 
 
 def send(world: World, traffic: dict[str, int] = TRAFFIC) -> None:
-    """Have the emulated project record the spans, as if they had just come."""
+    """Send the spans to the emulated project, as if they were new."""
     import time
 
     start = int(time.time()) - 600 * sum(traffic.values())
@@ -52,7 +52,7 @@ def send(world: World, traffic: dict[str, int] = TRAFFIC) -> None:
 
 
 def count(output: str, text: str) -> int:
-    """How many lines have it; the CLI shows each as it comes, and again at the end."""
+    """Return how many lines have the text; the CLI prints each at once and again at the end."""
     return output.rpartition("Diagnostics:")[2].count(text)
 
 
@@ -211,7 +211,7 @@ class TestMaxEvaluations:
         program = self.PROGRAM.replace("LIMIT", "0")
         assert count(world.preview(program).output, "max_evaluations is not checked") == 1
         file = tmp_path / "spans.json"
-        # They cover ten minutes: that says nothing about a day.
+        # They cover ten minutes, which gives no daily figure.
         file.write_text(json.dumps(document({"openai": 2})))
         world.stack.set_config("traceloop:matchSpans", str(file))
         assert count(world.preview(program).output, "max_evaluations is not checked") == 1

@@ -1,4 +1,4 @@
-"""When two setups mean the same, what is sent, and what is read."""
+"""Semantic keys, request bodies and stored setups: `_models.py`."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def dump(value: object) -> bytes:
     return json.dumps(value).encode()
 
 
-#: What a setup may have in the place of a string, and what messages call it.
+#: Values of another type than string, and their names in messages.
 STRANGE = {
     "number": (7, "a number"),
     "float": (7.5, "a number"),
@@ -206,7 +206,7 @@ STRANGE = {
     "list": (["x"], "a list"),
     "object": ({"x": 1}, "an object"),
 }
-#: Where it may be, with how to put it there; null is allowed in some of them.
+#: Where such a value may be, with how to put it there, and whether null is allowed.
 PLACES: dict[str, tuple[Callable[[Any], dict[str, Any]], bool]] = {
     "id": (lambda value: {"id": value}, False),
     "status": (lambda value: {"status": value}, False),
@@ -239,7 +239,7 @@ class TestList:
     @pytest.mark.parametrize("strange", STRANGE)
     @pytest.mark.parametrize("place", PLACES)
     def test_value_of_another_type(self, place: str, strange: str) -> None:
-        """It is named with its project, the place and the type; all others are read."""
+        """It is named with its project, path and type; all others are read."""
         value, named = STRANGE[strange]
         put, null_is_fine = PLACES[place]
         if (value is None and null_is_fine) or (place == "init_rules[0]" and strange == "object"):
@@ -256,7 +256,7 @@ class TestList:
         )
 
     def test_number_as_external_id(self) -> None:
-        """It may be one of ours that the service spells as a number."""
+        """It may be a setup of this stack, with the external_id as a number."""
         (unreadable,) = read_list(dump([stored(), stored(external_id=7)])).unreadable
         assert unreadable.external_id == "7"
 

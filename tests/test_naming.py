@@ -1,4 +1,4 @@
-"""Which external_ids can be."""
+"""Valid external_ids: `_naming.py`."""
 
 from __future__ import annotations
 

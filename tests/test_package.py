@@ -12,7 +12,7 @@ from tests.support.terminal import python
 
 
 def _imported(program: str) -> set[str]:
-    """The modules that a fresh interpreter has imported after *program*."""
+    """Return the modules that a new interpreter has imported after *program*."""
     code = f"import json, sys\n{program}\nprint(json.dumps(sorted(sys.modules)))"
     done = python("-c", code)
     assert done.returncode == 0, done.stderr
@@ -23,7 +23,7 @@ class TestPackage:
     @pytest.mark.parametrize("name", pulumi_traceloop.__all__)
     def test_exported_names_resolve(self, name: str) -> None:
         exported = getattr(pulumi_traceloop, name)
-        assert getattr(exported, "__name__", name) == name  # a union has none
+        assert getattr(exported, "__name__", name) == name  # a union has no name
 
     def test_all_is_sorted_and_complete(self) -> None:
         assert pulumi_traceloop.__all__ == [
@@ -57,7 +57,7 @@ class TestPackage:
             pulumi_traceloop.AutoMonitorSetups  # type: ignore[attr-defined]  # noqa: B018
 
     def test_importing_the_package_imports_no_dependency(self) -> None:
-        """pytest loads its plugin in every run, of whatever project."""
+        """pytest loads the plugin in every run of any project."""
         heavy = {"pulumi", "requests", "urllib3", "pydantic", "aiohttp"}
         assert heavy & _imported("import pulumi_traceloop") == set()
 
@@ -67,7 +67,7 @@ class TestPackage:
         assert heavy & _imported(code) == set()
 
     def test_provider_imports_dependencies_on_demand(self) -> None:
-        """Its process pays for each import at every start; here nothing has changed."""
+        """A provider process pays for each import at every start; here nothing has changed."""
         heavy = {"requests", "urllib3", "pydantic", "aiohttp", "pulumi_traceloop.spans"}
         group = {"setups": {"a": "{}"}, "packed_setups": {"00": '{"b":{}}'}, "declared_by": "g"}
         code = f"""
@@ -102,7 +102,7 @@ with contextlib.redirect_stdout(io.StringIO()):
         assert bool(found) is asked, found
 
     def test_is_not_a_plugin_to_download(self) -> None:
-        """The engine takes any distribution named pulumi-* for one that needs a binary."""
+        """The engine assumes that any distribution named pulumi-* needs a binary."""
         plugin = (files("pulumi_traceloop") / "pulumi-plugin.json").read_text()
         assert json.loads(plugin)["resource"] is False
 

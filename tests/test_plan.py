@@ -1,4 +1,4 @@
-"""The plan as lines, and as data."""
+"""The plan as lines and as data: `_plan.py`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def group(*changes: Change, **more: Any) -> ResourcePlan:
 
 
 def shown(plan: ResourcePlan, **options: Any) -> list[str]:
-    """The lines as the engine shows them without colours."""
+    """Return the lines as the engine prints them without colours."""
     return [re.sub(r"<\{%.*?%\}>", "", line) for line in lines(plan, **options)]
 
 
@@ -173,7 +173,7 @@ def test_likely_rename_has_a_hint() -> None:
         "(renamed to new? It is equal)",
         "(renamed from old? It is equal)",
     )
-    # Not where one cannot tell which, nor where a part is not shown.
+    # No hint if several match, or if a part is masked.
     twins = [old, new, new._replace(external_id="other")]
     assert with_renames(twins) == twins
     hidden = [old._replace(before=setup("[secret]")), new._replace(after=setup("[secret]"))]
@@ -213,7 +213,7 @@ class TestData:
         assert decoded(f"  {line}\n") == plan
 
     def test_encoded_plan_has_no_secret_of_the_configuration(self) -> None:
-        """The engine replaces whatever equals one, of three characters or more, in all prints."""
+        """The engine masks every text that equals a secret of three characters or more."""
         _, _, data = encoded(group(Change("create", "a", after=setup("abc")))).split(" ", 2)
         assert all(len(word) == 2 for word in data.split(" "))
 

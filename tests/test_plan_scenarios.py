@@ -1,4 +1,4 @@
-"""What a preview tells about each monitor, and the options that act on it, end to end."""
+"""Lines of a preview about each monitor, and the options that depend on them, end to end."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class TestPlanLines:
         told = lines(world.preview('group("g", {"a": setup("x")})').output)
         assert "g: 1 to change, 2 to delete" in told
         assert pending in told
-        # Not one that another resource has taken over, nor one that is gone.
+        # No setup that another resource took over or that is missing.
         told = lines(world.preview('one("b")\ngroup("g", {"a": setup(), "c": setup()})').output)
         taken_back = '> b is not deleted: AutoMonitorSetup "b" declares it'
         assert pending not in told or taken_back in told
@@ -132,7 +132,7 @@ class TestPlanLines:
         assert '~ m gen_ai.system = "openai" -> "azure"' in told
 
     def test_single_setup_is_distinguished_from_those_of_a_group(self, world: World) -> None:
-        """By its indentation, and by the resource's name where that is another."""
+        """By its indentation, and by the resource's name if it differs."""
         program = 'group("g", {"a": setup()})\none("m")\none("r", external_id="x")'
         _, _, output = world.preview(program).output.partition("Diagnostics:")
         head = next(line for line in output.splitlines() if "g: 1 to create" in line)
@@ -144,7 +144,7 @@ class TestPlanLines:
         assert '+ x gen_ai.system = "openai" faithfulness (AutoMonitorSetup "r")' in lines(output)
 
     def test_replacement_is_one_line_with_the_deleted_setup(self, world: World) -> None:
-        """The engine checks it twice."""
+        """The engine calls `check` twice."""
         world.up('one("m", external_id="old")')
         told = lines(world.preview('one("m", external_id="new")').output)
         assert told.count('+ new gen_ai.system = "openai" faithfulness (AutoMonitorSetup "m")') == 1
@@ -212,7 +212,7 @@ one("single", tenant)
             assert "s3cret" not in output
 
     def test_problem_of_a_secret_is_reported_without_it(self, world: World) -> None:
-        """Not a secret of the configuration, which the CLI would mask by itself."""
+        """It is not a secret of the configuration, which the CLI masks itself."""
         program = """
 s = pulumi.Output.secret("PLANTED")
 rule = {"key": "k", "source": s, "operator": s, "value": "x"}
@@ -245,7 +245,7 @@ one("m", s)
         told = lines(preview.output)
         assert "~ a - perplexity, + faithfulness" in told
         assert "~ m - perplexity, + faithfulness" in told
-        # Nobody can tell whether what is there now was a secret once.
+        # The remote value may have been a secret once.
         assert "~ b gen_ai.system = ... -> [secret]" in told
         for text in (refresh.output, preview.output, world.stack.state_text()):
             assert "PLANTED" not in text
@@ -284,7 +284,7 @@ class TestAdoption:
         told = lines(world.preview(program).output)
         assert "= same in Traceloop already and equal: nothing is sent" in told
         replaces = "! other replaces what Traceloop has:"
-        # The value that only Traceloop has may be a secret of somebody's.
+        # The remote value may be a secret.
         assert f'{replaces} gen_ai.system = ... -> "openai"' in told
         assert '+ new gen_ai.system = "openai" faithfulness' in told
         world.up()
@@ -329,7 +329,7 @@ class TestAdoption:
                 assert 'which this stack does not manage, and if_exists is "fail"' in output
                 assert ("(gen_ai.system = ... -> " in output) is (external_id == "other")
                 assert world.traceloop.writes == {}
-        # What it made itself is no obstacle.
+        # A setup of this stack is not in the way.
         world.up('group("g", {"new": setup()}, if_exists="fail")')
         world.up('group("g", {"new": setup("changed")}, if_exists="fail")')
         assert world.traceloop.writes == {"new": 1}
@@ -338,7 +338,7 @@ class TestAdoption:
     def test_if_exists_adopt_holds_after_an_update_that_sent_nothing(
         self, world: World, trouble: str
     ) -> None:
-        """What failed then is in the state, but never came into this stack's hands."""
+        """The state has the failed setup, but this stack never owned it."""
         program = (
             'group("g", {"other": setup(), "same": setup(), "new": setup()}, if_exists="adopt")'
         )
@@ -365,7 +365,7 @@ class TestAdoption:
         assert world.traceloop.writes == {"other": 1, "new": 1}
 
     def test_if_exists_adopt_holds_if_the_preview_could_not_read(self, world: World) -> None:
-        """One that the plan could not see is kept by the write itself; the others are written."""
+        """The write itself skips a setup that the plan could not read; the others are written."""
         world.traceloop.inject(Fault(route=LIST_ROUTE, hide=["other"]))
         up = world.up('group("g", {"other": setup(), "new": setup()})', fails=False)
         assert up.exit_code == 0

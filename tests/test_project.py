@@ -1,4 +1,4 @@
-"""What the provider process knows during one deployment."""
+"""What a provider process knows of a project during one deployment: `_project.py`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support import API_KEY
 
 NO_SETTINGS: dict[str, str] = {}
 
-#: More setups than are asked for one by one.
+#: More setups than are read one by one.
 MANY = [f"m-{n:03}" for n in range(READ_BY_ID + 10)]
 
 
@@ -56,7 +56,7 @@ def here(traceloop: Emulator) -> Iterator[Project]:
 
 
 def put(traceloop: Emulator, *external_ids: str, api_key: str | None = None) -> str:
-    """Create setups; return the environment that they are in."""
+    """Create setups; return their environment."""
     setups = [
         traceloop.put(i, selector=[RULE], evaluators=["faithfulness"], api_key=api_key)
         for i in external_ids
@@ -65,7 +65,7 @@ def put(traceloop: Emulator, *external_ids: str, api_key: str | None = None) -> 
 
 
 def shows(traceloop: Emulator, *api_keys: str) -> None:
-    """Let the list show the setups of several projects, as one of an organization would."""
+    """Let the list have the setups of several projects, as one of an organization would."""
     listed = [setup for key in api_keys for setup in traceloop.setups_of(key).values()]
     traceloop.inject(Fault(route=LIST_ROUTE, body=json.dumps(listed), times=None))
 
@@ -91,7 +91,7 @@ class TestProject:
             (at("key", "https://other.example"), None),
         ],
     )
-    def test_equal_ids_prove_one_project_and_different_keys_prove_nothing(
+    def test_equal_connections_are_one_project_and_others_are_undecided(
         self, other: Connection, same: bool | None
     ) -> None:
         one = Project(at("key", "https://traceloop.example"))
@@ -117,7 +117,7 @@ class TestSetups:
 
         with ThreadPoolExecutor(4) as pool:
             assert list(pool.map(read, range(4))) == [{"a", "b"}] * 4
-        # And one of them is asked for by its id, by each thread, which tells whose the list is.
+        # Each thread also reads one by id, which proves whose the list is.
         assert traceloop.requests[LIST_ROUTE] == 1
         assert 1 <= traceloop.requests[GET_ROUTE] <= 4
 
@@ -184,7 +184,7 @@ class TestCache:
         assert here.deleted == {"a"}
 
     def test_note_alone_is_not_a_list(self, here: Project, traceloop: Emulator) -> None:
-        """One setup that is known does not mean that there are no others."""
+        """One known setup does not mean that there are no others."""
         put(traceloop, "a", "b")
         here.note(Setup(id="1", external_id="c"))
         assert set(here.setups()) == {"a", "b", "c"}
@@ -206,7 +206,7 @@ class TestPresent:
         assert traceloop.requests == {}
 
     def test_few_are_read_by_id(self, here: Project, traceloop: Emulator) -> None:
-        """The list is everybody's, and may be long."""
+        """The list has the setups of all projects and may be long."""
         put(traceloop, "a", "b", "c")
         assert set(here.present(["a", "b", "gone"])) == {"a", "b"}
         assert traceloop.requests == {GET_ROUTE: 3}
@@ -231,7 +231,7 @@ class TestPresent:
         env = put(traceloop, *MANY)
         traceloop.inject(Fault(route=LIST_ROUTE, hide=MANY[:hidden]))
         assert set(here.present([*MANY, "gone"], env)) == set(MANY)
-        # One that the list has is asked for too, for whose it is.
+        # One that the list has is read too, to prove whose it is.
         assert traceloop.requests == {LIST_ROUTE: 1, GET_ROUTE: hidden + 1 + (hidden < len(MANY))}
 
     def test_known_setups_are_not_read_again(self, here: Project, traceloop: Emulator) -> None:
@@ -267,7 +267,7 @@ class TestPresent:
     def test_setups_of_another_project_are_not_those_of_the_state(
         self, here: Project, traceloop: Emulator
     ) -> None:
-        """Where the key belongs to another project than the state, though the list shows both."""
+        """The key belongs to another project than the state, although the list has both."""
         traceloop.add_project("their-key", env_project_id="state-env")
         put(traceloop, *MANY, api_key="their-key")
         shows(traceloop, "their-key")
@@ -284,7 +284,7 @@ class TestPresent:
             here.present(["a", "b"])
 
     def test_no_lock_is_held_during_a_request(self, here: Project, traceloop: Emulator) -> None:
-        """As many requests as there are setups meet in the service."""
+        """As many requests as setups are in the service at once."""
         meeting = threading.Barrier(4, timeout=20)
 
         class Meeting(Project):
@@ -298,7 +298,7 @@ class TestPresent:
         assert found == [{}] * 4
 
     def test_raises_if_one_cannot_be_confirmed(self, traceloop: Emulator) -> None:
-        """A setup that nobody can ask about is not gone."""
+        """A setup that cannot be read is not missing."""
 
         class Impatient(Project):
             @property
@@ -311,7 +311,7 @@ class TestPresent:
 
 
 class TestExpect:
-    """Stop where the key is another project's than the state."""
+    """Stop if the key belongs to another project than the state."""
 
     def test_state_without_an_environment_is_trusted(
         self, here: Project, traceloop: Emulator
@@ -385,7 +385,7 @@ class TestInParallel:
             in_parallel(work, [1, 0, 2])
 
     def test_few_run_concurrently(self) -> None:
-        """As many as there are workers meet here; one after another would wait for ever."""
+        """As many calls as workers meet here; sequential calls would wait forever."""
         barrier = threading.Barrier(WORKERS, timeout=20)
         assert len(in_parallel(lambda _: barrier.wait(), range(WORKERS))) == WORKERS
         lock, running, most = threading.Lock(), 0, 0

@@ -1,4 +1,4 @@
-"""What every stack's state refers to: `providers/__init__.py`."""
+"""The providers that every stack's state refers to: `providers/__init__.py`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pulumi_traceloop import (
 )
 from tests.support.programs import DICT, Program
 
-#: What stands in every stack's state as `__provider`: a reference to a module and a class, which is
+#: The `__provider` in every stack's state: a reference to a module and a class, which is
 #: the same on each Python from 3.10 to 3.13 (pickle's default protocol is 4 on all of these).
 #: It must never change: stacks could no longer load their provider, and each resource would differ.
 PROVIDERS = {
@@ -49,7 +49,7 @@ class TestStateFormat:
         assert strings == ["pulumi_traceloop.providers", name]
 
     def test_provider_is_not_a_secret(self, program: Program) -> None:
-        """Else a diff would show it, and each preview of a stack would have to decrypt it."""
+        """Else a diff would display it, and each preview of a stack would have to decrypt it."""
         program.run(lambda: (AutoMonitorSetup("m", **DICT), AutoMonitorSetupGroup("g", {})))
         blobs = {r.inputs["__provider"] for r in program.registered if "__provider" in r.inputs}
         assert blobs == {serialize_provider(getattr(providers, name)()) for name in PROVIDERS}

@@ -71,7 +71,7 @@ class TestCheckOfABatch:
         }
 
     def test_unchanged_setups_are_not_validated_again(self, offline: Host) -> None:
-        """A rule that a newer version of this package adds must not stop an old stack."""
+        """A validation rule of a newer version must not block an old stack."""
         news = batch(a={"from": "an older version"})
         assert offline.check(BATCH, news, olds=news)[1] == []
         assert offline.check(BATCH, news, olds=batch(a=setup()))[1] != []
@@ -106,7 +106,7 @@ class TestDiffOfABatch:
     def test_failed_setups_are_a_change(self, host: Host) -> None:
         olds = {**batch(a=AB, b=AB, gone=AB), "failed": {"b": "no", "gone": "no"}}
         assert host.diff(BATCH, olds, batch(a=AB, b=AB)).changes == DIFF_SOME
-        assert host.printed() == ""  # a refresh compares too, and announces nothing
+        assert host.printed() == ""  # a refresh compares too, and prints no plan
 
 
 class TestLifeOfAGroup:
@@ -157,7 +157,7 @@ class TestLifeOfAGroup:
     def test_failed_setup_that_is_now_refused_does_not_block_others(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
-        """It did not change, so that `check` does not validate it again."""
+        """It is unchanged, so `check` does not validate it again."""
         record = host.create(BATCH, batch(a=setup("x", "no-such"), b=setup()))
         old = batch(a=setup(""), b=setup())
         record = _record(BATCH, {**record.outputs, **old}, record.id)
@@ -231,7 +231,7 @@ class TestLifeOfAGroup:
     def test_read_of_a_large_group_names_drifted_setups(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
-        """Its outputs have the setups compressed, so that nobody could see a change there."""
+        """Its outputs have the setups compressed, so that no diff could display a change."""
         setups = {f"m-{n}": canonical(setup(str(n), triggers=[n])) for n in range(300)}
         news = {"setups": {}, "packed_setups": _codec.packed(setups), "declared_by": DECLARER}
         record = host.create(BATCH, news)
@@ -250,7 +250,7 @@ class TestLifeOfAGroup:
     def test_read_leaves_a_failed_setup_to_the_next_update(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
-        """What is there of it is the definition before, which is no drift."""
+        """The remote definition is the previous one, which is not drift."""
         record = host.create(BATCH, batch(a=setup(), b=setup()))
         failed = host.update(record, batch(a=setup("x", "no-such"), b=setup()))
         _, outs, _ = other_host.read(failed)
@@ -269,7 +269,7 @@ class TestLifeOfAGroup:
     def test_drift_that_no_program_can_declare_blocks_nothing(
         self, host: Host, other_host: Host, traceloop: Emulator, next_call: str
     ) -> None:
-        """The service may learn an operator that this version of the package does not know."""
+        """The service may add an operator that this version does not know."""
         record = host.create(BATCH, batch(a=setup(), b=setup()))
         there = traceloop.setups
         there["a"]["init_rules"][0]["operator"] = "starts_with"
@@ -285,14 +285,14 @@ class TestLifeOfAGroup:
     def test_batch_delete_removes_setups_unknown_to_any_membership(
         self, host: Host, traceloop: Emulator
     ) -> None:
-        """An update may be killed before the membership is made."""
+        """An update may be killed before the membership is created."""
         record = host.create(BATCH, batch(a=setup(), b=setup("x", "no-such")))
         traceloop.put("b", **setup())
         host.delete(record)
         assert set(traceloop.setups) == {"b"}
 
     def test_removed_group_is_deleted_by_its_batch(self, host: Host, traceloop: Emulator) -> None:
-        """So that the membership's absence tells that the deletion has begun."""
+        """So a missing membership proves that the delete has begun."""
         record = host.create(BATCH, batch(a=setup(), b=setup()))
         host.delete(host.create(MEMBERSHIP, membership(["a", "b"], ["a", "b"])))
         assert set(traceloop.setups) == {"a", "b"}
@@ -302,7 +302,7 @@ class TestLifeOfAGroup:
     def test_batch_delete_keeps_a_removed_setup_that_was_recreated(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
-        """It is another's by now."""
+        """It has another owner now."""
         record = host.create(BATCH, batch(a=setup(), b=setup()))
         setup_id = traceloop.setups["a"]["id"]
         record = host.update(record, batch(b=setup()))
@@ -313,7 +313,7 @@ class TestLifeOfAGroup:
         assert set(traceloop.setups) == {"a"}
 
     def left_by_a(self, host: Host) -> tuple[Record, Record]:
-        """A batch that "a" has left and that still has "b", and the membership that knows it."""
+        """Return a batch without "a" but with "b", and the membership that knows it."""
         record = host.create(BATCH, batch(a=setup(), b=setup()))
         record = host.update(record, batch(b=setup()))
         left = record.outputs["left"]
@@ -359,7 +359,7 @@ class TestLifeOfAGroup:
         assert record.outputs.get("left") is None
 
     def test_new_membership_takes_over_setups_removed_before(self, offline: Host) -> None:
-        """So that the next update deletes it: this one has nothing that could."""
+        """The next update deletes it: in this one, no resource could."""
         news = {**membership(["b"], ["b"]), "left": packed({"a": "id"})}
         inputs, _ = offline.check(MEMBERSHIP, news)
         assert unpacked(inputs)["owned"] == ["a", "b"]

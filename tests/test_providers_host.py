@@ -56,7 +56,7 @@ class TestErrors:
         assert API_KEY not in stranger.printed()
 
     def test_batch_reports_failures_in_its_outputs(self, host: Host, traceloop: Emulator) -> None:
-        """An exception would lose what did work."""
+        """An exception would lose the successful setups."""
         traceloop.inject(Fault(route=GET_ROUTE, status=403, message=f"key {API_KEY} is blocked"))
         outputs = host.create(BATCH, batch(a=setup())).outputs
         assert "nothing was sent: http://127.0.0.1:" in outputs["failed"]["a"]

@@ -18,7 +18,7 @@ from tests.support.provider import (
 
 class TestCheckOfAMembership:
     def test_unknown_inputs_stay_unknown_in_a_preview(self, offline: Host) -> None:
-        """A saved plan must hold in the update."""
+        """The update must fit a saved plan."""
         news = membership(["a", "b"], UNKNOWN, UNKNOWN)
         olds = membership(["a"], ["a"], "env")
         assert offline.check(MEMBERSHIP, news, olds) == (
@@ -42,7 +42,7 @@ class TestDiffOfAMembership:
         [
             (membership(["a", "b"], ["a"], "env"), DIFF_NONE, []),
             (membership(["a", "b", "c"], ["a"], "env"), DIFF_SOME, []),
-            (membership(["a"], ["a"], "env"), DIFF_SOME, []),  # "b" left, but was never owned
+            (membership(["a"], ["a"], "env"), DIFF_SOME, []),  # "b" was removed, but never owned
             (membership(["a", "b"], ["a", "b"], "env"), DIFF_SOME, []),
             (membership(["a", "b"], ["a"], "other"), DIFF_SOME, []),
             (membership(["b"], ["b"], "env"), DIFF_SOME, ["external_ids"]),

@@ -81,7 +81,7 @@ class TestCheckOfASetup:
         assert 'declared twice: by group "g" and by another "o"' in reason
 
     def test_invalid_setup_counts_as_declared(self, offline: Host) -> None:
-        """What is declared must not be deleted, valid or not."""
+        """A declared setup must not be deleted, valid or not."""
         assert offline.check(ONE, one("bad-but-declared", **setup(selector=[])))[1]
         failures = offline.check(ONE, {**one("bad-but-declared"), "declared_by": "other"})[1]
         assert "declared twice" in failures[0][1]
@@ -154,7 +154,7 @@ class TestDiffOfASetup:
         assert list(diff.replaces) == ["external_id"]
 
     def test_another_declarer_is_no_change(self, offline: Host) -> None:
-        """Else a resource that gets another parent, with an alias, would be sent again."""
+        """Else a resource that is moved to another parent would be sent again."""
         diff = offline.diff(ONE, one(), {**one(), "declared_by": "a parent's"})
         assert diff.changes == DIFF_NONE
 
@@ -229,7 +229,7 @@ class TestLifeOfASetup:
     def test_external_id_of_an_earlier_version_is_read_compared_and_deleted(
         self, host: Host, other_host: Host, traceloop: Emulator, external_id: str
     ) -> None:
-        """A program may no longer declare it, so that a state may still hold it."""
+        """A program may no longer declare it, but a state may still have it."""
         inputs = one(external_id, **setup())
         record = host.create(ONE, inputs)
         assert host.check(ONE, inputs)[1] != []
@@ -262,7 +262,7 @@ class TestLifeOfASetup:
     def test_many_reads_share_one_list(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
-        """A few are asked for one by one: the list may be long."""
+        """A few are read one by one: the list may be long."""
         records = [host.create(ONE, one(f"m-{n}")) for n in range(READ_BY_ID + 5)]
         traceloop.reset_counts()
         assert [other_host.read(record)[0] for record in records] == [r.id for r in records]

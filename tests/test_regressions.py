@@ -1,4 +1,4 @@
-"""What the model-based test has found: one test for each bug, by its story."""
+"""Bugs that the model-based test found: one test each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.world import World
 def up_killed_when(
     world: World, program: str, recorded: Callable[[dict[str, ResourceState]], bool]
 ) -> dict[str, ResourceState]:
-    """Run `up`, kill all of it as soon as this is in the state, and return the state by kind."""
+    """Run `up`, kill it as soon as the state is as *recorded* says; return the state by kind."""
 
     def state() -> dict[str, ResourceState]:
         return {each.type.rsplit(":", 1)[-1]: each for each in world.stack.state()}
@@ -36,7 +36,7 @@ def up_killed_when(
 
 
 class TestKilledUpdates:
-    """A run that ends between the batch and the membership: what the batch has recorded counts."""
+    """After a kill between the batch and the membership, the batch's record counts."""
 
     @pytest.mark.parametrize("then", ['group("g", {"b": setup()})', "", "destroy"])
     def test_removed_setup_that_no_membership_knows(self, world: World, then: str) -> None:
@@ -70,7 +70,7 @@ class TestKilledUpdates:
         assert "a" not in world.monitors
 
     def test_removed_setups_are_forgotten(self, world: World) -> None:
-        """A setup that has left a group keeps no later update busy."""
+        """A setup that was removed from a group causes no later change."""
         world.up('group("g", {"a": setup(), "b": setup()})')
         world.up('group("g", {"b": setup()})')
         assert set(world.preview().changes) == {"same"}
@@ -79,7 +79,7 @@ class TestKilledUpdates:
 
 
 class TestPartialDestroys:
-    """A deletion of a whole group that ends half-way: what is gone by then is not forgotten."""
+    """After a destroy of a group that ends half-way, the deleted setups are known."""
 
     @pytest.mark.parametrize("run", ["destroy", "up"])
     def test_next_update_names_deleted_setups_and_the_way_on(self, world: World, run: str) -> None:
@@ -124,7 +124,7 @@ class TestPartialDestroys:
         assert set(world.preview().changes) == {"same"}
 
     def test_setup_removed_next_is_deleted_by_the_update_after(self, world: World) -> None:
-        """Only then is there a membership that had it, for the engine to replace."""
+        """Only then a membership has it, which the engine replaces."""
         world.up('group("g", {"a": setup(), "b": setup()})')
         for external_id in ("a", "b"):
             world.traceloop.inject(Fault(external_id=external_id, method="DELETE", status=400))
@@ -138,7 +138,7 @@ class TestPartialDestroys:
         assert set(world.preview().changes) == {"same"}
 
     def test_setup_restored_by_a_replacement(self, world: World) -> None:
-        """Where all is gone, a refresh stops and names this cure."""
+        """If all setups are missing, a refresh fails and names this cure."""
         program = 'group("g", {"a": setup(), "b": setup()})'
         world.up(program)
         world.traceloop.inject(Fault(external_id="b", method="DELETE", status=400, message="no"))
@@ -160,7 +160,7 @@ class TestSecrets:
     def test_earlier_definition_of_a_moved_setup_is_not_displayed(
         self, world: World, first: str
     ) -> None:
-        """What Traceloop has may be a secret of the program as it was."""
+        """The remote value may be a secret of the earlier program."""
         world.stack.set_config("tenant", "s3cret-tenant", secret=True)
         world.up('t = config.require_secret("tenant")\n' + first)
         moved = 'group("g", {"m": setup("openai", "perplexity")})'
@@ -173,7 +173,7 @@ class TestSecrets:
         reason="a refresh takes what another resource wrote for drift, and cannot tell its secrets",
     )
     def test_refresh_after_a_removal_stores_no_secret(self, world: World) -> None:
-        """The update that moved the setup failed, so the resource that it left is still there."""
+        """The update that moved the setup failed, so its old resource still exists."""
         world.up('one("r", external_id="m")')
         secret = 'setup(pulumi.Output.secret("s3cret-tenant"))'
         world.up(f'group("g", {{"m": {secret}, "bad": setup("x", "nope")}})', fails=True)

@@ -22,7 +22,7 @@ def lists(*names: str) -> Iterator[str]:
 
 
 def release(version: str) -> tuple[int, ...]:
-    """Return the version's numbers; 2.11 and 2.11.0 are one."""
+    """Return the version's numbers; 2.11 and 2.11.0 are equal."""
     numbers = [int(number) for number in version.split(".")]
     while numbers and not numbers[-1]:
         del numbers[-1]

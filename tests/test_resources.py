@@ -55,7 +55,7 @@ class TestSetup:
         assert program.of(ONE).inputs["external_id"] == "m"
 
     def test_empty_external_id_is_rejected(self, program: Program) -> None:
-        """It is a mistake to report, not one to hide."""
+        """It is an error, not a default."""
         with pytest.raises(InputError, match="external_id: must not be empty"):
             program.run(lambda: AutoMonitorSetup("m", external_id="", **DICT))
 
@@ -130,7 +130,7 @@ class TestSetup:
         assert declared_by == 'AutoMonitorSetup "m" in shop:index:Monitoring "shop"'
 
 
-#: What is wrong in a setup, with the path below it.
+#: Invalid setups, each with the problem.
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a misspelled property": (
         {**{k: v for k, v in DICT.items() if k != "evaluators"}, "evaluatrs": ["faithfulness"]},

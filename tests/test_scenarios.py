@@ -1,4 +1,4 @@
-"""What users do, end to end: a program, an engine, the real provider process and the emulator.
+"""Users' workflows, end to end: a program, an engine, the real provider process, the emulator.
 
 Every scenario runs on the test engine, and on the Pulumi CLI wherever one is on PATH, with the same
 assertions.
@@ -15,7 +15,7 @@ from tests.support.world import World
 
 class TestOneSetup:
     def test_life_of_a_setup(self, world: World) -> None:
-        """Create, no change, change, destroy: each costs what it must and no more."""
+        """Create, no change, change, destroy: each sends only the requests that it needs."""
         program = 'm = one("m")\npulumi.export("id", m.setup_id)'
         preview = world.preview(program)
         assert preview.ops() == {"m": ("create",)}
@@ -39,7 +39,7 @@ class TestOneSetup:
         assert world.monitors == {}
 
     def test_equal_definition_is_no_change(self, world: World) -> None:
-        """The order of rules and evaluators and a left-out default operator mean nothing."""
+        """The order of rules and evaluators and an omitted default operator are no change."""
         world.up(
             """AutoMonitorSetup("m", evaluators=["faithfulness", "perplexity"], selector=[
                 {"key": "a", "source": "span_attributes", "value": "1"},
@@ -135,7 +135,7 @@ class TestOneSetup:
         assert world.monitors == {"theirs": "b"}
 
     def test_status_is_not_drift(self, world: World) -> None:
-        """A setup's status changes by itself; the state does not hold it."""
+        """A setup's status changes asynchronously; the state does not have it."""
         world.traceloop.settle = 0
         world.up('one("m")\ngroup("g", {"a": setup()})')
         assert {s["status"] for s in world.traceloop.setups.values()} == {"completed"}
@@ -183,7 +183,7 @@ class TestGroup:
         assert world.requests == {}
 
     def test_250_setups_of_which_2_are_refused(self, world: World) -> None:
-        """The others are in place, the error names both, and the next update sends only those."""
+        """The others are in place, the error names both, and the next update sends only them."""
         program = """
 slug = config.get("slug") or "no-such-slug"
 setups = {f"m-{n:03}": setup() for n in range(250)}
@@ -218,7 +218,7 @@ pulumi.export("ids", g.setup_ids)
         assert world.monitors == {}
 
     def test_group_grows_and_shrinks_past_the_packing_threshold(self, world: World) -> None:
-        """However its setups are spelled in the state, only what differs is sent or deleted."""
+        """However the state stores its setups, only changed ones are sent or deleted."""
         program = """
 values = {"m-001": config.get("value") or "openai"}
 secret = {"secret": setup(pulumi.Output.secret("planted"))}
@@ -290,7 +290,7 @@ group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
         assert world.monitors == {}
 
     def test_refused_setup_is_never_deleted(self, world: World) -> None:
-        """Somebody else's monitor that this stack failed to replace is none of its business."""
+        """A refused setup of another owner is untouched by this stack."""
         world.traceloop.put(
             "theirs",
             selector=[{"key": "k", "value": "theirs", "source": "span_attributes"}],
@@ -325,7 +325,7 @@ group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
         assert world.requests == {}
 
     def test_drift_in_a_group(self, world: World) -> None:
-        """A refresh shows what was changed and what is gone."""
+        """A refresh finds changed and missing setups."""
         world.up('group("g", {"a": setup(), "b": setup(), "c": setup()})')
         rule = {"key": "gen_ai.system", "value": "by-hand", "source": "span_attributes"}
         world.traceloop.put("a", selector=[rule], evaluators=["faithfulness"])
@@ -442,7 +442,7 @@ class TestDeclaredSetupsStay:
     @pytest.mark.parametrize(("origin", "target"), MOVES)
     @pytest.mark.parametrize("first", ["old first", "new first"])
     def test_moving_a_setup(self, world: World, origin: str, target: str, first: str) -> None:
-        """Between resources and groups, whichever is declared first: no write and no delete."""
+        """Between resources and groups, in any order: no write and no delete."""
         places = [origin, target] if first == "old first" else [target, origin]
 
         def program(declaring: str) -> str:
@@ -481,7 +481,7 @@ class TestDeclaredSetupsStay:
         assert set(world.monitors) == {"m", "a", "b"}
 
     def test_program_that_fails_half_way(self, world: World) -> None:
-        """What left is deleted by the next good run, not before, and never what came back."""
+        """The next successful run deletes removed setups, except those declared again."""
         world.up('group("g", {"a": setup(), "b": setup(), "c": setup()})\none("m")')
         failing = 'g = group("g", {"c": setup()})\n'
         failing += "g.setup_ids.apply(lambda ids: 1 / 0)"

@@ -1,4 +1,4 @@
-"""What protects the API key, and what a server's words may do."""
+"""What protects the API key and the terminal."""
 
 from __future__ import annotations
 
@@ -299,7 +299,7 @@ class TestTerminalEscapes:
 
 
 class TestSource:
-    """No code of the package runs what it reads, or turns a check off."""
+    """The package neither executes input nor disables a check."""
 
     FORBIDDEN = re.compile(
         r"^(eval|exec|compile|__import__|os\.(system|popen)|subprocess\.getoutput"
@@ -353,7 +353,7 @@ def test_emulator_listens_on_this_machine_only() -> None:
     with Emulator() as emulator:
         port = int(emulator.url.rpartition(":")[2])
         assert emulator.url == f"http://127.0.0.1:{port}"
-        # Had it every address, this one would be taken.
+        # If it listened on all addresses, this one would be in use.
         with socket.socket() as other:
             other.bind(("127.0.0.2", port))
 
@@ -396,7 +396,7 @@ class TestSecretKey:
         with pytest.raises(RequestError) as caught:
             call.run(client_of(url))
         links = list(chain(caught.value))
-        # Nothing of requests hangs on it, whose exceptions hold the request with its headers.
+        # No exception of requests is linked: those have the request with its headers.
         assert links == [caught.value]
         texts = [str(link) + repr(link) + repr(link.args) + repr(vars(link)) for link in links]
         texts += traceback.format_exception(caught.value)

@@ -1,6 +1,6 @@
-"""Setups in a component that is served to other programs as a plugin, and returns no outputs.
+"""Setups in a component that is a plugin of other programs and returns no outputs.
 
-There, an exception in an Output that nobody reads is lost: the update would end well.
+An exception in an Output that nothing reads is lost there: the update would succeed.
 """
 
 from __future__ import annotations

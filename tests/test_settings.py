@@ -1,4 +1,4 @@
-"""Where a connection's settings come from, and what messages call them."""
+"""Sources of a connection's settings, and their names in messages: `_settings.py`."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class TestConnection:
 
 
 class TestAnotherNamespace:
-    """It is there for another project: it needs a key, and may have what else differs."""
+    """It is for another project: it needs a key, and may override the rest."""
 
     def test_does_not_inherit_the_key(self) -> None:
         given = connection({"traceloop:apiKey": "k"}.get, {"TRACELOOP_API_KEY": "e"}, "other")

@@ -1,4 +1,4 @@
-"""What is known about attributes without any span."""
+"""Known attributes, without any span: `spans/attributes.py`."""
 
 from __future__ import annotations
 
@@ -180,6 +180,6 @@ def test_comparison_of_thousands_of_unknown_keys_is_limited() -> None:
 
 
 def test_content_is_never_a_known_value() -> None:
-    """What a warning quotes stands in the table."""
+    """A warning quotes only values in the table."""
     for key in script.make()["values"]:
         assert not is_content(key)

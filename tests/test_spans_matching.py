@@ -1,4 +1,4 @@
-"""Selectors tried on spans: one by one, and many at once."""
+"""Selectors matched with spans: one by one, and in bulk: `spans/matching.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why nothing matches, and what to change."""
+"""Why a selector matches nothing, and what to change: `spans/near_misses.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spans from files and from Traceloop, without what end users wrote."""
+"""Spans from files and from Traceloop, without content of end users: `spans/sources.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of the traffic setups would see."""
+"""How much of the traffic setups match: `spans/traffic.py`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_no_figure_without_spans() -> None:
 
 
 def test_reason_of_a_secret_rule_has_no_values() -> None:
-    """The first value that is shown is the nearest one to the secret."""
+    """The first displayed value would be the nearest to the secret."""
     open_ = traffic().matches([Rule(MODEL, value="gpt-4")], 1)
     assert open_ is not None
     assert "gpt-4o 2" in open_.why

@@ -1,4 +1,4 @@
-"""Attributes as text."""
+"""Attributes as text, and content of end users: `spans/values.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""States that earlier versions stored work with this one, and nothing of them is sent again.
+"""States of earlier versions work with this one, and nothing is sent again.
 
 Each release adds one: run this file with ``STORE_STATE=1`` and a Pulumi CLI on PATH.
 """
@@ -25,7 +25,7 @@ from tests.support.world import PREAMBLE, World
 DATA = Path(__file__).parent / "data"
 STATES = sorted(DATA.glob("state-*.json"))
 
-#: What each stored state was made by; "b" was refused.
+#: The program of each stored state; "b" was refused.
 PROGRAM = """
 one("single")
 one("renamed-id", "azure", external_id="other/id", triggers=["2026-01"])
@@ -40,7 +40,7 @@ group("g", {
 })
 """
 
-#: What says where and when on a machine a state was made.
+#: Fields of a state that name a machine or a time.
 _NOISE = {"sourcePosition", "stackTrace", "created", "modified"}
 
 

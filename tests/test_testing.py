@@ -1,4 +1,4 @@
-"""What users' tests of programs use."""
+"""Helpers for users' tests of programs: `testing.py`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def spans() -> Any:
 
 @pytest.fixture
 def loop() -> Iterator[None]:
-    """What an Output needs outside of a program."""
+    """The event loop that an Output needs outside of a program."""
     opened = asyncio.new_event_loop()
     asyncio.set_event_loop(opened)
     yield
@@ -190,7 +190,7 @@ class TestPrograms:
         assert (SETTINGS.monitor, pulumi.get_project(), pulumi.Config("a").get("b")) == before
 
     def test_no_event_loop_stays_open(self) -> None:
-        gc.collect()  # what other tests left behind
+        gc.collect()  # leftovers of other tests
         with warnings.catch_warnings(record=True) as found:
             warnings.simplefilter("always")
             declared_setups(lambda: AutoMonitorSetup("m", **OPENAI))
@@ -208,7 +208,7 @@ class Own(pulumi.runtime.Mocks):
 
 class TestMocks:
     def test_under_set_mocks(self) -> None:
-        """In a process of its own: the SDK leaves event loops open in its worker threads."""
+        """In a separate process: the SDK leaves event loops open in its worker threads."""
         code = f"""
 import pulumi
 from pulumi_traceloop import AutoMonitorSetup, AutoMonitorSetupGroup, span

@@ -1,4 +1,4 @@
-"""What a person reads: values and names that differ look different; failures are grouped."""
+"""Texts for users: different values look different; failures are grouped: `_text.py`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from pulumi_traceloop._text import (
     say,
 )
 
-#: Pairs of texts that a terminal or a browser would draw alike.
+#: Pairs of texts that look alike in a terminal or a browser.
 ALIKE = [
     ("a", "a\n"),
     ("a b", "a  b"),
@@ -68,7 +68,7 @@ def test_different_texts_are_never_displayed_alike(one: str, other: str) -> None
 
 
 def _drawn(text: str) -> str:
-    """As a browser draws it: composed, and of several blanks one."""
+    """Return a text as a browser draws it: composed, with single blanks."""
     return " ".join(unicodedata.normalize("NFC", text).split(" "))
 
 
@@ -102,7 +102,7 @@ def test_plain_name_has_no_quotes(text: str) -> None:
 
 @pytest.mark.parametrize("spell", [quoted, name, printable])
 def test_markup_of_the_engine_is_escaped(spell: type[str]) -> None:
-    """A colour that it does not know ends the CLI in a panic."""
+    """The CLI panics on an unknown colour."""
     assert "<{%" not in spell("a<{%fg 77%}>b")
 
 

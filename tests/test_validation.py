@@ -1,4 +1,4 @@
-"""What may be declared: what is refused and why, and what is hardly meant."""
+"""Which setups may be declared, and messages about the others: `_validation.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a program is warned of."""
+"""Warnings about a program's setups: `_warnings.py`."""
 
 from __future__ import annotations
 

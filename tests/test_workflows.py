@@ -1,4 +1,4 @@
-"""The example workflows: their commands are run as they are, against the emulator."""
+"""The example workflows: their commands run unchanged, against the emulator."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.world import PREAMBLE
 
 WORKFLOWS = REPOSITORY / "examples" / "github-actions"
 
-#: Stands in for GitHub's own command line: notes what it is asked, and lists one old comment.
+#: A placeholder of GitHub's `gh`: logs its arguments, and lists one old comment.
 GH = """\
 #!/bin/sh
 echo "$@" >> "$GH_LOG"
@@ -36,7 +36,7 @@ def workflow(name: str) -> dict[str, Any]:
 
 
 def commands(name: str) -> dict[str, str]:
-    """The steps' commands by the steps' names."""
+    """Return the commands by the names of the steps."""
     (job,) = workflow(name)["jobs"].values()
     return {step["name"]: step["run"] for step in job["steps"] if "run" in step}
 

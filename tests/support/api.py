@@ -89,7 +89,7 @@ def upsert_path(external_id: str) -> str:
 
 
 def setup(external_id: str, **changes: Any) -> dict[str, Any]:
-    """Return a setup as the bulk route takes it."""
+    """Return a setup as an item of the bulk route."""
     return {"external_id": external_id, **CONTENT, **changes}
 
 

@@ -15,7 +15,7 @@ TRACE_ID, SPAN_ID, PARENT_ID = "9ecd6e4d554765e81aa82e875bb88265", "1fb6b5f313e2
 
 
 def value_of(value: Any) -> dict[str, Any]:
-    """A value as OTLP's JSON writes it."""
+    """Return a value as OTLP's JSON writes it."""
     if isinstance(value, bool):
         return {"boolValue": value}
     if isinstance(value, int):

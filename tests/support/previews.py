@@ -1,4 +1,4 @@
-"""Previews, recorded and made up, and the pull-request comments made from them."""
+"""Previews, recorded or generated, and the pull-request comments made from them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ group("tried", {"refused": setup("b", "no-such-evaluator"), "mended": setup("b")
 #: How the previews are made.
 FLAGS = ["--json", "--show-sames", "--show-replacement-steps"]
 
-#: What was there before each preview.
+#: The programs that were deployed before each preview.
 BEFORE = {
     "create": (),
     **dict.fromkeys(["change", "delete", "broken"], (PROGRAMS["create"],)),
@@ -83,7 +83,7 @@ BEFORE = {
     "pending": (
         'group("g", {"stays": setup(), "leaves": setup()})\none("single", external_id="old")',
     ),
-    # Refused changes of setups that were in place, and setups that did not come up.
+    # Refused changes of setups that were in place, and setups that failed to provision.
     "again": (
         'group("tried", {i: setup("a") for i in ("refused", "mended", "put-back", "gone")})',
         PROGRAMS["again"].replace('"y"', '"x"').partition('group("tried"')[0]
@@ -119,7 +119,7 @@ def rows(comment: str) -> dict[str, list[str]]:
     for cells in Tables(comment).rows:
         assert len(cells) in (4, 5), cells
         setup = cells[1].split("\n")
-        # Without the column of the group, that only some comments have.
+        # Only some comments have a column for the group.
         found[setup[0]] = [cells[0], *cells[-2:], "\n".join(setup[1:])]
     return found
 

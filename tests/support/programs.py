@@ -37,7 +37,7 @@ class Registration:
 
 
 class Mocks(pulumi.runtime.Mocks):
-    """An engine that answers a resource's inputs, and a batch's outputs beside them."""
+    """An engine that returns a resource's inputs, and a batch's outputs with them."""
 
     def __init__(self, **outputs: object) -> None:
         self._outputs = outputs
@@ -51,7 +51,7 @@ class Mocks(pulumi.runtime.Mocks):
 
 
 class Monitor(MockMonitor):
-    """Notes what is registered, in the form that goes over the wire."""
+    """Records what is registered, in the form that goes over the wire."""
 
     def __init__(self, mocks: Mocks) -> None:
         super().__init__(mocks)
@@ -101,7 +101,7 @@ class Program:
         return found
 
     def setups(self, **setups: Any) -> dict[str, Any]:
-        """What a group's batch sends for these setups."""
+        """Return what a group's batch sends for these setups."""
         self.run(lambda: AutoMonitorSetupGroup("g", setups))
         return dict(self.of(BATCH).inputs["setups"])
 

@@ -30,7 +30,7 @@ RULE = {"key": "gen_ai.system", "source": "span_attributes", "operator": "equals
 EXISTS = {"key": "a", "source": "resource_attributes", "operator": "exists"}
 
 
-#: The same for all: two different ones must not declare one external_id in a process.
+#: One for all: in a process only one declarer may have an external_id.
 DECLARER = 'group "g"'
 
 
@@ -43,24 +43,24 @@ def setup(value: object = "x", *evaluators: str, **more: object) -> dict[str, An
 
 
 def one(external_id: object = "m", **content: object) -> dict[str, Any]:
-    """The inputs of a single setup."""
+    """Return the inputs of a single setup."""
     given = {**(content or setup()), "external_id": external_id, "declared_by": DECLARER}
     return {key: value for key, value in given.items() if value is not None}
 
 
 def batch(**setups: Any) -> dict[str, Any]:
-    """The inputs of a group's batch."""
+    """Return the inputs of a group's batch."""
     spelled = {i: s if isinstance(s, str) else canonical(s) for i, s in setups.items()}
     return {"setups": spelled, "declared_by": DECLARER}
 
 
 def packed(value: object) -> object:
-    """A list or a mapping as the JSON that a property holds."""
+    """Return a list or a mapping as the JSON that a property has."""
     return canonical(value) if isinstance(value, (list, dict)) else value
 
 
 def unpacked(outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The outputs with what they hold as JSON."""
+    """Return the outputs with their JSON parsed."""
     names = outputs.keys() & {"owned", "left", "setup_ids", "external_ids"}
     return {**outputs, **{name: json.loads(outputs[name]) for name in names if outputs[name]}}
 
@@ -68,7 +68,7 @@ def unpacked(outputs: Mapping[str, Any]) -> dict[str, Any]:
 def membership(
     external_ids: object, owned: object, env_project_id: object = None
 ) -> dict[str, Any]:
-    """The inputs of a group's membership."""
+    """Return the inputs of a group's membership."""
     return {
         "external_ids": packed(external_ids),
         "owned": packed(owned),
@@ -78,7 +78,7 @@ def membership(
 
 
 class Host:
-    """One provider process. What it prints can be read once it has ended."""
+    """One provider process. Its output can be read after its end."""
 
     def __init__(self, folder: Path, config: Mapping[str, str]) -> None:
         self._lines: list[str] = []
@@ -92,7 +92,7 @@ class Host:
     def check(
         self, kind: str, news: dict[str, Any], olds: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-        """The checked inputs, and what is wrong with them: (property, reason)."""
+        """Return the checked inputs and their problems: (property, reason)."""
         record = _record(kind, news)
         inputs, failures = self._provider.check(record.urn, olds or {}, record.inputs)
         return _without_provider(inputs), failures
@@ -114,7 +114,7 @@ class Host:
         return updated
 
     def read(self, record: Record) -> tuple[str, dict[str, Any], dict[str, Any]]:
-        """Id, outputs, inputs; no id when the resource is gone."""
+        """Return id, outputs and inputs; the id of a missing resource is empty."""
         id_, outs, inputs = self._provider.read(
             record.urn, record.id, record.inputs, record.outputs
         )
@@ -143,9 +143,9 @@ def _without_provider(bag: dict[str, Any]) -> dict[str, Any]:
 
 
 def ends_with(failure: pytest.ExceptionInfo[ProviderError], error: str, *parts: str) -> None:
-    """Assert that it is one message, after nothing but the host's and one more frame.
+    """Assert that the failure is one message, after the host's frames and one more.
 
-    Before the SDK 3.260 the host passes on the message without the traceback, which has the name.
+    Before SDK 3.260 the host passes on the message without the traceback that names the class.
     """
     details = str(failure.value)
     frames = [line for line in details.splitlines() if line.startswith('  File "')]

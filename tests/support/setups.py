@@ -12,7 +12,7 @@ STORED_RULE = {**RULE, "operator": "equals"}
 
 
 def without(mapping: dict[str, Any]) -> dict[str, Any]:
-    """Return it without what is Ellipsis."""
+    """Drop values that are Ellipsis."""
     return {key: value for key, value in mapping.items() if value is not ...}
 
 

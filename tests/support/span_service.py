@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.support.service import Received, Service, response
 
-#: What no output, error or object may have.
+#: Content of end users, which no output, error or object may have.
 PLANTED = "my-card-is-4111-1111"
 
 SERVICE_SPAN = {

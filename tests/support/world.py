@@ -26,7 +26,7 @@ _ROUTES = {
     DELETE_ROUTE: "delete",
 }
 
-#: What every program of the scenarios begins with.
+#: The start of every program of the scenarios.
 PREAMBLE = """\
 import pulumi
 import pulumi_traceloop as traceloop
@@ -54,7 +54,7 @@ class World:
     def __init__(self, stack: Stack, emulator: Emulator, *, configure: bool = True) -> None:
         self.stack = stack
         self.traceloop = emulator
-        #: What the last operation asked of Traceloop, such as ``{"list": 1, "bulk": 10}``.
+        #: The requests of the last operation, such as ``{"list": 1, "bulk": 10}``.
         self.requests: dict[str, int] = {}
         if configure:
             self.configure()
@@ -65,7 +65,7 @@ class World:
         self.stack.set_config("traceloop:apiKey", self.traceloop.api_key, secret=True)
 
     def needs_cli(self, feature: str) -> None:
-        """Skip the test on the test engine, which does not know this feature."""
+        """Skip the test on the test engine, which lacks this feature."""
         if self.stack.kind == "test-engine":
             pytest.skip(f"the test engine knows no {feature}")
 
@@ -113,7 +113,7 @@ class World:
 
     @property
     def monitors(self) -> dict[str, str]:
-        """What Traceloop has: the value of each setup's first rule by external_id."""
+        """The project's setups: the value of the first rule by external_id."""
         return {i: s["init_rules"][0].get("value", "") for i, s in self.traceloop.setups.items()}
 
     def _write(self, program: str | None) -> None:
@@ -132,5 +132,5 @@ class World:
 
 
 def lines(output: str) -> list[str]:
-    """The lines of *output* as words, so that columns do not matter."""
+    """Return the lines of *output* as words, so that columns do not matter."""
     return [" ".join(line.split()) for line in output.splitlines()]

@@ -19,11 +19,11 @@ _LIMIT = 120
 
 
 class ProgramError(Exception):
-    """A program failed; the text is what it printed."""
+    """A program failed; the text is its output."""
 
 
 def has_sdk() -> bool:
-    """Whether the environment is there."""
+    """Whether the environment exists."""
     return (_SDK / ".ready").exists()
 
 
@@ -37,11 +37,11 @@ def run_all(programs: Iterable[Sequence[str]], *, base_url: str, api_key: str) -
 
     Args:
         programs: Python's arguments for each; see `service`.
-        base_url: where the spans go.
-        api_key: the key for that.
+        base_url: Where the spans go.
+        api_key: The key for it.
 
     Raises:
-        ProgramError: one of them failed.
+        ProgramError: One of them failed.
 
     """
     with ModelApi() as models:
@@ -49,7 +49,7 @@ def run_all(programs: Iterable[Sequence[str]], *, base_url: str, api_key: str) -
             **os.environ,
             "TRACELOOP_BASE_URL": base_url,
             "TRACELOOP_API_KEY": api_key,
-            "TRACELOOP_TELEMETRY": "false",  # about the SDK's use, to its makers
+            "TRACELOOP_TELEMETRY": "false",  # usage data for the SDK's makers
             "MODEL_API": models.url,
             "OPENAI_BASE_URL": f"{models.url}/v1",
             "OPENAI_API_KEY": "none",

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.support.service import Received, Service, response
 
-#: What the model says to a prompt with this word.
+#: The model's response to a prompt with this word.
 _REPLIES = {
     "SQL": "SELECT sum(total) FROM orders",
     "JSON": '{"name": "Teapot", "price": 20}',
