@@ -102,10 +102,10 @@ class TestResolved:
     def test_outputs_are_not_resolved(self, program: Program) -> None:
         seen: list[bool] = []
 
-        def look() -> None:
+        def resolve() -> None:
             output = pulumi.Output.from_input("v")
             nested = AutoMonitorSetupArgs([span("k").equals(output)], ["faithfulness"])
             seen.extend(resolved(plain(value)) for value in (output, [output], nested))
 
-        program.run(look)
+        program.run(resolve)
         assert seen == [False, False, False]

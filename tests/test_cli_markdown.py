@@ -43,12 +43,12 @@ class TestMarkdown:
         parsed = Tables(table)
         assert [len(cells) for cells in parsed.rows] == [2] * len(texts)
         assert parsed.tags <= {"table", "thead", "tbody", "tr", "th", "td", "code"}
-        for text, (_, shown) in zip(texts, parsed.rows, strict=True):
+        for text, (_, displayed) in zip(texts, parsed.rows, strict=True):
             visible = "".join(
                 c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode()
                 for c in text
             )
-            assert shown.strip(" ") == visible.strip(" ")
+            assert displayed.strip(" ") == visible.strip(" ")
 
     def test_long_table_is_folded(self) -> None:
         short = plan_of(preview_of(group(*(create(f"m{n}") for n in range(20)))))
@@ -124,9 +124,9 @@ class TestMarkdown:
         changes = [create(f"m{n:04}{'|' * n}", spec) for n in range(1500)]
         result = plan("-", stdin=json.dumps(preview_of(group(*changes))))
         assert len(result.stdout.encode("utf-16-le")) / 2 <= LIMIT
-        shown = len(rows(result.stdout))
-        assert shown > 20
-        assert f"**Left out, because this comment is full: {1500 - shown:,} to create.**" in (
+        displayed = len(rows(result.stdout))
+        assert displayed > 20
+        assert f"**Left out, because this comment is full: {1500 - displayed:,} to create.**" in (
             result.stdout
         )
         assert result.stdout.endswith("\n")
@@ -148,5 +148,5 @@ class TestMarkdown:
         file.write_text(json.dumps(preview_of(group(declares=["a"]))))
         result = plan(*[str(file)] * 400)
         assert len(result.stdout) <= LIMIT
-        shown = result.stdout.count("### ")
-        assert f"**{400 - shown} more stacks left out**" in result.stdout
+        displayed = result.stdout.count("### ")
+        assert f"**{400 - displayed} more stacks left out**" in result.stdout

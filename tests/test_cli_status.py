@@ -106,10 +106,10 @@ class TestStatus:
     def test_similar_names_are_displayed_differently(self, run: Run, emulator: Emulator) -> None:
         for external_id in ("a b", "a  b", "a\u00a0b", "a\u200bb"):
             emulator.put(external_id, selector=[STORED_RULE], evaluators=["faithfulness"])
-        shown = {
+        displayed = {
             line.partition(" completed")[0].rstrip() for line in run("status").stdout.splitlines()
         }
-        assert {'"a b"', '"a \\u0020b"', '"a\\u00a0b"', '"a\\u200bb"'} <= shown
+        assert {'"a b"', '"a \\u0020b"', '"a\\u00a0b"', '"a\\u200bb"'} <= displayed
 
     def test_setup_that_the_list_lacks_is_read_by_id(self, run: Run, emulator: Emulator) -> None:
         emulator.put("a", selector=[STORED_RULE], evaluators=["faithfulness"])
@@ -120,12 +120,12 @@ class TestStatus:
         for external_id in ("shop-a", "shop-b", "cart", "shop-*"):
             emulator.put(external_id, selector=[STORED_RULE], evaluators=["faithfulness"])
 
-        def shown(*arguments: str) -> list[str]:
+        def displayed(*arguments: str) -> list[str]:
             document = json.loads(run("status", "--json", *arguments).stdout)
             return [setup["external_id"] for setup in document["setups"]]
 
-        assert shown("shop-?", "cart") == ["cart", "shop-*", "shop-a", "shop-b"]
-        assert shown("shop-*") == ["shop-*"]
+        assert displayed("shop-?", "cart") == ["cart", "shop-*", "shop-a", "shop-b"]
+        assert displayed("shop-*") == ["shop-*"]
 
     def test_filter_by_status(self, run: Run, emulator: Emulator) -> None:
         for external_id, status in (("a", "failed"), ("b", "completed"), ("c", "partial")):

@@ -192,7 +192,7 @@ class TestBulk:
         assert outcome.refused == {}
 
     @pytest.mark.parametrize(
-        ("message", "told"),
+        ("message", "expected"),
         [
             ('setups[1]: unknown evaluator slug "x"', 'unknown evaluator slug "x"'),
             ("setups[1]:no", "no"),
@@ -204,10 +204,10 @@ class TestBulk:
         ],
     )
     def test_message_has_no_index(
-        self, client_of: Clients, serve: Serve, message: str, told: str
+        self, client_of: Clients, serve: Serve, message: str, expected: str
     ) -> None:
         outcome = self.bulk(client_of, serve, [self.error("b", message), self.ok("a")], "a", "b")
-        assert outcome.refused == {"b": told}
+        assert outcome.refused == {"b": expected}
 
     @pytest.mark.parametrize("message", ["setups[0]: internal error", "Internal server error."])
     def test_internal_error_leaves_the_outcome_unknown(

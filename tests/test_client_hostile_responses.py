@@ -144,7 +144,7 @@ STATUSES += [407, 408, 409, 413, 418, 426, 429, 451, 500, 501, 502, 503, 504, 59
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> bytes:
+def responses(draw: st.DrawFn) -> bytes:
     status = draw(st.sampled_from(STATUSES))
     line = draw(
         st.sampled_from([b"HTTP/1.1 %d OK", b"HTTP/1.1 %d", b"HTTP/1.0 %d \x1b[31m@KEY@"])
@@ -196,7 +196,7 @@ def shown_of(error: BaseException) -> str:
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-@given(reply=answers() | st.binary(max_size=60), name=st.sampled_from(list(CALLS)))
+@given(reply=responses() | st.binary(max_size=60), name=st.sampled_from(list(CALLS)))
 def test_any_response_gives_a_result_or_an_error_of_this_package(
     service: Service, elsewhere: Service, caplog: pytest.LogCaptureFixture, reply: bytes, name: str
 ) -> None:
@@ -391,11 +391,11 @@ HUGE: dict[str, tuple[str, Callable[[], Iterable[bytes]], int]] = {
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no module resource")
-@pytest.mark.parametrize(("name", "answer", "megabytes"), HUGE.values(), ids=HUGE)
+@pytest.mark.parametrize(("name", "reply", "megabytes"), HUGE.values(), ids=HUGE)
 def test_memory_stays_bounded(
-    service: Service, name: str, answer: Callable[[], Iterable[bytes]], megabytes: int
+    service: Service, name: str, reply: Callable[[], Iterable[bytes]], megabytes: int
 ) -> None:
-    service.replies = [lambda _: answer()]
+    service.replies = [lambda _: reply()]
     child = python("-c", CHILD, service.url, name)
     assert child.returncode == 0, child.stderr
     error, used = child.stdout.split()

@@ -136,7 +136,7 @@ STORED: dict[str, Any] = {
     "updated_at": "2026-01-15T10:30:00Z",
 }
 TYPO = "answer-relevancy-typo"
-BULK_ANSWER: dict[str, Any] = {
+BULK_RESPONSE: dict[str, Any] = {
     "setups": [
         {
             "external_id": "openai-gpt4o-monitor",
@@ -151,7 +151,7 @@ BULK_ANSWER: dict[str, Any] = {
     ]
 }
 #: The "Create" page before selectors were arrays: a response without rules and with other statuses.
-OLDER_ANSWER = {
+OLDER_RESPONSE = {
     "id": "ams_01j9...",
     "external_id": "m",
     "evaluators": [
@@ -165,7 +165,7 @@ OLDER_ANSWER = {
     "created_at": "2025-01-15T10:30:00Z",
 }
 #: Every field that the OpenAPI file has, with its names.
-OPENAPI_ANSWER = {
+OPENAPI_RESPONSE = {
     **dict.fromkeys(TEXTS, "x"),
     "external_id": "m",
     "init_rules": [
@@ -188,7 +188,7 @@ OPENAPI_ANSWER = {
     ],
 }
 #: Most fields of evaluators come later or never, as the pages say.
-SPARSE_ANSWER = {
+SPARSE_RESPONSE = {
     "id": "1",
     "external_id": "m",
     "init_rules": None,
@@ -210,8 +210,8 @@ def no_body(body: Any) -> None:
     assert body is None
 
 
-#: Each documented status of each route: whether the setup exists, the request, the response's shape.
-ANSWERS: list[tuple[str, str, Any, bool, int, Check]] = [
+#: Each documented status of each route: if the setup exists, the request, the response's shape.
+RESPONSES: list[tuple[str, str, Any, bool, int, Check]] = [
     ("GET", SETUPS, None, True, 200, check_list),
     ("GET", f"{SETUPS}?external_id=m", None, True, 200, check_list),
     ("GET", f"{SETUPS}?status=completed", None, True, 200, check_list),
@@ -234,7 +234,7 @@ ANSWERS: list[tuple[str, str, Any, bool, int, Check]] = [
 
 
 class TestTheEmulatorAgainstTheOpenApiFile:
-    @pytest.mark.parametrize(("method", "path", "body", "there", "status", "check"), ANSWERS)
+    @pytest.mark.parametrize(("method", "path", "body", "exists", "status", "check"), RESPONSES)
     def test_response_has_the_documented_shape(
         self,
         api: Api,
@@ -242,18 +242,18 @@ class TestTheEmulatorAgainstTheOpenApiFile:
         method: str,
         path: str,
         body: Any,
-        there: bool,
+        exists: bool,
         status: int,
         check: Check,
     ) -> None:
-        if there:
+        if exists:
             emulator.put("m", OPENAI, ["answer-relevancy", "word-count"])
-        answered, content = api.exchange(method, path, body)
-        assert answered == status, content
+        returned, content = api.exchange(method, path, body)
+        assert returned == status, content
         check(content)
 
     @pytest.mark.parametrize(
-        ("method", "path"), sorted({(method, path) for method, path, *_ in ANSWERS})
+        ("method", "path"), sorted({(method, path) for method, path, *_ in RESPONSES})
     )
     def test_every_route_documents_a_500(
         self, api: Api, emulator: Emulator, method: str, path: str
@@ -325,7 +325,7 @@ class TestTheEmulatorAgainstTheExamples:
         first, second = EXAMPLE_BULK
         _, body = api.exchange("POST", BULK, {"setups": [first, {**second, "evaluators": [TYPO]}]})
         good, bad = body["setups"]
-        documented_good, documented_bad = BULK_ANSWER["setups"]
+        documented_good, documented_bad = BULK_RESPONSE["setups"]
         assert bad == documented_bad
         assert good["external_id"] == documented_good["external_id"]
         documented = documented_good["result"]
@@ -395,9 +395,9 @@ class TestTheClientsModels:
         "documented",
         [
             {"id": "cmm...", "external_id": "m", **STORED},
-            OLDER_ANSWER,
-            OPENAPI_ANSWER,
-            SPARSE_ANSWER,
+            OLDER_RESPONSE,
+            OPENAPI_RESPONSE,
+            SPARSE_RESPONSE,
         ],
         ids=["pages", "older page", "OpenAPI", "sparse"],
     )
@@ -408,11 +408,11 @@ class TestTheClientsModels:
         assert again == setup
 
     def test_accept_the_openapi_files_name_of_the_operator(self) -> None:
-        (rule,) = Setup.model_validate(OPENAPI_ANSWER).init_rules
+        (rule,) = Setup.model_validate(OPENAPI_RESPONSE).init_rules
         assert rule.operator == "not_in"
 
     def test_parse_the_documented_bulk_response(self) -> None:
-        good, bad = read_bulk(json.dumps(BULK_ANSWER).encode())
+        good, bad = read_bulk(json.dumps(BULK_RESPONSE).encode())
         assert isinstance(good, BulkItem)
         assert isinstance(bad, BulkItem)
         assert good.result is not None
@@ -472,7 +472,7 @@ class TestTheClientAgainstTheDocumentedErrors:
 
     def test_documented_bulk_response(self) -> None:
         with (
-            Service(response(207, BULK_ANSWER)) as server,
+            Service(response(207, BULK_RESPONSE)) as server,
             TraceloopClient(API_KEY, server.url) as client,
         ):
             ids = ("openai-gpt4o-monitor", "anthropic-monitor")

@@ -136,10 +136,10 @@ def test_changed_secret_is_reported_beside_another_change() -> None:
     ],
 )
 def test_secret_changes_are_detected(old: str, new: str, changes: bool) -> None:
-    def shown(text: str) -> str:
+    def displayed(text: str) -> str:
         return text.replace('"s1"', f'"{SECRET}"').replace('"s2"', f'"{SECRET}"')
 
-    assert unseen_change(old, new, shown(old), shown(new)) is changes
+    assert unseen_change(old, new, displayed(old), displayed(new)) is changes
 
 
 def test_setup_that_is_secret_as_a_whole() -> None:

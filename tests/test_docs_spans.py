@@ -43,8 +43,10 @@ def run_pytest(folder: Path) -> subprocess.CompletedProcess[str]:
 def test_example_fails_as_documented(folder: Path) -> None:
     output = run_pytest(folder).stdout
     (expected,) = [text for text in FENCES if text.startswith("E   AssertionError")]
-    told = [line.removeprefix("E").strip() for line in output.splitlines() if line.startswith("E ")]
-    assert told[:4] == [line.removeprefix("E").strip() for line in expected.splitlines()]
+    printed = [
+        line.removeprefix("E").strip() for line in output.splitlines() if line.startswith("E ")
+    ]
+    assert printed[:4] == [line.removeprefix("E").strip() for line in expected.splitlines()]
     assert "1 failed, 1 passed" in output
 
 

@@ -380,8 +380,8 @@ def test_log_has_the_raw_path(emulator: Emulator) -> None:
     assert url.port
     with socket.create_connection((url.hostname, url.port), timeout=20) as raw:
         raw.sendall(b"GET /v2/auto-monitor-setups/a%2Fb%3f HTTP/1.0\r\nHost: x\r\n\r\n")
-        with raw.makefile("rb") as answer:
-            assert b" 401 " in answer.readline()
+        with raw.makefile("rb") as response:
+            assert b" 401 " in response.readline()
     assert emulator.log[0].raw_path == "/v2/auto-monitor-setups/a%2Fb%3f"
 
 

@@ -141,14 +141,14 @@ def test_example_program_matches_traffic(index: SpanIndex, tmp_path: Path) -> No
 
 
 def test_attributes_in_sample_plans_are_emitted() -> None:
-    shown = {
+    displayed = {
         key
         for path in [*PAGES, *MODULES]
         for key in _SHOWN.findall(path.read_text(encoding="utf-8"))
         if key.startswith(("gen_ai.", "traceloop.", "llm.", "service.", "deployment."))
     }
-    assert "gen_ai.request.model" in shown
-    assert shown - emitted(*captures.CURRENT) == set()
+    assert "gen_ai.request.model" in displayed
+    assert displayed - emitted(*captures.CURRENT) == set()
 
 
 def test_schema_suggests_emitted_attributes_and_warns_of_old_ones() -> None:

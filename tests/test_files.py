@@ -442,14 +442,14 @@ def test_loader_accepts_what_validation_accepts(setup: Any) -> None:
     """Every rejected JSON setup has a problem with path and reason."""
     name = "generated.json"
     Path(name).write_text(json.dumps({"setups": {"m": setup}}))
-    told: list[FileProblem] = []
+    problems: list[FileProblem] = []
     try:
         loaded = load_setups(name)
     except FileError as error:
-        told = error.problems
-    assert bool(told) is not accepted(setup)
-    assert all(p.line and p.path.startswith('setups["m"]') and p.reason for p in told)
-    if not told:
+        problems = error.problems
+    assert bool(problems) is not accepted(setup)
+    assert all(p.line and p.path.startswith('setups["m"]') and p.reason for p in problems)
+    if not problems:
         assert loaded["m"] == {k: v for k, v in setup.items() if v is not None}
 
 

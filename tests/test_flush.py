@@ -38,9 +38,9 @@ class TestAdoption:
         assert traceloop.requests == {}
 
     def test_equal_remote_setup_is_not_written(self, project: Project, traceloop: Emulator) -> None:
-        there = traceloop.put("a", **content())
+        remote = traceloop.put("a", **content())
         outcome = flush(project, {"a": spec()})
-        assert outcome.stored["a"].id == there["id"]
+        assert outcome.stored["a"].id == remote["id"]
         assert traceloop.writes == {}
 
     def test_only_different_or_missing_setups_are_written(
@@ -377,8 +377,8 @@ class TestUpsert:
         assert traceloop.requests == {GET_ROUTE: 1, UPSERT_ROUTE: 1}
 
     def test_of_an_equal_setup_writes_nothing(self, project: Project, traceloop: Emulator) -> None:
-        there = traceloop.put("a", **content())
-        assert upsert(project, "a", spec()).stored["a"].id == there["id"]
+        remote = traceloop.put("a", **content())
+        assert upsert(project, "a", spec()).stored["a"].id == remote["id"]
         assert traceloop.requests == {GET_ROUTE: 1}
 
     def test_of_an_equal_setup_can_be_forced(self, project: Project, traceloop: Emulator) -> None:
@@ -442,11 +442,11 @@ class TestAnotherEmptyProject:
         self, project: Project, traceloop: Emulator, call: str
     ) -> None:
         if call == "flush":
-            told = flush(project, {"a": spec()}, in_place={"a"}, env_project_id="state-env").failed[
-                "a"
-            ]
+            message = flush(
+                project, {"a": spec()}, in_place={"a"}, env_project_id="state-env"
+            ).failed["a"]
         else:
             with pytest.raises(ProjectMismatchError) as failure:
                 upsert(project, "a", spec(), env_project_id="state-env")
-            told = str(failure.value)
-        assert not (traceloop.setups and "nothing was changed" in told)
+            message = str(failure.value)
+        assert not (traceloop.setups and "nothing was changed" in message)

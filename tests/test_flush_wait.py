@@ -13,7 +13,7 @@ from tests.support.project import content, specs
 
 class TestWaiting:
     @pytest.mark.parametrize(
-        ("second", "told"),
+        ("second", "printed"),
         [
             ("completed", ["monitors: 2 of 3 are set up", "monitors: 3 of 3 are set up"]),
             (
@@ -29,7 +29,7 @@ class TestWaiting:
         clock: Clock,
         capsys: pytest.CaptureFixture[str],
         second: str,
-        told: list[str],
+        printed: list[str],
     ) -> None:
         for external_id, status in zip(specs(3), ["completed", second, "pending"], strict=True):
             traceloop.put(external_id, **content())
@@ -40,7 +40,7 @@ class TestWaiting:
             traceloop.force_status("m-002", "completed")
 
         wait(project, ["m-000", "m-001", "m-002"], None, "monitors", clock=clock, sleep=sleep)
-        assert capsys.readouterr().out.splitlines() == told
+        assert capsys.readouterr().out.splitlines() == printed
 
     @pytest.mark.parametrize(("accepted", "why"), [(False, "no spans have matched it"), (True, "")])
     def test_waiting_for_spans_counts_as_ready_on_request_only(

@@ -237,13 +237,13 @@ pulumi.export("status", get_auto_monitor_setup_output(m.external_id).status)
             world.traceloop.put(name, selector=[RULE], evaluators=["faithfulness"], api_key=api_key)
         up = world.up(
             f"""{IMPORTS}
-there = {{"config_namespace": "staging"}}
+staging = {{"config_namespace": "staging"}}
 pulumi.export("all", [
     list_auto_monitor_setups()[0].external_id,
-    get_auto_monitor_setup("theirs", **there).external_id,
-    list_auto_monitor_setups(**there)[0].external_id,
-    get_auto_monitor_setup_output("theirs", **there).external_id,
-    list_auto_monitor_setups_output(**there)[0].external_id,
+    get_auto_monitor_setup("theirs", **staging).external_id,
+    list_auto_monitor_setups(**staging)[0].external_id,
+    get_auto_monitor_setup_output("theirs", **staging).external_id,
+    list_auto_monitor_setups_output(**staging)[0].external_id,
 ])
 """
         )
@@ -270,7 +270,7 @@ class Mocks(pulumi.runtime.Mocks):
         self.calls.append((args.token, args.args))
         if args.args.get("external_id") == "broken":
             return {}, [("external_id", "no such setup")]
-        return ANSWER
+        return RESULT
 
 pulumi.runtime.set_mocks(Mocks())
 
@@ -279,8 +279,8 @@ def program():
 """
 
 
-def run_unit_test(answer: object, *lines: str) -> str:
-    source = UNIT_TEST.replace("ANSWER", repr(answer))
+def run_unit_test(result: object, *lines: str) -> str:
+    source = UNIT_TEST.replace("RESULT", repr(result))
     source += "".join(f"    {line}\n" for line in lines) + "program()\n"
     done = python("-W", "ignore", "-c", source)
     assert done.returncode == 0, done.stderr
@@ -297,7 +297,7 @@ class TestUnderMocks:
         assert SETTINGS.monitor is None
 
     def test_get_calls_the_mocks(self) -> None:
-        answer = {
+        result = {
             "id": "1",
             "status": "failed",
             "selector": [
@@ -316,7 +316,7 @@ class TestUnderMocks:
             updated_at=None,
         )
         printed = run_unit_test(
-            answer,
+            result,
             'found = get_auto_monitor_setup("m")',
             "print(repr(found))",
             "print(Mocks.calls)",

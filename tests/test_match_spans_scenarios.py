@@ -75,21 +75,22 @@ class TestPreview:
         send(world)
         world.stack.set_config("traceloop:matchSpans", "24h")
         preview = world.preview(PROGRAM)
-        told = lines(preview.output)
+        printed = lines(preview.output)
         named = 'gen_ai.provider.name = "{}" {} matches '
         assert (
-            "+ single " + named.format("anthropic", "faithfulness") + "2 of 8 spans (24 h)" in told
+            "+ single " + named.format("anthropic", "faithfulness") + "2 of 8 spans (24 h)"
+            in printed
         )
         assert (
             '+ off gen_ai.system = "openai" faithfulness matches none of 8: no span has'
-            " gen_ai.system; 8 have gen_ai.provider.name (openai 6, anthropic 2)" in told
+            " gen_ai.system; 8 have gen_ai.provider.name (openai 6, anthropic 2)" in printed
         )
         assert (
             "+ chat " + named.format("openai", "faithfulness, perplexity") + "6 of 8 spans (24 h)"
-            in told
+            in printed
         )
-        assert any(line.startswith("+ typo") and "none of 8: no span" in line for line in told)
-        assert "about 12 evaluations a day: matched spans x evaluators" in told
+        assert any(line.startswith("+ typo") and "none of 8: no span" in line for line in printed)
+        assert "about 12 evaluations a day: matched spans x evaluators" in printed
         assert "planted" not in preview.output
         # One bounded read for all of them.
         assert world.requests[SPANS] == 1
@@ -110,17 +111,18 @@ class TestPreview:
         world.stack.set_config("traceloop:matchSpans", "24h")
         world.preview(PROGRAM)
         assert SPANS not in world.requests
-        told = lines(world.preview(PROGRAM.replace("opnai", "openai")).output)
+        printed = lines(world.preview(PROGRAM.replace("opnai", "openai")).output)
         assert (
-            '~ typo gen_ai.provider.name = "opnai" -> "openai" matches 6 of 8 spans (24 h)' in told
+            '~ typo gen_ai.provider.name = "opnai" -> "openai" matches 6 of 8 spans (24 h)'
+            in printed
         )
 
     def test_spans_from_a_file(self, world: World) -> None:
         """A relative path begins at the program's folder."""
         (world.stack.project_dir / "spans.json").write_text(json.dumps(document()))
         world.stack.set_config("traceloop:matchSpans", "spans.json")
-        told = lines(world.preview(PROGRAM).output)
-        assert any(line.endswith("matches 6 of 8 spans (1.2 h)") for line in told)
+        printed = lines(world.preview(PROGRAM).output)
+        assert any(line.endswith("matches 6 of 8 spans (1.2 h)") for line in printed)
         assert SPANS not in world.requests
 
     def test_secrets_and_unknowns(self, world: World) -> None:
@@ -139,13 +141,13 @@ group("g", {
 })
 """
         preview = world.preview(program)
-        told = lines(preview.output)
+        printed = lines(preview.output)
         assert (
             "+ secret gen_ai.provider.name = [secret] faithfulness matches none of 8: no span has"
-            " gen_ai.provider.name with such a value" in told
+            " gen_ai.provider.name with such a value" in printed
         )
-        assert any("none of 8 spans" in line for line in told if line.startswith("+ key"))
-        assert "+ unknown a = <unknown> faithfulness" in told
+        assert any("none of 8 spans" in line for line in printed if line.startswith("+ key"))
+        assert "+ unknown a = <unknown> faithfulness" in printed
         assert "anthropik" not in preview.output
 
 

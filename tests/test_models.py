@@ -198,7 +198,7 @@ def dump(value: object) -> bytes:
 
 
 #: Values of another type than string, and their names in messages.
-STRANGE = {
+OTHER_TYPES = {
     "number": (7, "a number"),
     "float": (7.5, "a number"),
     "boolean": (True, "a boolean"),
@@ -236,13 +236,13 @@ class TestList:
         assert [setup.external_id for setup in listing.setups] == ["m", "n"]
         assert listing.unreadable == []
 
-    @pytest.mark.parametrize("strange", STRANGE)
+    @pytest.mark.parametrize("other", OTHER_TYPES)
     @pytest.mark.parametrize("place", PLACES)
-    def test_value_of_another_type(self, place: str, strange: str) -> None:
+    def test_value_of_another_type(self, place: str, other: str) -> None:
         """It is named with its project, path and type; all others are read."""
-        value, named = STRANGE[strange]
+        value, named = OTHER_TYPES[other]
         put, null_is_fine = PLACES[place]
-        if (value is None and null_is_fine) or (place == "init_rules[0]" and strange == "object"):
+        if (value is None and null_is_fine) or (place == "init_rules[0]" and other == "object"):
             pytest.skip("that can be read, or is wrong elsewhere")
         foreign = stored(external_id="f", env_project_id="theirs") | put(value)
         listing = read_list(dump([stored(), foreign, stored(external_id="n")]))
@@ -272,10 +272,10 @@ class TestList:
             read_list(body)
 
     def test_too_many_unreadable_items(self) -> None:
-        strange = stored(external_id="f", status=7)
-        assert len(read_list(dump([strange] * UNREADABLE_LIMIT)).unreadable) == UNREADABLE_LIMIT
+        other = stored(external_id="f", status=7)
+        assert len(read_list(dump([other] * UNREADABLE_LIMIT)).unreadable) == UNREADABLE_LIMIT
         with pytest.raises(ValidationError, match="status"):
-            read_list(dump([strange] * (UNREADABLE_LIMIT + 1)))
+            read_list(dump([other] * (UNREADABLE_LIMIT + 1)))
 
 
 class TestBulk:

@@ -38,7 +38,7 @@ def group(*changes: Change, **more: Any) -> ResourcePlan:
     return ResourcePlan(OWNER, list(changes), **more)
 
 
-def shown(plan: ResourcePlan, **options: Any) -> list[str]:
+def rendered(plan: ResourcePlan, **options: Any) -> list[str]:
     """Return the lines as the engine prints them without colours."""
     return [re.sub(r"<\{%.*?%\}>", "", line) for line in lines(plan, **options)]
 
@@ -53,7 +53,7 @@ def test_plan_of_a_group() -> None:
         Change("replace", "theirs", setup("..."), setup("azure")),
         declares=["anthropic", "gpt", "more", "same", "theirs", "other"],
     )
-    assert shown(plan) == [
+    assert rendered(plan) == [
         "monitors: 1 to create, 1 to replace, 2 to change, 1 to delete, 1 to adopt, 1 unchanged",
         '  + anthropic  k = "anthropic"          faithfulness',
         '  ~ gpt        k = "gpt-4o" -> "gpt-5"  + toxicity',
@@ -67,8 +67,8 @@ def test_plan_of_a_group() -> None:
 def test_single_setup_has_one_line_with_its_resource_if_named_differently() -> None:
     change = Change("create", "x", after=setup())
     plan = ResourcePlan('AutoMonitorSetup "x"', [change], group=False)
-    assert shown(plan) == ['+ x  k = "openai"  faithfulness']
-    (line,) = shown(plan._replace(owner='AutoMonitorSetup "r"'))
+    assert rendered(plan) == ['+ x  k = "openai"  faithfulness']
+    (line,) = rendered(plan._replace(owner='AutoMonitorSetup "r"'))
     assert line == '+ x  k = "openai"  faithfulness   (AutoMonitorSetup "r")'
 
 
@@ -77,7 +77,7 @@ def test_common_cause_of_failures_is_reported_once() -> None:
         *(Change("retry", i, setup("a"), setup("b"), note="no such slug") for i in "ab"),
         Change("recheck", "c", after=setup(), note="perplexity: no model"),
     )
-    assert shown(plan)[1:] == [
+    assert rendered(plan)[1:] == [
         '  * a  k = "a" -> "b"',
         '  * b  k = "a" -> "b"',
         "  ? c  written, but was not ready: nothing is sent",
@@ -97,15 +97,15 @@ def test_line_ends_with_the_matches() -> None:
         Change("adopt", "c", after=setup(), matches=Matches(0, 8, 3, evaluations=20)),
         Change("delete", "d", setup("gone")),
     )
-    told = [" ".join(line.split()) for line in shown(plan)[1:]]
-    assert told == [
+    printed = [" ".join(line.split()) for line in rendered(plan)[1:]]
+    assert printed == [
         '+ a k = "openai" faithfulness matches 1,240 of 2,000 spans (24 h)',
         '~ b k = "x" -> "y" matches none of 2,000: no span has k; 3 have <\\u007b%fg 1%}> k2',
         "= c in Traceloop already and equal: nothing is sent matches up to 3 of 8 spans",
         '- d k = "gone" faithfulness',
         "about 2,500 evaluations a day: matched spans x evaluators",
     ]
-    assert not any("a day" in line for line in shown(plan, tense="done"))
+    assert not any("a day" in line for line in rendered(plan, tense="done"))
 
 
 @pytest.mark.parametrize(
@@ -126,14 +126,14 @@ def test_period_of_the_spans(hours: float | None, period: str) -> None:
 def test_setups_that_match_nothing_are_truncated_last() -> None:
     changes = [Change("create", f"m-{n:03}", after=setup()) for n in range(LINES + 1)]
     changes[-1] = changes[-1]._replace(matches=Matches(0, 1))
-    told = shown(group(*changes))
-    assert any(f"m-{LINES:03}" in line for line in told)
-    assert not any(f"m-{LINES - 1:03}" in line for line in told)
+    printed = rendered(group(*changes))
+    assert any(f"m-{LINES:03}" in line for line in printed)
+    assert not any(f"m-{LINES - 1:03}" in line for line in printed)
 
 
 def test_update_is_reported_in_the_past_tense() -> None:
     changes = [Change("create", "a", after=setup()), Change("change", "b", setup("1"), setup("2"))]
-    assert shown(group(*changes, declares="abc"), tense="done")[0] == (
+    assert rendered(group(*changes, declares="abc"), tense="done")[0] == (
         "monitors: 1 created, 1 changed"
     )
     assert summary([Change("change", "b"), Change("delete", "a")], tense="drift") == (
@@ -144,8 +144,8 @@ def test_update_is_reported_in_the_past_tense() -> None:
 
 def test_invisibly_different_names_are_displayed_differently() -> None:
     ids = ["a b", "a  b", "a\u00a0b", "a\u200bb", "ab"]
-    told = shown(group(*(Change("create", i, after=setup()) for i in ids)))[1:]
-    assert len({" ".join(line.split()) for line in told}) == len(ids)
+    printed = rendered(group(*(Change("create", i, after=setup()) for i in ids)))[1:]
+    assert len({" ".join(line.split()) for line in printed}) == len(ids)
 
 
 def test_plan_without_changes_is_empty() -> None:
@@ -154,10 +154,10 @@ def test_plan_without_changes_is_empty() -> None:
 
 def test_destructive_changes_are_truncated_last() -> None:
     changes = [Change("create", f"{n:03}", after=setup()) for n in range(LINES)]
-    told = shown(group(*changes, Change("delete", "zzz"), Change("replace", "yyy")))
-    assert told[-1] == "  ... and 2 more"
-    assert any(line.startswith("  - zzz") for line in told)
-    assert any(line.startswith("  ! yyy") for line in told)
+    printed = rendered(group(*changes, Change("delete", "zzz"), Change("replace", "yyy")))
+    assert printed[-1] == "  ... and 2 more"
+    assert any(line.startswith("  - zzz") for line in printed)
+    assert any(line.startswith("  ! yyy") for line in printed)
 
 
 def test_values_are_not_colour_markup() -> None:

@@ -17,38 +17,38 @@ class TestPlanLines:
         program = """group("monitors", {
             "a": setup(), "b": setup("gpt-5", "faithfulness", "toxicity-detector"),
             "new": setup("anthropic")})"""
-        told = lines(world.preview(program).output)
-        assert "monitors: 1 to create, 1 to change, 1 to delete, 1 unchanged" in told
-        assert '~ b gen_ai.system = "gpt-4o" -> "gpt-5" + toxicity-detector' in told
-        assert '+ new gen_ai.system = "anthropic" faithfulness' in told
-        assert '- old gen_ai.system = "openai" faithfulness' in told
+        printed = lines(world.preview(program).output)
+        assert "monitors: 1 to create, 1 to change, 1 to delete, 1 unchanged" in printed
+        assert '~ b gen_ai.system = "gpt-4o" -> "gpt-5" + toxicity-detector' in printed
+        assert '+ new gen_ai.system = "anthropic" faithfulness' in printed
+        assert '- old gen_ai.system = "openai" faithfulness' in printed
 
     def test_update_reports_its_changes(self, world: World) -> None:
         world.up('group("monitors", {"a": setup(), "b": setup("gpt-4o"), "old": setup()})')
         program = 'group("monitors", {"a": setup(), "b": setup("5"), "new": setup("x")})\none("m")'
-        told = lines(world.up(program).output)
-        assert "monitors: 1 created, 1 changed" in told
-        assert '~ b gen_ai.system = "gpt-4o" -> "5"' in told
-        assert 'monitors: deleted 1 monitor setup: "old"' in told
-        assert '+ m gen_ai.system = "openai" faithfulness (created)' in told
-        assert not any(" to create" in line or " to delete" in line for line in told)
+        printed = lines(world.up(program).output)
+        assert "monitors: 1 created, 1 changed" in printed
+        assert '~ b gen_ai.system = "gpt-4o" -> "5"' in printed
+        assert 'monitors: deleted 1 monitor setup: "old"' in printed
+        assert '+ m gen_ai.system = "openai" faithfulness (created)' in printed
+        assert not any(" to create" in line or " to delete" in line for line in printed)
 
     def test_failed_changes_are_not_reported_as_done(self, world: World) -> None:
         world.up('group("g", {"a": setup("1"), "b": setup("1")})')
         up = world.up('group("g", {"a": setup("2"), "b": setup("2", "nope")})', fails=True)
-        told = lines(up.output)
-        assert "g: 1 changed" in told
-        assert not any(line.startswith("~ b ") for line in told)
+        printed = lines(up.output)
+        assert "g: 1 changed" in printed
+        assert not any(line.startswith("~ b ") for line in printed)
 
     def test_destroyed_stack_and_removed_group_name_deleted_setups(self, world: World) -> None:
         program = 'group("g", {"a": setup(), "b": setup()})\none("m")'
         world.up(program)
-        told = lines(world.up('one("m")').output)
-        assert 'g: deleted 2 monitor setups: "a", "b"' in told
+        printed = lines(world.up('one("m")').output)
+        assert 'g: deleted 2 monitor setups: "a", "b"' in printed
         world.up(program)
-        told = lines(world.destroy().output)
-        assert 'g: deleted 2 monitor setups: "a", "b"' in told
-        assert 'm: deleted 1 monitor setup: "m"' in told
+        printed = lines(world.destroy().output)
+        assert 'g: deleted 2 monitor setups: "a", "b"' in printed
+        assert 'm: deleted 1 monitor setup: "m"' in printed
 
     def test_no_lines_without_changes(self, world: World) -> None:
         program = 'one("m")\ngroup("g", {"a": setup()})'
@@ -66,19 +66,19 @@ class TestPlanLines:
             world.traceloop.put(external_id, selector=[THEIRS], evaluators=["faithfulness"])
         for external_id in ("n", "b"):
             world.traceloop.delete(external_id)
-        told = lines(world.refresh().output)
-        assert '~ m gen_ai.system = "openai" -> "theirs" (changed outside of this stack)' in told
-        assert '- n gen_ai.system = "openai" faithfulness (gone)' in told
-        assert "g: 1 changed outside of this stack, 1 gone" in told
-        assert '~ a gen_ai.system = "openai" -> "theirs"' in told
-        assert not any(" c " in line for line in told)
+        printed = lines(world.refresh().output)
+        assert '~ m gen_ai.system = "openai" -> "theirs" (changed outside of this stack)' in printed
+        assert '- n gen_ai.system = "openai" faithfulness (gone)' in printed
+        assert "g: 1 changed outside of this stack, 1 gone" in printed
+        assert '~ a gen_ai.system = "openai" -> "theirs"' in printed
+        assert not any(" c " in line for line in printed)
 
     def test_large_group_names_the_drifted_setup(self, world: World) -> None:
         world.up('group("g", {f"m-{n:03}": setup() for n in range(300)})')
         world.traceloop.put("m-007", selector=[THEIRS], evaluators=["faithfulness"])
-        told = lines(world.refresh().output)
-        assert '~ m-007 gen_ai.system = "openai" -> "theirs"' in told
-        assert "g: 1 changed outside of this stack" in told
+        printed = lines(world.refresh().output)
+        assert '~ m-007 gen_ai.system = "openai" -> "theirs"' in printed
+        assert "g: 1 changed outside of this stack" in printed
 
     def test_retry_that_will_not_happen_is_not_announced(self, world: World) -> None:
         world.up('group("g", {i: setup("1") for i in ("back", "equal", "still", "other")})')
@@ -86,17 +86,17 @@ class TestPlanLines:
         world.up(up, fails=True)
         rule = {**THEIRS, "value": "3"}
         world.traceloop.put("equal", selector=[rule], evaluators=["faithfulness"])
-        told = lines(
+        printed = lines(
             world.preview(
                 """group("g", {"back": setup("1"), "equal": setup("3"),
                     "still": setup("2", "nope"), "other": setup("4")})"""
             ).output
         )
-        assert "g: 2 to send again, 2 to adopt" in told
-        assert "= back in Traceloop already and equal: nothing is sent" in told
-        assert "= equal in Traceloop already and equal: nothing is sent" in told
-        assert '* other gen_ai.system = ... -> "4"' in told
-        assert told.count('"other", "still": unknown evaluator slug "nope"') == 1
+        assert "g: 2 to send again, 2 to adopt" in printed
+        assert "= back in Traceloop already and equal: nothing is sent" in printed
+        assert "= equal in Traceloop already and equal: nothing is sent" in printed
+        assert '* other gen_ai.system = ... -> "4"' in printed
+        assert printed.count('"other", "still": unknown evaluator slug "nope"') == 1
 
     def test_pending_delete_is_in_the_plan(self, world: World) -> None:
         world.up('group("g", {"a": setup(), "b": setup(), "c": setup()})')
@@ -104,32 +104,32 @@ class TestPlanLines:
         world.stack.set_config("traceloop:deadline", "2")
         world.up('group("g", {"a": setup(), "c": setup()})', fails=True)
         pending = "- b (the last update did not get to delete it)"
-        told = lines(world.preview().output)
-        assert "g: 1 to delete, 2 unchanged" in told
-        assert pending in told
-        told = lines(world.preview('group("g", {"a": setup("x")})').output)
-        assert "g: 1 to change, 2 to delete" in told
-        assert pending in told
+        printed = lines(world.preview().output)
+        assert "g: 1 to delete, 2 unchanged" in printed
+        assert pending in printed
+        printed = lines(world.preview('group("g", {"a": setup("x")})').output)
+        assert "g: 1 to change, 2 to delete" in printed
+        assert pending in printed
         # No setup that another resource took over or that is missing.
-        told = lines(world.preview('one("b")\ngroup("g", {"a": setup(), "c": setup()})').output)
+        printed = lines(world.preview('one("b")\ngroup("g", {"a": setup(), "c": setup()})').output)
         taken_back = '> b is not deleted: AutoMonitorSetup "b" declares it'
-        assert pending not in told or taken_back in told
+        assert pending not in printed or taken_back in printed
         world.traceloop.delete("b")
         assert "- b" not in world.preview('group("g", {"a": setup(), "c": setup()})').output
 
     def test_long_plan_is_truncated(self, world: World) -> None:
         preview = world.preview('group("g", {f"m-{n:03}": setup() for n in range(100)})')
-        told = lines(preview.output)
-        assert "g: 100 to create" in told
-        assert "... and 40 more" in told
-        assert not any("m-060" in line for line in told)
+        printed = lines(preview.output)
+        assert "g: 100 to create" in printed
+        assert "... and 40 more" in printed
+        assert not any("m-060" in line for line in printed)
 
     def test_single_setup_has_a_line(self, world: World) -> None:
-        told = lines(world.preview('one("m")').output)
-        assert '+ m gen_ai.system = "openai" faithfulness' in told
+        printed = lines(world.preview('one("m")').output)
+        assert '+ m gen_ai.system = "openai" faithfulness' in printed
         world.up()
-        told = lines(world.preview('one("m", "azure")').output)
-        assert '~ m gen_ai.system = "openai" -> "azure"' in told
+        printed = lines(world.preview('one("m", "azure")').output)
+        assert '~ m gen_ai.system = "openai" -> "azure"' in printed
 
     def test_single_setup_is_distinguished_from_those_of_a_group(self, world: World) -> None:
         """By its indentation, and by the resource's name if it differs."""
@@ -146,25 +146,29 @@ class TestPlanLines:
     def test_replacement_is_one_line_with_the_deleted_setup(self, world: World) -> None:
         """The engine calls `check` twice."""
         world.up('one("m", external_id="old")')
-        told = lines(world.preview('one("m", external_id="new")').output)
-        assert told.count('+ new gen_ai.system = "openai" faithfulness (AutoMonitorSetup "m")') == 1
-        assert told.count('- old gen_ai.system = "openai" faithfulness (AutoMonitorSetup "m")') == 1
+        printed = lines(world.preview('one("m", external_id="new")').output)
+        assert (
+            printed.count('+ new gen_ai.system = "openai" faithfulness (AutoMonitorSetup "m")') == 1
+        )
+        assert (
+            printed.count('- old gen_ai.system = "openai" faithfulness (AutoMonitorSetup "m")') == 1
+        )
         world.up()
         assert set(world.monitors) == {"new"}
 
     def test_replaced_setup_that_moves_is_not_reported_as_deleted(self, world: World) -> None:
         world.up('one("m", external_id="old")')
         program = 'one("m", external_id="new")\none("n", external_id="old")'
-        told = lines(world.preview(program).output)
+        printed = lines(world.preview(program).output)
         taken_back = '> old is not deleted: AutoMonitorSetup "n" declares it'
-        assert not any(line.startswith("- old ") for line in told) or taken_back in told
+        assert not any(line.startswith("- old ") for line in printed) or taken_back in printed
         world.up()
         assert world.traceloop.writes == {"new": 1}
 
     def test_refused_setup_that_is_removed_has_no_line(self, world: World) -> None:
         world.up('group("g", {"a": setup(), "b": setup("x", "nope")})', fails=True)
-        told = lines(world.preview('group("g", {"a": setup()})').output)
-        assert not any(line.startswith("g: ") for line in told)
+        printed = lines(world.preview('group("g", {"a": setup()})').output)
+        assert not any(line.startswith("g: ") for line in printed)
         world.up()
         assert world.requests == {}
 
@@ -172,11 +176,11 @@ class TestPlanLines:
     def test_moved_setup_is_not_reported_as_deleted(self, world: World, first: str) -> None:
         world.up('group("g", {"a": setup(), "b": setup()})')
         program = ['one("r", external_id="b")', 'group("g", {"a": setup()})']
-        told = lines(world.preview("\n".join(program[:: 1 if first[0] == "r" else -1])).output)
+        printed = lines(world.preview("\n".join(program[:: 1 if first[0] == "r" else -1])).output)
         moved = '> b to AutoMonitorSetup "r"'
         taken_back = '> b is not deleted: AutoMonitorSetup "r" declares it'
-        assert moved in told or taken_back in told
-        assert not any(line.startswith("- b ") for line in told) or taken_back in told
+        assert moved in printed or taken_back in printed
+        assert not any(line.startswith("- b ") for line in printed) or taken_back in printed
 
     def test_terminal_escapes_are_not_printed(self, world: World) -> None:
         program = 'group("g", {"a\\x1b[31m": setup("\\x1b]0;title\\x07")})'
@@ -198,11 +202,11 @@ group("g", {
 one("single", tenant)
 """
         preview = world.preview(program)
-        told = lines(preview.output)
-        assert '+ secret tenant = [secret] and a = "b" faithfulness' in told
-        assert "+ unknown gen_ai.system = <unknown> faithfulness" in told
-        assert "+ whole [secret]" in told
-        assert "+ single gen_ai.system = [secret] faithfulness" in told
+        printed = lines(preview.output)
+        assert '+ secret tenant = [secret] and a = "b" faithfulness' in printed
+        assert "+ unknown gen_ai.system = <unknown> faithfulness" in printed
+        assert "+ whole [secret]" in printed
+        assert "+ single gen_ai.system = [secret] faithfulness" in printed
         up = world.up()
         world.stack.set_config("tenant", "s3cret-other", secret=True)
         again = world.preview()
@@ -242,11 +246,11 @@ one("m", s)
         world.traceloop.put("b", selector=[THEIRS], evaluators=["faithfulness"])
         refresh = world.refresh()
         preview = world.preview()
-        told = lines(preview.output)
-        assert "~ a - perplexity, + faithfulness" in told
-        assert "~ m - perplexity, + faithfulness" in told
+        printed = lines(preview.output)
+        assert "~ a - perplexity, + faithfulness" in printed
+        assert "~ m - perplexity, + faithfulness" in printed
         # The remote value may have been a secret once.
-        assert "~ b gen_ai.system = ... -> [secret]" in told
+        assert "~ b gen_ai.system = ... -> [secret]" in printed
         for text in (refresh.output, preview.output, world.stack.state_text()):
             assert "PLANTED" not in text
         world.up()
@@ -281,12 +285,12 @@ class TestAdoption:
         ],
     )
     def test_existing_setups_are_marked(self, world: World, program: str) -> None:
-        told = lines(world.preview(program).output)
-        assert "= same in Traceloop already and equal: nothing is sent" in told
+        printed = lines(world.preview(program).output)
+        assert "= same in Traceloop already and equal: nothing is sent" in printed
         replaces = "! other replaces what Traceloop has:"
         # The remote value may be a secret.
-        assert f'{replaces} gen_ai.system = ... -> "openai"' in told
-        assert '+ new gen_ai.system = "openai" faithfulness' in told
+        assert f'{replaces} gen_ai.system = ... -> "openai"' in printed
+        assert '+ new gen_ai.system = "openai" faithfulness' in printed
         world.up()
         assert world.traceloop.writes == {"other": 1, "new": 1}
 
@@ -357,10 +361,10 @@ class TestAdoption:
             assert 'another setup "other"' in operation(fails=True).output
             assert world.traceloop.writes == {}
 
-        told = lines(world.preview(program.replace('"adopt"', '"replace"')).output)
-        assert "g: 1 to replace, 1 to send again, 1 to adopt" in told
-        assert "= same in Traceloop already and equal: nothing is sent" in told
-        assert any(line.startswith("! other replaces what Traceloop has") for line in told)
+        printed = lines(world.preview(program.replace('"adopt"', '"replace"')).output)
+        assert "g: 1 to replace, 1 to send again, 1 to adopt" in printed
+        assert "= same in Traceloop already and equal: nothing is sent" in printed
+        assert any(line.startswith("! other replaces what Traceloop has") for line in printed)
         world.up()
         assert world.traceloop.writes == {"other": 1, "new": 1}
 
@@ -418,9 +422,11 @@ class TestWaiting:
         up = world.up(program, fails=True)
         assert "faithfulness: no model configured" in up.output
         assert world.traceloop.writes["a"] == 1
-        told = lines(world.preview().output)
-        assert "? a written, but was not ready: nothing is sent" in told
-        assert any(line.startswith('"a": Traceloop could not set it up (failed)') for line in told)
+        printed = lines(world.preview().output)
+        assert "? a written, but was not ready: nothing is sent" in printed
+        assert any(
+            line.startswith('"a": Traceloop could not set it up (failed)') for line in printed
+        )
         world.up(fails=True)
         assert world.traceloop.writes == {}
         world.traceloop.force_status("a", "completed")

@@ -60,8 +60,8 @@ class TestCheckOfABatch:
         assert reason.startswith("the external_id must not be")
 
     def test_all_problems_of_all_setups_are_reported_at_once(self, offline: Host) -> None:
-        news = batch(a={}, b=setup(selector=[]), **{".": setup("x", ""), "unknown": UNKNOWN})
-        _, failures = offline.check(BATCH, news)
+        declared = batch(a={}, b=setup(selector=[]), **{".": setup("x", ""), "unknown": UNKNOWN})
+        _, failures = offline.check(BATCH, declared)
         assert {path for path, _ in failures} == {
             'setups["a"].selector',
             'setups["a"].evaluators',
@@ -72,9 +72,9 @@ class TestCheckOfABatch:
 
     def test_unchanged_setups_are_not_validated_again(self, offline: Host) -> None:
         """A validation rule of a newer version must not block an old stack."""
-        news = batch(a={"from": "an older version"})
-        assert offline.check(BATCH, news, olds=news)[1] == []
-        assert offline.check(BATCH, news, olds=batch(a=setup()))[1] != []
+        declared = batch(a={"from": "an older version"})
+        assert offline.check(BATCH, declared, state=declared)[1] == []
+        assert offline.check(BATCH, declared, state=batch(a=setup()))[1] != []
 
     def test_setup_with_another_declarer_is_rejected(self, offline: Host) -> None:
         offline.check(ONE, {**one("in-both"), "declared_by": 'one "m"'})
@@ -95,17 +95,17 @@ class TestDiffOfABatch:
         assert list(diff.replaces) == []
 
     @pytest.mark.parametrize(
-        "news",
+        "declared",
         [batch(a=AB, b=AB), batch(), batch(b=AB), batch(a=UNKNOWN)],
     )
     def test_other_or_unknown_setups_are_a_change(
-        self, offline: Host, news: dict[str, Any]
+        self, offline: Host, declared: dict[str, Any]
     ) -> None:
-        assert offline.diff(BATCH, batch(a=AB), news).changes == DIFF_SOME
+        assert offline.diff(BATCH, batch(a=AB), declared).changes == DIFF_SOME
 
     def test_failed_setups_are_a_change(self, host: Host) -> None:
-        olds = {**batch(a=AB, b=AB, gone=AB), "failed": {"b": "no", "gone": "no"}}
-        assert host.diff(BATCH, olds, batch(a=AB, b=AB)).changes == DIFF_SOME
+        state = {**batch(a=AB, b=AB, gone=AB), "failed": {"b": "no", "gone": "no"}}
+        assert host.diff(BATCH, state, batch(a=AB, b=AB)).changes == DIFF_SOME
         assert host.printed() == ""  # a refresh compares too, and prints no plan
 
 
@@ -113,12 +113,12 @@ class TestLifeOfAGroup:
     def test_create_returns_the_outcome_of_each_setup(
         self, host: Host, traceloop: Emulator
     ) -> None:
-        news = batch(a=setup(), b=setup("x", "no-such"), c=setup("y"))
-        record = host.create(BATCH, news)
+        declared = batch(a=setup(), b=setup("x", "no-such"), c=setup("y"))
+        record = host.create(BATCH, declared)
         stored = traceloop.setups
         assert re.fullmatch(r'group "g" [0-9a-f]{12}', record.id)
         assert _without_provider(record.outputs) == {
-            **news,
+            **declared,
             "failed": {"b": 'unknown evaluator slug "no-such"'},
             "owned": '["a","c"]',
             "unsettled": {},
@@ -127,9 +127,9 @@ class TestLifeOfAGroup:
         }
 
     def test_create_owns_adopted_setups(self, host: Host, traceloop: Emulator) -> None:
-        there = traceloop.put("a", **setup())
+        remote = traceloop.put("a", **setup())
         outputs = unpacked(host.create(BATCH, batch(a=setup())).outputs)
-        assert (outputs["owned"], outputs["setup_ids"]) == (["a"], {"a": there["id"]})
+        assert (outputs["owned"], outputs["setup_ids"]) == (["a"], {"a": remote["id"]})
         assert traceloop.writes == {}
 
     def test_update_sends_changed_and_failed_setups(
@@ -138,8 +138,8 @@ class TestLifeOfAGroup:
         record = host.create(BATCH, batch(a=setup(), b=setup(), c=setup("x", "custom")))
         traceloop.add_evaluator("custom")
         traceloop.reset_counts()
-        news = batch(a=setup(), b=setup("changed"), c=setup("x", "custom"))
-        outputs = unpacked(other_host.update(record, news).outputs)
+        declared = batch(a=setup(), b=setup("changed"), c=setup("x", "custom"))
+        outputs = unpacked(other_host.update(record, declared).outputs)
         assert traceloop.writes == {"b": 1, "c": 1}
         assert (outputs["failed"], outputs["owned"]) == ({}, ["a", "b", "c"])
         assert outputs["setup_ids"] == {i: s["id"] for i, s in traceloop.setups.items()}
@@ -161,9 +161,9 @@ class TestLifeOfAGroup:
         record = host.create(BATCH, batch(a=setup("x", "no-such"), b=setup()))
         old = batch(a=setup(""), b=setup())
         record = _record(BATCH, {**record.outputs, **old}, record.id)
-        news = batch(a=setup(""), b=setup("changed"))
-        assert other_host.check(BATCH, news, old)[1] == []
-        outputs = other_host.update(record, news).outputs
+        declared = batch(a=setup(""), b=setup("changed"))
+        assert other_host.check(BATCH, declared, old)[1] == []
+        outputs = other_host.update(record, declared).outputs
         assert list(outputs["failed"]) == ["a"]
         assert "selector[0].value must not be empty" in outputs["failed"]["a"]
         assert traceloop.writes == {"b": 2}
@@ -206,12 +206,12 @@ class TestLifeOfAGroup:
     def test_read_of_equal_setups_keeps_the_declared_text(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
-        news = batch(a=SAME["the default operator left out"], b=setup(triggers=["t"]))
-        record = host.create(BATCH, news)
+        declared = batch(a=SAME["the default operator left out"], b=setup(triggers=["t"]))
+        record = host.create(BATCH, declared)
         id_, outs, inputs = other_host.read(record)
         assert id_ == record.id
         assert outs == _without_provider(record.outputs)
-        assert inputs == news
+        assert inputs == declared
 
     def test_read_returns_drift_and_missing_setups(
         self, host: Host, other_host: Host, traceloop: Emulator
@@ -233,10 +233,10 @@ class TestLifeOfAGroup:
     ) -> None:
         """Its outputs have the setups compressed, so that no diff could display a change."""
         setups = {f"m-{n}": canonical(setup(str(n), triggers=[n])) for n in range(300)}
-        news = {"setups": {}, "packed_setups": _codec.packed(setups), "declared_by": DECLARER}
-        record = host.create(BATCH, news)
+        declared = {"setups": {}, "packed_setups": _codec.packed(setups), "declared_by": DECLARER}
+        record = host.create(BATCH, declared)
         _, outs, inputs = host.read(record)
-        assert (outs, inputs) == (_without_provider(record.outputs), news)
+        assert (outs, inputs) == (_without_provider(record.outputs), declared)
         assert set(outs["packed_setups"]) == {"zlib"}
 
         traceloop.put("m-7", **setup("by hand"))
@@ -244,8 +244,8 @@ class TestLifeOfAGroup:
         _, outs, inputs = other_host.read(record)
         drifted = {"m-7": canonical(setup("by hand", triggers=[7])), "m-8": "gone"}
         assert outs["drifted"] == drifted
-        there = {i: s for i, s in (setups | drifted).items() if s != "gone"}
-        assert _codec.unpacked(inputs) == _codec.unpacked(outs) == there
+        remote = {i: s for i, s in (setups | drifted).items() if s != "gone"}
+        assert _codec.unpacked(inputs) == _codec.unpacked(outs) == remote
 
     def test_read_leaves_a_failed_setup_to_the_next_update(
         self, host: Host, other_host: Host, traceloop: Emulator
@@ -271,9 +271,9 @@ class TestLifeOfAGroup:
     ) -> None:
         """The service may add an operator that this version does not know."""
         record = host.create(BATCH, batch(a=setup(), b=setup()))
-        there = traceloop.setups
-        there["a"]["init_rules"][0]["operator"] = "starts_with"
-        drifted = json.dumps(there["a"])
+        remote = traceloop.setups
+        remote["a"]["init_rules"][0]["operator"] = "starts_with"
+        drifted = json.dumps(remote["a"])
         traceloop.inject(Fault(external_id="a", method="GET", body=drifted, times=None))
         _, record.outputs, record.inputs = other_host.read(record)
         record = _record(BATCH, record.outputs, record.id)
@@ -312,7 +312,7 @@ class TestLifeOfAGroup:
         other_host.delete(record)
         assert set(traceloop.setups) == {"a"}
 
-    def left_by_a(self, host: Host) -> tuple[Record, Record]:
+    def without_a(self, host: Host) -> tuple[Record, Record]:
         """Return a batch without "a" but with "b", and the membership that knows it."""
         record = host.create(BATCH, batch(a=setup(), b=setup()))
         record = host.update(record, batch(b=setup()))
@@ -322,7 +322,7 @@ class TestLifeOfAGroup:
     def test_batch_delete_sends_nothing_for_setups_known_to_its_membership(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
-        record, now = self.left_by_a(host)
+        record, now = self.without_a(host)
         traceloop.reset_counts()
         other_host.delete(now)
         other_host.delete(record)
@@ -333,7 +333,7 @@ class TestLifeOfAGroup:
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
         """An update was killed before it could delete."""
-        record, now = self.left_by_a(host)
+        record, now = self.without_a(host)
         other_host.delete(now)
         other_host.delete(host.create(MEMBERSHIP, membership(["a", "b"], ["a", "b"])))
         other_host.delete(record)
@@ -360,36 +360,36 @@ class TestLifeOfAGroup:
 
     def test_new_membership_takes_over_setups_removed_before(self, offline: Host) -> None:
         """The next update deletes it: in this one, no resource could."""
-        news = {**membership(["b"], ["b"]), "left": packed({"a": "id"})}
-        inputs, _ = offline.check(MEMBERSHIP, news)
+        declared = {**membership(["b"], ["b"]), "left": packed({"a": "id"})}
+        inputs, _ = offline.check(MEMBERSHIP, declared)
         assert unpacked(inputs)["owned"] == ["a", "b"]
-        again, _ = offline.check(MEMBERSHIP, news, inputs)
+        again, _ = offline.check(MEMBERSHIP, declared, inputs)
         assert unpacked(again)["owned"] == ["b"]
         assert list(offline.diff(MEMBERSHIP, inputs, again).replaces) == ["external_ids"]
 
     def test_membership_does_not_take_over_known_removed_setups(self, offline: Host) -> None:
         old = membership(["a", "b"], ["a", "b"])
-        news = {**membership(["b"], ["b"]), "left": packed({"a": "id"})}
-        inputs, _ = offline.check(MEMBERSHIP, news, old)
+        declared = {**membership(["b"], ["b"]), "left": packed({"a": "id"})}
+        inputs, _ = offline.check(MEMBERSHIP, declared, old)
         assert unpacked(inputs)["owned"] == ["b"]
-        again, _ = offline.check(MEMBERSHIP, news, inputs)
+        again, _ = offline.check(MEMBERSHIP, declared, inputs)
         assert unpacked(again)["owned"] == ["b"]
 
     def test_membership_sends_no_request_until_it_is_deleted(
         self, host: Host, traceloop: Emulator
     ) -> None:
-        news = membership(["a"], ["a"], "env")
-        record = host.create(MEMBERSHIP, news)
+        declared = membership(["a"], ["a"], "env")
+        record = host.create(MEMBERSHIP, declared)
         assert record.id == 'group "g"'
-        assert host.update(record, news).outputs == record.inputs
+        assert host.update(record, declared).outputs == record.inputs
         assert traceloop.requests == {}
 
     def test_membership_delete_removes_owned_undeclared_setups(
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
         outputs = host.create(BATCH, batch(a=setup(), b=setup(), c=setup())).outputs
-        news = membership(["a", "b", "c"], ["a", "b"], outputs["env_project_id"])
-        record = host.create(MEMBERSHIP, news)
-        other_host.check(MEMBERSHIP, membership(["b"], ["b"]), news)
+        declared = membership(["a", "b", "c"], ["a", "b"], outputs["env_project_id"])
+        record = host.create(MEMBERSHIP, declared)
+        other_host.check(MEMBERSHIP, membership(["b"], ["b"]), declared)
         other_host.delete(record)
         assert set(traceloop.setups) == {"b", "c"}

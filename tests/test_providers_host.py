@@ -43,17 +43,17 @@ class TestErrors:
     ) -> None:
         record = host.create(ONE, one())
         config = {"traceloop:baseUrl": traceloop.url, "traceloop:apiKey": API_KEY + "-revoked"}
-        stranger = Host(tmp_path, config)
+        foreign = Host(tmp_path, config)
         calls: dict[str, Callable[[], object]] = {
-            "create": lambda: stranger.create(ONE, one()),
-            "update": lambda: stranger.update(record, one(**setup("other"))),
-            "read": lambda: stranger.read(record),
-            "delete": lambda: stranger.delete(record),
+            "create": lambda: foreign.create(ONE, one()),
+            "update": lambda: foreign.update(record, one(**setup("other"))),
+            "read": lambda: foreign.read(record),
+            "delete": lambda: foreign.delete(record),
         }
         with pytest.raises(ProviderError) as failure:
             calls[call]()
         ends_with(failure, "AuthenticationError", "traceloop:apiKey", "(HTTP 401)")
-        assert API_KEY not in stranger.printed()
+        assert API_KEY not in foreign.printed()
 
     def test_batch_reports_failures_in_its_outputs(self, host: Host, traceloop: Emulator) -> None:
         """An exception would lose the successful setups."""
@@ -83,11 +83,11 @@ class TestErrors:
         self, host: Host, other_host: Host, traceloop: Emulator
     ) -> None:
         outputs = host.create(BATCH, batch(a=setup(), b=setup())).outputs
-        news = membership(["a", "b"], ["a", "b"], outputs["env_project_id"])
+        declared = membership(["a", "b"], ["a", "b"], outputs["env_project_id"])
         traceloop.inject(Fault(route=DELETE_ROUTE, external_id="b", status=400, message="in use"))
-        other_host.check(MEMBERSHIP, membership([], []), news)
+        other_host.check(MEMBERSHIP, membership([], []), declared)
         with pytest.raises(ProviderError) as failure:
-            other_host.delete(host.create(MEMBERSHIP, news))
+            other_host.delete(host.create(MEMBERSHIP, declared))
         ends_with(failure, "DeletionError", "1 of 2 setups", '"b": in use')
         assert set(traceloop.setups) == {"b"}
 
@@ -102,18 +102,18 @@ class TestErrors:
             "traceloop:baseUrl": traceloop.url,
             "traceloop:apiKey": "key-of-another-project",
         }
-        stranger = Host(tmp_path, config)
+        foreign = Host(tmp_path, config)
         calls: dict[str, Callable[[], object]] = {
-            "update": lambda: stranger.update(record, one(**setup("other"))),
-            "read": lambda: stranger.read(record),
-            "delete": lambda: stranger.delete(record),
+            "update": lambda: foreign.update(record, one(**setup("other"))),
+            "read": lambda: foreign.read(record),
+            "delete": lambda: foreign.delete(record),
         }
         before = traceloop.setups_of("key-of-another-project")
         with pytest.raises(ProviderError) as failure:
             calls[call]()
         ends_with(failure, "ProjectMismatchError", '"other-env"')
         assert traceloop.setups_of("key-of-another-project") == before
-        stranger.printed()
+        foreign.printed()
 
     def test_invalid_configuration_is_one_message(self, tmp_path: Path) -> None:
         host = Host(tmp_path, {"traceloop:deadline": "soon"})

@@ -19,26 +19,29 @@ from tests.support.provider import (
 class TestCheckOfAMembership:
     def test_unknown_inputs_stay_unknown_in_a_preview(self, offline: Host) -> None:
         """The update must fit a saved plan."""
-        news = membership(["a", "b"], UNKNOWN, UNKNOWN)
-        olds = membership(["a"], ["a"], "env")
-        assert offline.check(MEMBERSHIP, news, olds) == (
+        declared = membership(["a", "b"], UNKNOWN, UNKNOWN)
+        state = membership(["a"], ["a"], "env")
+        assert offline.check(MEMBERSHIP, declared, state) == (
             membership(["a", "b"], UNKNOWN, "env"),
             [],
         )
 
     def test_nothing_changes_if_all_is_in_place(self, offline: Host) -> None:
-        olds = membership(["a", "b"], ["a", "b"], "env")
-        news = membership(["a", "b"], UNKNOWN, UNKNOWN)
-        assert offline.check(MEMBERSHIP, news, olds) == (olds, [])
+        state = membership(["a", "b"], ["a", "b"], "env")
+        declared = membership(["a", "b"], UNKNOWN, UNKNOWN)
+        assert offline.check(MEMBERSHIP, declared, state) == (state, [])
 
     def test_known_inputs_stay(self, offline: Host) -> None:
-        news = membership(["a", "b"], ["a"], "new")
-        assert offline.check(MEMBERSHIP, news, membership(["b"], ["b"], "old")) == (news, [])
+        declared = membership(["a", "b"], ["a"], "new")
+        assert offline.check(MEMBERSHIP, declared, membership(["b"], ["b"], "old")) == (
+            declared,
+            [],
+        )
 
 
 class TestDiffOfAMembership:
     @pytest.mark.parametrize(
-        ("news", "changes", "replaces"),
+        ("declared", "changes", "replaces"),
         [
             (membership(["a", "b"], ["a"], "env"), DIFF_NONE, []),
             (membership(["a", "b", "c"], ["a"], "env"), DIFF_SOME, []),
@@ -50,13 +53,13 @@ class TestDiffOfAMembership:
         ],
     )
     def test_only_a_removed_owned_setup_replaces_it(
-        self, offline: Host, news: dict[str, Any], changes: int, replaces: list[str]
+        self, offline: Host, declared: dict[str, Any], changes: int, replaces: list[str]
     ) -> None:
-        diff = offline.diff(MEMBERSHIP, membership(["a", "b"], ["a"], "env"), news)
+        diff = offline.diff(MEMBERSHIP, membership(["a", "b"], ["a"], "env"), declared)
         assert diff.changes == changes
         assert list(diff.replaces) == replaces
 
     def test_unchanged_group_is_silent_in_a_preview(self, offline: Host) -> None:
-        olds = membership(["a"], ["a"], "env")
-        news, _ = offline.check(MEMBERSHIP, membership(["a"], UNKNOWN, UNKNOWN), olds)
-        assert offline.diff(MEMBERSHIP, olds, news).changes == DIFF_NONE
+        state = membership(["a"], ["a"], "env")
+        declared, _ = offline.check(MEMBERSHIP, membership(["a"], UNKNOWN, UNKNOWN), state)
+        assert offline.diff(MEMBERSHIP, state, declared).changes == DIFF_NONE

@@ -171,13 +171,13 @@ class TestLifeOfASetup:
         }
 
     def test_create_adopts_an_equal_setup(self, host: Host, traceloop: Emulator) -> None:
-        there = traceloop.put("m", **setup())
-        assert host.create(ONE, one()).outputs["setup_id"] == there["id"]
+        remote = traceloop.put("m", **setup())
+        assert host.create(ONE, one()).outputs["setup_id"] == remote["id"]
         assert traceloop.writes == {}
 
     def test_create_replaces_a_different_setup(self, host: Host, traceloop: Emulator) -> None:
-        there = traceloop.put("m", **setup("by hand"))
-        assert host.create(ONE, one()).outputs["setup_id"] == there["id"]
+        remote = traceloop.put("m", **setup("by hand"))
+        assert host.create(ONE, one()).outputs["setup_id"] == remote["id"]
         assert traceloop.writes == {"m": 1}
 
     def test_update_with_equal_content_writes_nothing(
@@ -199,12 +199,12 @@ class TestLifeOfASetup:
     def test_read_of_an_equal_setup_keeps_the_declared_text(
         self, host: Host, traceloop: Emulator
     ) -> None:
-        news = one(**SAME["the default operator left out"], triggers=["t"])
-        record = host.create(ONE, news)
+        declared = one(**SAME["the default operator left out"], triggers=["t"])
+        record = host.create(ONE, declared)
         id_, outs, inputs = host.read(record)
         assert id_ == "m"
         assert outs == _without_provider(record.outputs)
-        assert inputs == news
+        assert inputs == declared
 
     def test_read_returns_drift_in_inputs_and_outputs(
         self, host: Host, other_host: Host, traceloop: Emulator

@@ -12,7 +12,7 @@ from pulumi_traceloop.errors import ConfigurationError
 NO_SETTINGS: dict[str, str] = {}
 
 
-def told(given: Connection) -> tuple[str | None, str | None, float]:
+def settings_of(given: Connection) -> tuple[str | None, str | None, float]:
     return given.api_key, given.base_url, given.deadline
 
 
@@ -30,25 +30,25 @@ class TestConnection:
 
     def test_comes_from_the_configuration(self) -> None:
         given = connection(self.SETTINGS.get, {})
-        assert told(given) == ("key", "https://config.example", 7.5)
+        assert settings_of(given) == ("key", "https://config.example", 7.5)
 
     def test_comes_from_the_environment(self) -> None:
         given = connection(NO_SETTINGS.get, self.ENVIRONMENT)
-        assert told(given) == ("env-key", "https://env.example", 8.0)
+        assert settings_of(given) == ("env-key", "https://env.example", 8.0)
 
     @pytest.mark.parametrize("name", list(SETTINGS))
     def test_takes_each_setting_from_the_configuration_first(self, name: str) -> None:
-        given = told(connection({name: self.SETTINGS[name]}.get, self.ENVIRONMENT))
-        without = told(connection(NO_SETTINGS.get, self.ENVIRONMENT))
+        given = settings_of(connection({name: self.SETTINGS[name]}.get, self.ENVIRONMENT))
+        without = settings_of(connection(NO_SETTINGS.get, self.ENVIRONMENT))
         changed = [a != b for a, b in zip(given, without, strict=True)]
         assert changed == [each == name for each in self.SETTINGS]
 
     def test_has_defaults_for_all_but_the_key(self) -> None:
-        assert told(connection(NO_SETTINGS.get, {})) == (None, None, 60.0)
+        assert settings_of(connection(NO_SETTINGS.get, {})) == (None, None, 60.0)
 
     def test_empty_settings_count_as_missing(self) -> None:
         given = connection(dict.fromkeys(self.SETTINGS, "").get, {})
-        assert told(given) == (None, None, 60.0)
+        assert settings_of(given) == (None, None, 60.0)
 
     @pytest.mark.parametrize("deadline", ["soon", "0", "-1", "nan", "inf", "1e999", "60 s"])
     def test_rejects_an_invalid_deadline(self, deadline: str) -> None:

@@ -15,7 +15,7 @@ from tests.support import CAPTURED
 SPAN, RESOURCE = "span_attributes", "resource_attributes"
 
 
-def told(key: str, source: str = SPAN, operands: Iterable[str] = ()) -> list[str]:
+def doubts_of(key: str, source: str = SPAN, operands: Iterable[str] = ()) -> list[str]:
     return [doubt.text for doubt in doubts(key, source, operands)]
 
 
@@ -27,9 +27,9 @@ def test_table_is_up_to_date() -> None:
 def test_attributes_of_the_sdk_have_no_warning() -> None:
     for span in read_file(CAPTURED).spans:
         for key, value in span.span_attributes.items():
-            assert told(key, SPAN, [value] if value else []) == []
+            assert doubts_of(key, SPAN, [value] if value else []) == []
         for key, value in span.resource_attributes.items():
-            assert told(key, RESOURCE, [value] if value else []) == []
+            assert doubts_of(key, RESOURCE, [value] if value else []) == []
 
 
 @pytest.mark.parametrize(
@@ -46,14 +46,14 @@ def test_attributes_of_the_sdk_have_no_warning() -> None:
     ],
 )
 def test_deprecated_key(key: str, successor: str) -> None:
-    assert told(key) == [f'is deprecated; today\'s SDKs write "{successor}"']
+    assert doubts_of(key) == [f'is deprecated; today\'s SDKs write "{successor}"']
     assert successor in renames(key)
 
 
 def test_deprecated_resource_attribute() -> None:
     written = 'is deprecated; today\'s SDKs write "deployment.environment.name"'
-    assert told("deployment.environment", RESOURCE) == [written]
-    assert told("deployment.environment") == [
+    assert doubts_of("deployment.environment", RESOURCE) == [written]
+    assert doubts_of("deployment.environment") == [
         written,
         (
             'is a resource attribute: write resource("deployment.environment.name"), or source:'
@@ -63,14 +63,14 @@ def test_deprecated_resource_attribute() -> None:
 
 
 def test_deprecated_key_without_a_successor() -> None:
-    assert told("rpc.service") == ["is deprecated and has no successor"]
+    assert doubts_of("rpc.service") == ["is deprecated and has no successor"]
 
 
 def test_wrong_source() -> None:
-    assert told("service.name") == [
+    assert doubts_of("service.name") == [
         'is a resource attribute: write resource("service.name"), or source: resource_attributes'
     ]
-    assert told("gen_ai.request.model", RESOURCE) == [
+    assert doubts_of("gen_ai.request.model", RESOURCE) == [
         'is a span attribute: write span("gen_ai.request.model"), or source: span_attributes'
     ]
 
@@ -85,7 +85,7 @@ def test_wrong_source() -> None:
     ],
 )
 def test_misspelled_key(key: str, meant: str) -> None:
-    assert told(key) == [f'is not a known attribute; did you mean "{meant}"?']
+    assert doubts_of(key) == [f'is not a known attribute; did you mean "{meant}"?']
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_misspelled_key(key: str, meant: str) -> None:
     ],
 )
 def test_custom_key_has_no_warning(key: str) -> None:
-    assert told(key) == []
-    assert told(key, RESOURCE)[1:] == []
+    assert doubts_of(key) == []
+    assert doubts_of(key, RESOURCE)[1:] == []
 
 
 @pytest.mark.parametrize(
@@ -117,18 +117,18 @@ def test_custom_key_has_no_warning(key: str) -> None:
 )
 def test_old_value(value: str, now: str) -> None:
     change = f'"{now}" instead of "{value}"'
-    assert told("gen_ai.provider.name", SPAN, [value]) == [f"has {change} in today's SDKs"]
-    assert told("gen_ai.system", SPAN, [value]) == [
+    assert doubts_of("gen_ai.provider.name", SPAN, [value]) == [f"has {change} in today's SDKs"]
+    assert doubts_of("gen_ai.system", SPAN, [value]) == [
         f'is deprecated; today\'s SDKs write "gen_ai.provider.name", and {change}'
     ]
 
 
 def test_values_of_both_generations_have_no_warning() -> None:
-    assert told("gen_ai.provider.name", SPAN, ["anthropic", "Anthropic"]) == []
+    assert doubts_of("gen_ai.provider.name", SPAN, ["anthropic", "Anthropic"]) == []
 
 
 def test_custom_values_have_no_warning_and_are_not_quoted() -> None:
-    assert told("gen_ai.provider.name", SPAN, ["acme-models"]) == []
+    assert doubts_of("gen_ai.provider.name", SPAN, ["acme-models"]) == []
 
 
 def test_renames_work_both_ways() -> None:

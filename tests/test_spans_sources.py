@@ -24,13 +24,13 @@ CAPTURED = Path(__file__).parent / "data" / "spans" / "openllmetry-0.62.4.jsonl"
 
 
 def otlp(*attributes: tuple[str, dict[str, Any]], **more: Any) -> dict[str, Any]:
-    spelled = [{"key": key, "value": value} for key, value in attributes]
+    fields = [{"key": key, "value": value} for key, value in attributes]
     resource = [{"key": "service.name", "value": {"stringValue": "shop"}}]
     return {
         "resourceSpans": [
             {
                 "resource": {"attributes": resource},
-                "scopeSpans": [{"spans": [{"name": "chat", "attributes": spelled, **more}]}],
+                "scopeSpans": [{"spans": [{"name": "chat", "attributes": fields, **more}]}],
             }
         ]
     }

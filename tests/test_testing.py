@@ -153,7 +153,7 @@ class TestPrograms:
             AutoMonitorSetupGroup("group", {"member": OPENAI, "secret": secret})
             AutoMonitorSetupGroup("many", {f"m-{n}": OLD for n in range(300)})
             AutoMonitorSetupGroup.from_file(tmp_path / "monitors.yaml")
-            AutoMonitorSetup.get("read", "somebody-elses")
+            AutoMonitorSetup.get("read", "unmanaged")
 
         setups = declared_setups(program)
         many = {f"m-{n}" for n in range(300)}

@@ -47,7 +47,7 @@ def test_args_and_dicts_have_the_same_warnings() -> None:
         selector=[span("gen_ai.system").is_in("Anthropic"), resource("gen_ai.agent.name").exists()],
         evaluator_configs=[EvaluatorConfigArgs("perplexity")],
     )
-    spelled = {
+    as_dict = {
         "selector": (
             {
                 "key": "gen_ai.system",
@@ -60,7 +60,7 @@ def test_args_and_dicts_have_the_same_warnings() -> None:
         "evaluator_configs": [{"slug": "perplexity"}],
     }
     texts = list(warnings([("m", args)]))
-    assert texts == list(warnings([("m", spelled)]))
+    assert texts == list(warnings([("m", as_dict)]))
     assert '"anthropic" instead of "Anthropic"' in texts[1]
     assert "is a span attribute" in texts[1]
 

@@ -50,8 +50,8 @@ def one(external_id: object = "m", **content: object) -> dict[str, Any]:
 
 def batch(**setups: Any) -> dict[str, Any]:
     """Return the inputs of a group's batch."""
-    spelled = {i: s if isinstance(s, str) else canonical(s) for i, s in setups.items()}
-    return {"setups": spelled, "declared_by": DECLARER}
+    encoded = {i: s if isinstance(s, str) else canonical(s) for i, s in setups.items()}
+    return {"setups": encoded, "declared_by": DECLARER}
 
 
 def packed(value: object) -> object:
@@ -90,26 +90,26 @@ class Host:
         self._ended = False
 
     def check(
-        self, kind: str, news: dict[str, Any], olds: dict[str, Any] | None = None
+        self, kind: str, inputs: dict[str, Any], state: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], list[tuple[str, str]]]:
         """Return the checked inputs and their problems: (property, reason)."""
-        record = _record(kind, news)
-        inputs, failures = self._provider.check(record.urn, olds or {}, record.inputs)
+        record = _record(kind, inputs)
+        inputs, failures = self._provider.check(record.urn, state or {}, record.inputs)
         return _without_provider(inputs), failures
 
     def diff(
-        self, kind: str, olds: dict[str, Any], news: dict[str, Any]
+        self, kind: str, state: dict[str, Any], inputs: dict[str, Any]
     ) -> provider_pb2.DiffResponse:
-        record = _record(kind, olds, id_="any")
-        return self._provider.diff(record, _record(kind, news).inputs, [])
+        record = _record(kind, state, id_="any")
+        return self._provider.diff(record, _record(kind, inputs).inputs, [])
 
-    def create(self, kind: str, news: dict[str, Any]) -> Record:
-        record = _record(kind, news)
+    def create(self, kind: str, inputs: dict[str, Any]) -> Record:
+        record = _record(kind, inputs)
         self._provider.create(record)
         return record
 
-    def update(self, record: Record, news: dict[str, Any]) -> Record:
-        updated = _record(record.type, news, id_=record.id)
+    def update(self, record: Record, inputs: dict[str, Any]) -> Record:
+        updated = _record(record.type, inputs, id_=record.id)
         self._provider.update(record, updated)
         return updated
 
