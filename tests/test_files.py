@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 
 from pulumi_traceloop import _naming, _validation, _yaml
 from pulumi_traceloop.errors import TraceloopError
-from pulumi_traceloop.evaluators import DOCUMENTED, unfitness
+from pulumi_traceloop.evaluators import DOCUMENTED, incompatibility
 from pulumi_traceloop.files import SCHEMA, FileError, FileProblem, load_setups
 from pulumi_traceloop.spans.attributes import doubts, renames
 from tests.conftest import REPOSITORY, World
@@ -626,7 +626,7 @@ class TestSchema:
         suggested, _ = json.loads(SCHEMA.read_text())["$defs"]["slug"]["anyOf"]
         hints = dict(zip(suggested["enum"], suggested["enumDescriptions"], strict=True))
         for slug, hint in hints.items():
-            why = unfitness(slug) or unfitness(slug, self_hosted=True) or ""
+            why = incompatibility(slug) or incompatibility(slug, self_hosted=True) or ""
             assert bool(hint) is bool(why)
             assert hint[1:-1] == why[1 : len(hint) - 1]
 

@@ -92,7 +92,7 @@ def test_a_dropped_value() -> None:
     index = SpanIndex(spans(3, "gen_ai.input.messages", None))
     assert why(index, Rule("gen_ai.input.messages", operator="contains", value="x")) == (
         "0 of 3; gen_ai.input.messages holds end-user content, which is not read: only exists"
-        " and not_exists can be tried on it"
+        " and not_exists can be checked"
     )
 
 

@@ -115,7 +115,7 @@ class TestAssertions:
     @pytest.mark.parametrize(
         ("setups", "reason"),
         [
-            (lambda _: {}, "there is no setup to try"),
+            (lambda _: {}, "no setups given"),
             (lambda output: {"m": {"selector": output([])}}, 'setup "m": its selector is not'),
             (lambda output: {"m": OPENAI, "n": output(OPENAI)}, 'setup "n": its selector is'),
             (lambda output: {"selector": [span("a").equals(output("b"))]}, "is not known here"),
