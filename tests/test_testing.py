@@ -116,9 +116,9 @@ class TestAssertions:
         ("setups", "reason"),
         [
             (lambda _: {}, "no setups given"),
-            (lambda output: {"m": {"selector": output([])}}, 'setup "m": its selector is not'),
-            (lambda output: {"m": OPENAI, "n": output(OPENAI)}, 'setup "n": its selector is'),
-            (lambda output: {"selector": [span("a").equals(output("b"))]}, "is not known here"),
+            (lambda output: {"m": {"selector": output([])}}, 'setup "m": the selector is unknown'),
+            (lambda output: {"m": OPENAI, "n": output(OPENAI)}, 'setup "n": the selector is'),
+            (lambda output: {"selector": [span("a").equals(output("b"))]}, "the selector is unknown"),
         ],
     )
     @pytest.mark.usefixtures("loop")
