@@ -118,7 +118,10 @@ class TestAssertions:
             (lambda _: {}, "no setups given"),
             (lambda output: {"m": {"selector": output([])}}, 'setup "m": the selector is unknown'),
             (lambda output: {"m": OPENAI, "n": output(OPENAI)}, 'setup "n": the selector is'),
-            (lambda output: {"selector": [span("a").equals(output("b"))]}, "the selector is unknown"),
+            (
+                lambda output: {"selector": [span("a").equals(output("b"))]},
+                "the selector is unknown",
+            ),
         ],
     )
     @pytest.mark.usefixtures("loop")

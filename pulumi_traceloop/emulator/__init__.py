@@ -18,7 +18,7 @@ setup is ``waiting_for_spans`` until a span matches.
 
 It shares no code with the client and validates requests independently, so that the two cannot agree
 on the same mistake. Only the matching of spans is shared: `pulumi_traceloop.spans.matching`. It
-follows the public documentation (traceloop/docs, June 2026 pages); behavior that the documentation
+follows the public documentation (traceloop/docs, June 2026 pages); behaviour that the documentation
 leaves open is marked "undocumented" in the source.
 
 Reading order: `routes`, `validation` (requests), `store` (setups and responses), `otlp` and

@@ -3,7 +3,7 @@
 The state of every stack contains this module's path and the class names: the SDK stores a provider
 from an installed module by reference. Never rename them; the private modules may move.
 
-The providers rely on this behavior of the engine and the Python dynamic host (seen on the Pulumi
+The providers rely on this behaviour of the engine and the Python dynamic host (seen on the Pulumi
 CLI 3.260 with the SDK 3.272):
 
 - `check` receives the old inputs, all other calls the old outputs. A preview calls only `check` and
