@@ -77,6 +77,11 @@ class Result:
     #: The stack's outputs in the state after the operation, secrets in the clear.
     outputs: dict[str, Any]
 
+    @property
+    def diagnostics(self) -> str:
+        """The messages, each once: the CLI may also show one while it arrives."""
+        return self.output.rpartition("Diagnostics:")[2].rpartition("\nResources:")[0]
+
     def ops(self) -> dict[str, tuple[str, ...]]:
         """The steps by the resource's name, without the stack's own."""
         found: dict[str, tuple[str, ...]] = {}
