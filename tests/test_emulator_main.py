@@ -102,12 +102,16 @@ def test_setups_survive_a_sigkill(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "reason"),
     [
-        ("--port", "{port}", r"port \d+ is in use; --port 0 takes a free one"),
+        ("--port", "{port}", r"port \d+ is in use; --port 0 chooses a free one"),
         ("--port", "99999", r"the port must be from 0 to 65535, not 99999"),
         ("--port", "-1", r"the port must be from 0 to 65535, not -1"),
-        ("--data", "{path}/x", r".*/x is no data file of this emulator: file is not a database"),
-        ("--data", "{path}", r".* is no data file of this emulator: unable to open database file"),
-        ("--data", "{path}/no/x", r".*/x is no data file of this emulator: unable to open .*"),
+        ("--data", "{path}/x", r".*/x is not a data file of this emulator: file is not a database"),
+        (
+            "--data",
+            "{path}",
+            r".* is not a data file of this emulator: unable to open database file",
+        ),
+        ("--data", "{path}/no/x", r".*/x is not a data file of this emulator: unable to open .*"),
     ],
 )
 def test_startup_failure_is_one_line(

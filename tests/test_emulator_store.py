@@ -45,7 +45,7 @@ def test_foreign_file_is_rejected_and_unchanged(tmp_path: Path, content: str) ->
         with contextlib.closing(sqlite3.connect(path)) as other:
             other.execute("CREATE TABLE setups (a)")
     before = path.read_bytes()
-    with pytest.raises(ValueError, match="no data file of this emulator"):
+    with pytest.raises(ValueError, match="not a data file of this emulator"):
         Emulator(data=str(path))
     assert path.read_bytes() == before
 

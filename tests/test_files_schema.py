@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from pulumi_traceloop import _naming, _validation
-from pulumi_traceloop.evaluators import DOCUMENTED, unfitness
+from pulumi_traceloop.evaluators import DOCUMENTED, incompatibility
 from pulumi_traceloop.files import SCHEMA
 from pulumi_traceloop.spans.attributes import doubts, renames
 from tests.support import REPOSITORY
@@ -133,7 +133,7 @@ class TestSchema:
         suggested, _ = json.loads(SCHEMA.read_text())["$defs"]["slug"]["anyOf"]
         hints = dict(zip(suggested["enum"], suggested["enumDescriptions"], strict=True))
         for slug, hint in hints.items():
-            why = unfitness(slug) or unfitness(slug, self_hosted=True) or ""
+            why = incompatibility(slug) or incompatibility(slug, self_hosted=True) or ""
             assert bool(hint) is bool(why)
             assert hint[1:-1] == why[1 : len(hint) - 1]
 

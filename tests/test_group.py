@@ -247,7 +247,7 @@ class TestGroup:
 class TestGroupOptions:
     REFUSED = (
         (
-            "ignore_changes: has no effect on a group: leave the setup out of the group, or declare"
+            "ignore_changes: has no effect on a group: remove the setup from the group, or declare"
             " it as an AutoMonitorSetup, which takes this option"
         ),
         "replace_on_changes: has no effect on a group: to send a setup again, change its triggers",
@@ -257,8 +257,8 @@ class TestGroupOptions:
         ),
         'additional_secret_outputs: takes "failed" and "setup_ids", not "owned"',
         (
-            "hooks: takes no delete hooks: setups that leave a group are deleted together, after"
-            " the program; declare what needs one as an AutoMonitorSetup"
+            "hooks: takes no delete hooks: the setups removed from a group are deleted together,"
+            " after the program. Declare a setup that needs one as an AutoMonitorSetup"
         ),
     )
 

@@ -178,7 +178,11 @@ class TestUnreadableSpans:
 
     @pytest.mark.parametrize(
         ("text", "why"),
-        [(None, "neither a time such as 24h nor a file"), ("no spans", "no JSON"), ("", "no span")],
+        [
+            (None, "neither a duration such as 24h nor a file"),
+            ("no spans", "invalid JSON"),
+            ("", "no span"),
+        ],
     )
     def test_unusable_file(self, world: World, tmp_path: Path, text: str | None, why: str) -> None:
         file = tmp_path / "spans.json"

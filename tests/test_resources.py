@@ -78,7 +78,7 @@ class TestSetup:
         with pytest.raises(InputError) as failure:
             program.run(lambda: AutoMonitorSetup("m", ARGS, evaluators=["x"]))  # type: ignore[call-overload]
         assert str(failure.value) == (
-            'AutoMonitorSetup "m", args: has the contents of the setup, so leave out evaluators'
+            'AutoMonitorSetup "m", args: has the contents of the setup: remove evaluators'
         )
 
     def test_get_accepts_a_namespace_and_no_setup(self, program: Program) -> None:
@@ -264,7 +264,7 @@ class TestInvalidInputs:
             program.run(declare, preview=preview)
         assert str(failure.value) == (
             'AutoMonitorSetupGroup "g", setups: must map each external_id to its setup, and not be'
-            " an Output: a preview has to know which setups there are. Use the Output for a setup,"
+            " an Output: a preview needs the external_ids. Use the Output for a setup,"
             ' {"checkout": output.apply(lambda value: {...})}, or for a part of one,'
             ' {"selector": [span("service.name").equals(output)], ...}'
         )
@@ -305,7 +305,7 @@ class TestOddTexts:
         (record,) = caplog.records
         assert record.levelname == "WARNING"
         assert record.message.splitlines() == [
-            "texts match as they are written; check these:",
+            "rules match texts literally; check these:",
             "  external_id has a curly quote: “",
             "  selector[0].value has a placeholder that nothing fills in: ${env}",
             "  selector[1].key has an invisible character: U+200B",
@@ -318,7 +318,7 @@ class TestOddTexts:
         program.run(lambda: AutoMonitorSetupGroup("g", setups))
         (record,) = caplog.records
         assert record.message.splitlines() == [
-            "texts match as they are written; check these:",
+            "rules match texts literally; check these:",
             '  setups["{{x}}"] the external_id has a placeholder that nothing fills in: {{x}}',
             '  setups["{{x}}"].selector[0].value has a placeholder that nothing fills in: ${env}',
             '  setups["{{x}}"].selector[1].key has an invisible character: U+200B',

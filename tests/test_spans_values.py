@@ -55,7 +55,7 @@ def test_float_survives_its_text(value: float) -> None:
 
 
 def test_invalid_value_is_rejected() -> None:
-    with pytest.raises(TypeError, match="a object is no attribute's value"):
+    with pytest.raises(TypeError, match="an attribute value cannot be a object"):
         as_text([object()])
 
 
