@@ -757,8 +757,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CliStack]:
 
 
 def _preview(stack: CliStack, *flags: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return _run(stack, "preview", *flags, **env)
+
+
+def _run(stack: CliStack, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [stack._cli, "preview", *flags, "-s", "dev", "--non-interactive"],
+        [stack._cli, *arguments, "-s", "dev", "--non-interactive"],
         cwd=stack.project_dir,
         env=stack._env | dict([ASKED]) | env,
         capture_output=True,
@@ -800,17 +804,21 @@ def test_another_output_is_refused(
 
 
 def test_a_refresh_is_no_preview(stack: CliStack) -> None:
-    done = subprocess.run(
-        [stack._cli, "refresh", "--preview-only", "--json", "-s", "dev", "--non-interactive"],
-        cwd=stack.project_dir,
-        env=stack._env | dict([ASKED]),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    result = plan(stdin=done.stdout)
+    result = plan(stdin=_run(stack, "refresh", "--preview-only", "--json").stdout)
     assert result.exit_code == 2
     assert "is a refresh" in result.stderr
+
+
+@pytest.mark.parametrize("more", [[], ["--run-program"]])
+def test_the_preview_of_a_destroy(stack: CliStack, more: list[str]) -> None:
+    """The engine calls no provider for it, so the terminal names no setup."""
+    flags = ["--preview-only", "--json", "--show-replacement-steps"]
+    done = _run(stack, "destroy", *flags, *more, **{ASKED[0]: ""})
+    found = rows(plan(stdin=done.stdout).stdout)
+    assert {i: cells[0] for i, cells in found.items()} == dict.fromkeys(
+        ("a", "b", "c", "new", "old"), "delete"
+    )
+    assert found["c"][-1] == found["old"][-1] == "(the last update did not get to delete it)"
 
 
 class TestPreviewCommand:
