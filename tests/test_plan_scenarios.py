@@ -185,6 +185,38 @@ class TestPlanLines:
         assert moved in told or taken_back in told
         assert not any(line.startswith("- b ") for line in told) or taken_back in told
 
+    @pytest.mark.parametrize(
+        ("program", "ops"),
+        [
+            ('group("g", {"a": setup(), "b": setup(), "c": setup()})', {"update"}),
+            ('group("g", {"a": setup()})', {"create-replacement", "replace", "delete-replaced"}),
+            (
+                'group("g", {"a": setup()})\none("b")',
+                {"create-replacement", "replace", "delete-replaced"},
+            ),
+        ],
+        ids=["enters", "leaves", "moves"],
+    )
+    def test_the_row_of_a_membership_shows_no_other_project(
+        self, world: World, program: str, ops: set[str]
+    ) -> None:
+        """Only what is removed, here or elsewhere, replaces it."""
+        world.up('group("g", {"a": setup(), "b": setup()})')
+        preview = world.preview(program)
+        assert {s.op for s in preview.steps if "Membership::g" in s.urn} == ops
+        rows = [row for row in lines(preview.output) if "AutoMonitorSetupMembership g" in row]
+        assert any("external_ids" in row and "owned" in row for row in rows)
+        assert not any("env_project_id" in row for row in rows)
+
+    def test_the_row_of_a_membership_shows_another_project(self, world: World) -> None:
+        world.traceloop.add_project("staging-key", env_project_id="staging")
+        world.stack.set_config("traceloop-staging:apiKey", "staging-key", secret=True)
+        world.stack.set_config("traceloop-staging:baseUrl", world.traceloop.url)
+        world.up('group("g", {"a": setup(), "b": setup()})')
+        preview = world.preview('group("g", {"a": setup()}, config_namespace="traceloop-staging")')
+        rows = [row for row in lines(preview.output) if "AutoMonitorSetupMembership g" in row]
+        assert any("env_project_id" in row for row in rows)
+
     def test_terminal_escapes_are_not_printed(self, world: World) -> None:
         program = 'group("g", {"a\\x1b[31m": setup("\\x1b]0;title\\x07")})'
         assert "\x1b" not in world.preview(program).output

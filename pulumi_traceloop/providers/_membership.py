@@ -44,11 +44,14 @@ class AutoMonitorSetupMembershipProvider(HostedProvider):
 
     #: By declarer: what its memberships in the state knew.
     _recorded: dict[str, list[Ownership]]
+    #: By declarer: the ``env_project_id`` of a membership that stays in its namespace.
+    _projects: dict[str, str | None]
 
     def configure(self, req: Any) -> None:
         """Keep the stack's configuration."""
         super().configure(req)
         self._recorded = {}
+        self._projects = {}
 
     @without_traceback
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
@@ -79,8 +82,12 @@ class AutoMonitorSetupMembershipProvider(HostedProvider):
             return CheckResult(news, failures)
         if olds and external_ids == olds.get("external_ids") == olds.get("owned"):
             news["owned"] = olds["owned"]  # all are in place, and stay
-        if isinstance(news.get("env_project_id"), Unknown) and olds.get("env_project_id"):
-            news["env_project_id"] = olds["env_project_id"]
+        project = olds.get("env_project_id") if olds else self._projects.get(declarer)
+        if olds and not namespace_changed(olds, news):
+            # A replacement that deletes what was removed stays in the project.
+            self._projects[declarer] = project
+        if isinstance(news.get("env_project_id"), Unknown) and project:
+            news["env_project_id"] = project
         return CheckResult(news, failures)
 
     def _gone(self, news: Mapping[str, Any]) -> list[CheckFailure]:
