@@ -1,16 +1,19 @@
 """A setup, and what differs between two, as a person says it.
 
-A setup is given as people may see it: as JSON with `SECRET`, `UNKNOWN` or `HIDDEN` in the place of
-what must not or cannot be shown, or as one of these as a whole.
+A setup is given in its display form: as JSON with the placeholders `SECRET`, `UNKNOWN` and `HIDDEN`
+for what must not or cannot be shown, or as one of them as a whole. A literal that reads like a
+placeholder has a backslash before it, so that the two never look alike.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ._codec import encoded
 from ._text import cut, name, pair, quoted
 
 __all__ = [
@@ -21,8 +24,11 @@ __all__ = [
     "Difference",
     "description",
     "difference",
+    "display_form",
     "evaluator_texts",
     "hides",
+    "literal",
+    "literals",
     "rule_text",
     "rule_texts",
     "setup",
@@ -34,6 +40,8 @@ __all__ = [
 SECRET = "[secret]"  # noqa: S105 - it is none
 UNKNOWN = "<unknown>"
 HIDDEN = "..."
+_PLACEHOLDERS = (SECRET, UNKNOWN, HIDDEN)
+_LIKE_A_PLACEHOLDER = re.compile(rf"\\*({'|'.join(map(re.escape, _PLACEHOLDERS))})")
 
 #: How a person says an operator.
 OPERATORS = {
@@ -136,7 +144,28 @@ def difference(before: str, after: str, *, secret_changes: bool = False) -> Diff
 
 def hides(text: str) -> bool:
     """Whether a part of a setup is not shown, so that nobody can compare it."""
-    return any(mark in text for mark in (SECRET, UNKNOWN, HIDDEN))
+    return any(mark in text for mark in _PLACEHOLDERS)
+
+
+def literals(value: Any) -> Any:
+    """Return a part of a setup without placeholders in its display form."""
+    if isinstance(value, Mapping):
+        return {key: literals(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [literals(item) for item in value]
+    alike = isinstance(value, str) and _LIKE_A_PLACEHOLDER.fullmatch(value)
+    return f"\\{value}" if alike else value
+
+
+def literal(value: str) -> str:
+    """Return the text that a part of a setup in its display form stands for."""
+    return value[1:] if value[:1] == "\\" and _LIKE_A_PLACEHOLDER.fullmatch(value) else value
+
+
+def display_form(text: str) -> str:
+    """Return the display form of a setup that is given as JSON without placeholders."""
+    # Few texts hold one, and thousands are not to be parsed.
+    return encoded(literals(json.loads(text))) if hides(text) else text
 
 
 def _unseen(before: str, after: str, secret_changes: bool) -> str:
@@ -151,7 +180,7 @@ def _unseen(before: str, after: str, secret_changes: bool) -> str:
 
 def setup(text: str) -> dict[str, Any] | str:
     """Return a setup, given as JSON, as values; or the placeholder for it as a whole."""
-    if text in (SECRET, UNKNOWN, HIDDEN):
+    if text in _PLACEHOLDERS:
         return text
     spec = json.loads(text)
     return spec if isinstance(spec, dict) else _value(spec)
@@ -193,15 +222,18 @@ def _condition(rule: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return literal(value) if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 def _value(value: Any) -> str:
-    return value if value in (SECRET, UNKNOWN, HIDDEN) else quoted(_text(value))
+    return value if value in _PLACEHOLDERS else quoted(_text(value))
 
 
 def _word(value: Any) -> str:
-    return str(value) if value in (SECRET, UNKNOWN, HIDDEN) else name(_text(value))
+    if value in _PLACEHOLDERS:
+        return str(value)
+    text = _text(value)
+    return quoted(text) if text in _PLACEHOLDERS else name(text)
 
 
 def _same(rule: Any) -> str:
@@ -248,8 +280,8 @@ def _rule_change(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, s
             before, after = f"{head} ({len(old['values'])} values)", f"{head}: {changed}"
         return before, after, f"{head}: {changed}"
     sides = [rule.get("values", rule.get("value")) for rule in (old, new)]
-    if all(isinstance(v, str) and v not in (SECRET, UNKNOWN, HIDDEN) for v in sides):
-        left, right = pair(*sides)
+    if all(isinstance(v, str) and v not in _PLACEHOLDERS for v in sides):
+        left, right = pair(_text(sides[0]), _text(sides[1]))
         return f"{head} {left}", f"{head} {right}", f"{head} {left} -> {right}"
     return before, after, f"{before} -> {_value(sides[1])}"
 

@@ -15,7 +15,7 @@ from typing import Any
 import pulumi
 
 from ._codec import encoded
-from ._plan import HIDDEN, SECRET, UNKNOWN
+from ._describe import HIDDEN, SECRET, UNKNOWN, literals
 from ._text import printable
 from .args import plain
 
@@ -34,7 +34,7 @@ async def shown(value: Any) -> Any:
         return {key: await shown(item) for key, item in value.items()}
     if isinstance(value, list):
         return [await shown(item) for item in value]
-    return value
+    return literals(value)
 
 
 def secret_values(value: Any, stand_in: Any) -> set[str]:
@@ -85,7 +85,7 @@ def stand_in_of_other(setup: str, declared: str, shown: str) -> str:
             return [seen(item, name) for item in value]
         if value in secrets:
             return SECRET
-        return HIDDEN if name in ("value", "values") and value not in open_ else value
+        return HIDDEN if name in ("value", "values") and value not in open_ else literals(value)
 
     return encoded(seen(json.loads(setup)))
 

@@ -250,6 +250,34 @@ one("single", tenant)
         for output in (preview.output, up.output, again.output, world.stack.state_text()):
             assert "s3cret" not in output
 
+    def test_a_text_like_the_mask_looks_different(self, world: World) -> None:
+        world.stack.set_config("tenant", "s3cret-tenant", secret=True)
+        program = """
+tenant = config.require_secret("tenant")
+group("g", {"plain": setup("[secret]"), "masked": setup(tenant), "both": {
+    "selector": [span("tenant").equals(tenant), span("dots").equals("...")],
+    "evaluators": ["faithfulness"],
+}})
+one("m", "<unknown>")
+"""
+        told = lines(world.preview(program).output)
+        assert '+ plain gen_ai.system = "[secret]" faithfulness' in told
+        assert "+ masked gen_ai.system = [secret] faithfulness" in told
+        assert '+ both tenant = [secret] and dots = "..." faithfulness' in told
+        assert '+ m gen_ai.system = "<unknown>" faithfulness' in told
+        world.up()
+        for external_id in ("plain", "m"):
+            world.traceloop.put(external_id, selector=[THEIRS], evaluators=["faithfulness"])
+        told = lines(world.refresh().output)
+        assert '~ plain gen_ai.system = "[secret]" -> "theirs"' in told
+        assert '~ m gen_ai.system = "<unknown>" -> "theirs" (changed outside of this stack)' in told
+        changed = program.replace('setup("[secret]")', "setup(tenant)").replace(
+            '"masked": setup(tenant)', '"masked": setup("[secret]")'
+        )
+        told = lines(world.preview(changed).output)
+        assert '~ plain gen_ai.system = "theirs" -> [secret]' in told
+        assert '~ masked gen_ai.system = [secret] -> "[secret]"' in told
+
     def test_what_is_wrong_with_a_secret_is_told_without_it(self, world: World) -> None:
         """Not a secret of the configuration, which the CLI would mask by itself."""
         program = """

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .._codec import encoded, unpacked
+from .._describe import display_form
 from .._plan import (
     ACTIONS,
     SECRET,
@@ -338,10 +339,11 @@ class _Step:
         if external_id in _mapping(self._old.get("failed")):
             return None
         setup = self._setups().get(external_id)
-        if setup == SECRET:
+        masked = setup == SECRET
+        if masked:
             # A secret makes the whole setup one; the group passes on what may be seen of it.
             setup = _mapping(self._old.get("shown")).get(external_id, setup)
-        return _readable(setup) if isinstance(setup, str) else None
+        return _readable(setup, literal=not masked) if isinstance(setup, str) else None
 
     def _setups(self) -> Mapping[str, Any]:
         try:
@@ -350,12 +352,17 @@ class _Step:
             return {}
 
 
-def _readable(setup: str) -> str | None:
-    setup = setup.replace(_UNKNOWN, UNKNOWN)
-    if setup in (SECRET, UNKNOWN):
-        return setup
+def _readable(setup: str, *, literal: bool = False) -> str | None:
+    """Return a setup in its display form, or ``None`` if it is none.
+
+    Args:
+        setup: as the CLI writes it.
+        literal: whether it holds no placeholder.
+
+    """
     try:
-        return setup if isinstance(json.loads(setup), dict) else None
+        text = (display_form(setup) if literal else setup).replace(_UNKNOWN, UNKNOWN)
+        return text if text in (SECRET, UNKNOWN) or isinstance(json.loads(text), dict) else None
     except ValueError:
         return None
 

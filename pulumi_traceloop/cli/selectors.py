@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from .._codec import unpacked
+from .._describe import SECRET, UNKNOWN, literal, literals
 from .._naming import is_named
 from ..spans.matching import Rule, SelectorRule
 from .preview import PreviewError
@@ -23,7 +24,7 @@ _RESOURCES: Final = "pulumi-python:dynamic/traceloop:"
 _DELETES: Final = ("delete", "delete-replaced", "discard", "discard-replaced")
 
 #: What the CLI and the package put in the place of what is secret or not known yet.
-_HIDDEN: Final = ("[secret]", "<unknown>", "04da6b54-80e4-46f7-96ec-b56ff0331ba9")
+_HIDDEN: Final = (SECRET, UNKNOWN, "04da6b54-80e4-46f7-96ec-b56ff0331ba9")
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def from_file(path: Path) -> dict[str, Selector]:
         from ..files import FileError, load_setups
 
         try:
-            setups: Mapping[str, Any] = load_setups(path)
+            setups: Mapping[str, Any] = literals(load_setups(path))
         except FileError as error:
             raise PreviewError(str(error)) from None
     else:
@@ -113,17 +114,16 @@ def _members(batch: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _seen(setup: Any, shown: Any) -> Any:
-    """Return the setup, or what may be seen of it where it holds what is hidden."""
-    for text in (shown, setup):
-        if isinstance(text, dict):
-            return text
-        if isinstance(text, str) and text not in _HIDDEN:
-            return json.loads(text)
-    return None
+    """Return the display form of a setup, whose JSON in a group holds no placeholder."""
+    if isinstance(shown, str) and shown not in _HIDDEN:
+        return json.loads(shown)
+    if isinstance(setup, str):
+        return None if setup in _HIDDEN else literals(json.loads(setup))
+    return setup
 
 
 def selector(setup: Any) -> Selector:
-    """Return the selector of a setup, given as values as people may see them."""
+    """Return the selector of a setup, given as the values of its display form."""
     rules = setup.get("selector") if isinstance(setup, dict) else None
     if not isinstance(rules, list):
         return Selector((), partly_hidden=True)
@@ -142,4 +142,9 @@ def _rule(rule: Any) -> Rule | None:
         part in _HIDDEN for part in (*parts, *(values if isinstance(values, list) else [values]))
     ):
         return None
-    return Rule(rule["key"], rule["source"], rule.get("operator"), rule.get("value"), values)
+    key, source, operator, value = map(_literal, parts)
+    return Rule(key, source, operator, value, values and [_literal(each) for each in values])
+
+
+def _literal(part: Any) -> Any:
+    return literal(part) if isinstance(part, str) else part

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .._describe import difference
+from .._describe import difference, display_form
 from .._text import name
 from ..args import canonical
 
@@ -49,7 +49,7 @@ def report_normalized(stored: Mapping[str, Setup], shown: Mapping[str, str]) -> 
     """
     lines = []
     for external_id, setup in sorted(stored.items()):
-        texts = difference(shown[external_id], canonical(setup.as_input())).texts()
+        texts = difference(shown[external_id], display_form(canonical(setup.as_input()))).texts()
         changed = ", ".join(filter(None, texts))
         lines.append(f"  {name(external_id)}: Traceloop stores it as {changed}")
     return lines

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from pulumi.output import Unknown
 
-from .._describe import unseen_change
+from .._describe import UNKNOWN, display_form, literals, unseen_change
 from .._masking import masked, secret_values, stand_in_of_other
-from .._plan import UNKNOWN, Change
+from .._plan import Change
 from ..args import canonical
 from ._specs import holds_unknown, parsed, spec_inputs
 
@@ -31,11 +31,11 @@ __all__ = [
 ]
 
 
-def _with_stand_ins(value: Any) -> Any:
+def _with_placeholders(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _with_stand_ins(item) for key, item in value.items()}
+        return {key: _with_placeholders(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_with_stand_ins(item) for item in value]
+        return [_with_placeholders(item) for item in value]
     return UNKNOWN if isinstance(value, Unknown) else value
 
 
@@ -43,7 +43,7 @@ def shown(props: Mapping[str, Any]) -> str:
     """Return how the setup of an `AutoMonitorSetup` is shown, as JSON."""
     if isinstance(stand_in := props.get("shown"), str):
         return stand_in
-    return canonical(_with_stand_ins(spec_inputs(props)))
+    return canonical(_with_placeholders(literals(spec_inputs(props))))
 
 
 def shown_of(batch: Mapping[str, Any], setups: Mapping[str, Any]) -> Callable[[str], str]:
@@ -51,8 +51,10 @@ def shown_of(batch: Mapping[str, Any], setups: Mapping[str, Any]) -> Callable[[s
     stand_ins = batch.get("shown") or {}
 
     def shown(external_id: str) -> str:
-        setup = stand_ins.get(external_id) or setups.get(external_id)
-        return setup if isinstance(setup, str) else UNKNOWN
+        if isinstance(stand_in := stand_ins.get(external_id), str):
+            return stand_in
+        setup = setups.get(external_id)
+        return display_form(setup) if isinstance(setup, str) else UNKNOWN
 
     return shown
 
@@ -125,12 +127,14 @@ def drift_of(external_id: str, state: Any, found: str | None, shown_state: str) 
         return Change("delete", external_id, shown_state)
     declared = _text(state)
     # Where nothing is hidden, the state has what was found, and every later plan shows it.
-    open_ = shown_state == declared
-    seen = found if open_ else stand_in_of_other(found, declared, shown_state)
+    if shown_state == display_form(declared):
+        seen = display_form(found)
+    else:
+        seen = stand_in_of_other(found, declared, shown_state)
     return Change("change", external_id, shown_state, seen)
 
 
 def _text(setup: Any) -> str:
     if isinstance(setup, Unknown):
         return UNKNOWN
-    return setup if isinstance(setup, str) else canonical(_with_stand_ins(spec_inputs(setup)))
+    return setup if isinstance(setup, str) else canonical(_with_placeholders(spec_inputs(setup)))
