@@ -308,6 +308,7 @@ one("m", s)
             world.traceloop.put(external_id, selector=[ours], evaluators=["perplexity"])
         world.traceloop.put("b", selector=[THEIRS], evaluators=["faithfulness"])
         refresh = world.refresh()
+        assert "~ b gen_ai.system = [secret] -> ..." in lines(refresh.output)
         preview = world.preview()
         told = lines(preview.output)
         assert "~ a - perplexity, + faithfulness" in told
