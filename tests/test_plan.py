@@ -180,6 +180,56 @@ def test_a_renamed_setup_is_hinted_at() -> None:
     assert with_renames(hidden) == hidden
 
 
+_SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=9)
+_TEXTS = st.text(max_size=70) | st.sampled_from(["[secret]", "<unknown>", "...", "k"])
+_RULES = st.lists(
+    _TEXTS
+    | st.fixed_dictionaries(
+        {"key": _TEXTS},
+        optional={
+            "source": _TEXTS,
+            "operator": _TEXTS,
+            "value": _SCALARS | _TEXTS,
+            "values": st.lists(_SCALARS | _TEXTS) | _TEXTS,
+        },
+    ),
+    max_size=9,
+)
+_EVALUATORS = st.lists(
+    _TEXTS | st.fixed_dictionaries({"slug": _TEXTS}, optional={"scope": _TEXTS}), max_size=9
+)
+_SETUPS = st.sampled_from(["[secret]", "<unknown>", "...", '"[secret]"']) | st.fixed_dictionaries(
+    {"selector": _RULES | st.just("[secret]")},
+    optional={
+        "evaluators": _EVALUATORS,
+        "evaluator_configs": _EVALUATORS | st.just("<unknown>"),
+        "triggers": st.lists(_SCALARS),
+    },
+).map(json.dumps)
+
+
+@given(
+    st.lists(
+        st.builds(
+            Change,
+            st.sampled_from(ACTIONS),
+            st.text(max_size=9),
+            st.none() | _SETUPS,
+            st.none() | _SETUPS,
+            st.text(max_size=9),
+            st.booleans(),
+        ),
+        max_size=3,
+    ),
+    st.booleans(),
+)
+def test_no_setup_is_too_odd_for_a_line(changes: list[Change], group: bool) -> None:
+    """An update prints what it wrote before that is in the state: an error would lose it."""
+    plan = ResourcePlan(OWNER, changes, group=group)
+    for tense in ("plan", "done", "drift"):
+        assert all(line.isprintable() for line in shown(plan, tense=tense))
+
+
 class TestData:
     @given(
         st.lists(

@@ -95,8 +95,8 @@ class Host:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("TRACELOOP_", "PULUMI_"))}
         env |= {"PYTHONPATH": str(REPOSITORY), "PULUMI_PROJECT": "project"}
         secrets = ["traceloop:apiKey"]
-        process = start_provider(str(folder), env)
-        self._provider = Provider(process, config, secrets, self._lines.append)
+        self._process = start_provider(str(folder), env)
+        self._provider = Provider(self._process, config, secrets, self._lines.append)
         self._ended = False
 
     def check(
@@ -132,6 +132,16 @@ class Host:
 
     def delete(self, record: Record) -> None:
         self._provider.delete(record)
+
+    def stop_reading(self) -> None:
+        """Leave nobody at the other end of the pipe that the process prints to."""
+        line = {**one("stop-reading"), "preview": True}
+        self.check(ONE, line)
+        with Path(os.devnull).open() as nothing:
+            os.dup2(nothing.fileno(), self._process.stdout.fileno())
+        self.check(ONE, {**line, "external_id": "stopped"})  # what is being read has to end
+        assert self._provider._reader is not None
+        self._provider._reader.join()
 
     def printed(self) -> str:
         """End the process; return what it printed, on stdout and stderr."""
@@ -947,6 +957,19 @@ class TestLifeOfAGroup:
         other_host.check(MEMBERSHIP, membership(["b"], ["b"]), news)
         other_host.delete(record)
         assert set(traceloop.setups) == {"b", "c"}
+
+
+class TestPrinting:
+    def test_a_reader_that_is_gone_costs_no_record_of_a_write(
+        self, host: Host, traceloop: Emulator
+    ) -> None:
+        """What the engine shows is printed to a pipe; one that broke is an error to write to."""
+        host.stop_reading()
+        host.check(BATCH, batch(a=setup(), b=setup("x", "nope")))
+        record = host.create(BATCH, batch(a=setup(), b=setup("x", "nope")))
+        found = unpacked(record.outputs)
+        assert (found["owned"], found["failed"]) == (["a"], {"b": 'unknown evaluator slug "nope"'})
+        assert host.create(ONE, one()).outputs["setup_id"] == traceloop.setups["m"]["id"]
 
 
 class TestErrors:
