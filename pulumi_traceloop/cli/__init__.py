@@ -1,6 +1,6 @@
 """The `pulumi-traceloop` command: the extra ``cli``.
 
-Reading order: `app` (the commands and their options), `preview` and `markdown` (``plan`` and
+Reading order: `app`, `commands` (options, help, exit codes), `preview` and `markdown` (``plan`` and
 ``preview``), `status`, `export`, `match`.
 """
 
