@@ -217,10 +217,11 @@ def use_utf8() -> None:
 
 
 def say(text: str) -> None:
-    """Print *text*, all of it at once: the provider's host serves several calls at a time.
+    """Print *text* at once: the provider's host serves several calls at a time.
 
-    It never fails. What was written to Traceloop has to reach the state, whoever has stopped
-    listening.
+    The host has no channel for messages: the engine reads its standard output, a pipe. A line is
+    printed between a write to Traceloop and the response that records it in the state, so nothing
+    raises here: neither a closed stream or a broken pipe, nor a text that the stream cannot encode.
     """
     with suppress(OSError, ValueError), _PRINTING:
         print(f"{text}\n", end="", flush=True)  # noqa: T201

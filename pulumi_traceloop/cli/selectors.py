@@ -1,4 +1,4 @@
-"""Which selectors to try: those of a file of setups, of a preview, or of what Traceloop has."""
+"""Reads the selectors to try from a file of setups, from a preview, or from Traceloop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Selector", "from_file", "from_setups", "named", "selector"]
 _RESOURCES: Final = "pulumi-python:dynamic/traceloop:"
 _DELETES: Final = ("delete", "delete-replaced", "discard", "discard-replaced")
 
-#: What the CLI and the package put in the place of what is secret or not known yet.
+#: What the CLI and the package write for values that are secret or not known yet.
 _HIDDEN: Final = (SECRET, UNKNOWN, "04da6b54-80e4-46f7-96ec-b56ff0331ba9")
 
 
@@ -37,7 +37,7 @@ class Selector:
 
 
 def from_setups(setups: Mapping[str, Setup]) -> dict[str, Selector]:
-    """Return the selectors of what Traceloop has."""
+    """Return the selectors of the setups in Traceloop."""
     return {external_id: Selector(setup.init_rules) for external_id, setup in setups.items()}
 
 
@@ -65,7 +65,10 @@ def from_file(path: Path) -> dict[str, Selector]:
 def named(
     selectors: Mapping[str, Selector], patterns: Sequence[str]
 ) -> tuple[dict[str, Selector], list[str]]:
-    """Return the selectors that *patterns* name, all if there are none, and what names nothing."""
+    """Return the selectors that *patterns* name, and the patterns that name none.
+
+    Without patterns, all selectors are returned.
+    """
     if not patterns:
         return dict(selectors), []
     found = {
@@ -78,20 +81,20 @@ def named(
 
 
 def _preview(path: Path) -> Mapping[str, Any] | None:
-    """Return what the file has if it is a preview."""
+    """Return the file's content if it is a preview."""
     text = path.read_bytes()
     if not text.lstrip(b"\xef\xbb\xbf\xff\xfe \r\n\t").startswith(b"{"):
         return None
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
-        return None  # YAML begins with a brace too; `load_setups` says what is wrong
+        return None  # YAML may begin with a brace too; `load_setups` reports what is wrong
     is_preview = isinstance(document, dict) and document.keys() & {"steps", "changeSummary"}
     return document if is_preview else None
 
 
 def _declared(preview: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield each setup that there is after the update, with its external_id."""
+    """Yield each setup that will exist after the update, with its external_id."""
     for step in preview.get("steps") or []:
         state = step.get("newState") or {}
         inputs, kind = state.get("inputs") or {}, str(state.get("type", ""))
@@ -133,7 +136,7 @@ def selector(setup: Any) -> Selector:
 
 
 def _rule(rule: Any) -> Rule | None:
-    """Return the rule; ``None`` if something in it is hidden."""
+    """Return the rule; ``None`` if a part of it is hidden."""
     if not isinstance(rule, dict):
         return None
     values = rule.get("values")

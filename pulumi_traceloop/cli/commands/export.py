@@ -37,7 +37,7 @@ __all__ = ["export"]
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where to write, if not to standard output.",
+    help="The file to write, instead of standard output.",
 )
 @click.option("--force", is_flag=True, help="Overwrite the output if it exists.")
 @base_url_option
@@ -80,7 +80,7 @@ def export(
         if output is None:
             write(text)
         else:
-            # "x" once more: the file may have come into being by now.
+            # "x" also: the file may exist by now.
             with output.open("w" if force else "x", encoding="utf-8", newline="\n") as file:
                 file.write(text)
             note(f"{len(found.setups)} setups written to {output}")

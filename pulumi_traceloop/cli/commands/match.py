@@ -36,7 +36,7 @@ _DAY = 86_400
     "--since",
     callback=seconds_option,
     metavar="TIME",
-    help="Try the spans that Traceloop recorded in so long a time: 30m, 24h (the default), 7d.",
+    help="Try the spans that Traceloop recorded in the last TIME: 30m, 24h (the default), 7d.",
 )
 @click.option(
     "--spans",
@@ -79,10 +79,10 @@ def match(
 ) -> None:
     """Show which monitors see traffic: how many real spans each one's selector matches.
 
-    FILE is a file of setups (monitors.yaml) or what `pulumi preview --json` wrote. Without one, the
-    setups are those that Traceloop has. EXTERNAL_ID, or a pattern such as 'checkout-*', picks some.
+    FILE is a file of setups (monitors.yaml) or the output of `pulumi preview --json`. Without one,
+    the setups are those in Traceloop. EXTERNAL_ID, or a pattern such as 'checkout-*', selects some.
 
-    Where a monitor matches nothing, it shows why and what to change. What end users wrote (prompts,
+    If a monitor matches no span, it shows why and what to change. What end users wrote (prompts,
     completions, inputs and outputs) is dropped while spans are read.
 
     Ends with 1 if a setup matches no span or does not exist. Needs the API key unless both the

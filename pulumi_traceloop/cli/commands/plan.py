@@ -38,13 +38,13 @@ __all__ = ["plan", "preview"]
     "stacks",
     multiple=True,
     metavar="NAME",
-    help="What to call the stack; once for each file, in their order.",
+    help="The stack's name in the comment; once for each FILE, in their order.",
 )
 @click.option(
     "--since",
     callback=seconds_option,
     metavar="TIME",
-    help="Say what each setup matches of the spans that Traceloop recorded in so long a time: 30m,"
+    help="Show what each setup matches of the spans that Traceloop recorded in the last TIME: 30m,"
     " 24h, 7d.",
 )
 @click.option(
@@ -53,7 +53,7 @@ __all__ = ["plan", "preview"]
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Say what each setup matches of the spans of a file: OTLP as JSON. May be repeated.",
+    help="Show what each setup matches of the spans of a file: OTLP as JSON. May be repeated.",
 )
 @base_url_option
 @json_option
@@ -68,22 +68,22 @@ def plan(
     *,
     as_json: bool,
 ) -> None:
-    """Write a pull-request comment about previews that were made before.
+    """Write a pull-request comment about existing previews.
 
     \b
     Make each with
       TRACELOOP_PLAN=json pulumi preview --json --show-sames --show-replacement-steps > FILE
-    or use `pulumi-traceloop preview`, which does both.
+    or use `pulumi-traceloop preview`, which does both. For a destroy, make it with
+      pulumi destroy --preview-only --json --show-replacement-steps > FILE
 
     Writes Markdown: which monitor setups will be created, changed, deleted or adopted. Secrets stay
     masked, and the comment stays below GitHub's limit.
 
-    With --since or --spans, or where the preview had the configuration traceloop:matchSpans, a
-    column says how many recorded spans each setup matches, and if none, why; those come first.
+    With --since or --spans, or if the preview had the configuration traceloop:matchSpans, a
+    column shows how many recorded spans each setup matches, and if none, why. Those come first.
 
     Needs the API key only for --since. Ends with 1 if a preview failed; the comment is written
-    anyway. Ends with 2, without a comment, if a FILE is something else, or does not say what will
-    happen.
+    anyway. Ends with 2, without a comment, if a FILE is no preview or has no plan.
     """
     from ..preview import COMMAND, read
 

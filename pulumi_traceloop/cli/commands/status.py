@@ -44,7 +44,7 @@ __all__ = ["status"]
 @click.option(
     "--wait-for",
     type=click.Choice(["spans", "accepted"]),
-    help="Wait until matching spans have come (as --wait alone does), or only until Traceloop has"
+    help="Wait until spans have matched (as --wait alone does), or only until Traceloop has"
     " processed the setups: then waiting_for_spans is enough.",
 )
 @click.option(
@@ -94,13 +94,13 @@ def status(
     need attention come first.
 
     --stack runs `pulumi stack export` and `pulumi config` in the current folder. What
-    --unmanaged finds may be another stack's, written by hand, or by an update that was killed.
+    --unmanaged shows may belong to another stack, or was written by hand or by a killed update.
 
-    A setup that is waiting_for_spans has no monitor yet: too few matching spans came. `match`
-    shows why.
+    A setup that is waiting_for_spans has no monitor yet: too few spans have matched. `match` shows
+    why.
 
-    Ends with 1 if one of them is failed or partial, or does not exist; with --stale, also if one
-    has waited for spans for longer.
+    Ends with 1 if a setup is failed or partial, or does not exist; with --stale, also if one has
+    waited for spans for longer.
     """
     wait = wait or wait_for is not None
     if wait and statuses:
@@ -113,7 +113,7 @@ def status(
         from .. import status as statuses_of
 
         longest = max(timeout, 1.0) if wait else None
-        look: statuses_of.Look
+        poll: statuses_of.Poll
         if stack:
             from ..project import open_connection
             from ..stack import read
@@ -121,20 +121,20 @@ def status(
             parts = [(p, open_connection(p.connection, longest=longest)) for p in read(stack)]
             projects = [project for _, project in parts]
             if unmanaged:
-                look = partial(statuses_of.unmanaged, parts, statuses)
+                poll = partial(statuses_of.unmanaged, parts, statuses)
             else:
-                look = partial(statuses_of.look_at_stack, parts, external_ids, statuses)
+                poll = partial(statuses_of.read_stack, parts, external_ids, statuses)
         else:
             from ..project import open_project
 
             project = open_project(base_url, longest=longest)
             projects = [project]
-            look = partial(statuses_of.look, project, external_ids, statuses)
+            poll = partial(statuses_of.read_project, project, external_ids, statuses)
         if wait:
             terminal = sys.stderr.isatty()
             with statuses_of.progress_display(note, terminal=terminal) as progress:
                 report = statuses_of.wait(
-                    look,
+                    poll,
                     timeout,
                     progress,
                     accepted=wait_for == "accepted",
@@ -142,7 +142,7 @@ def status(
                     sleep=runtime.sleep,
                 )
         else:
-            report = look()
+            report = poll()
     note_unreadable(*projects)
     too_long = report.stale(runtime.now(), stale) if stale is not None else []
     if as_json:
