@@ -39,7 +39,7 @@ from ._host import (
     without_traceback,
 )
 from ._membership import delete_owned
-from ._options import exists_error, too_many_deletes
+from ._options import GUARDS, exists_error, too_many_deletes
 from ._specs import differ, parsed
 
 if TYPE_CHECKING:
@@ -124,8 +124,10 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         failures += too_many_deletes(news, old, [i for i in removed if not expected(i, project)])
         if not failures:
             failures += self._too_many_evaluations(news)
-        if not failures and news.get("if_exists") in ("adopt", "fail"):
-            failures += self._exist_already(news, setups, setups.keys() - old.keys())
+        if not failures:
+            new = [i for i in setups if i not in old]
+            exist = self._refused_in_preview(news, setups, new)
+            failures += [CheckFailure(at(i), str(error)) for i, error in sorted(exist.items())]
         if not failures:
             self._present(news, [] if olds else self._new_changes(news, setups, setups), setups)
         # What the membership takes: also of a program whose transforms add or remove setups.
@@ -137,28 +139,29 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
     def _secrets(self, inputs: Mapping[str, Any], external_id: str, setup: Any) -> set[str]:
         return display.secrets_of(inputs, external_id, setup)
 
-    def _exist_already(
+    def _refused_in_preview(
         self, inputs: Mapping[str, Any], setups: Mapping[str, Any], external_ids: Collection[str]
-    ) -> list[CheckFailure]:
+    ) -> dict[str, TraceloopError]:
+        """Return which of *external_ids* ``if_exists`` keeps; none if Traceloop is out of reach."""
+        if not external_ids or inputs.get("if_exists") not in GUARDS:
+            return {}
         reading = self._project(inputs).look(external_ids)
-        there = reading.setups if reading else {}
-        refused = self._refused(inputs, setups, there, ask=False)
-        return [CheckFailure(at(i), str(error)) for i, error in sorted(refused.items())]
+        return self._refused(inputs, setups, reading.setups if reading else {}, ask=False)
 
     def _refused(
         self,
         inputs: Mapping[str, Any],
         setups: Mapping[str, Any],
-        there: Mapping[str, Setup],
+        remote: Mapping[str, Setup],
         *,
         ask: bool = True,
     ) -> dict[str, TraceloopError]:
         """Return which setups ``if_exists`` keeps as Traceloop has them, and why."""
         refused: dict[str, TraceloopError] = {}
-        if inputs.get("if_exists") not in ("adopt", "fail"):
+        if inputs.get("if_exists") not in GUARDS:
             return refused
         project, shown = self._project(inputs), display.shown_of(inputs, setups)
-        for i, setup in there.items():
+        for i, setup in remote.items():
             if self._deployment.manages(i, project, ask=ask):
                 continue
             change = display.new_change(self._deployment, project, setup, i, setups[i], shown(i))
@@ -242,11 +245,8 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         # What was never owned may be foreign, as what is new may be.
         unmanaged = [i for i in changes.again if i not in owned]
         self._deployment.disown(unmanaged, project)
-        if unmanaged and news.get("if_exists") in ("adopt", "fail"):
-            reading = project.look(unmanaged)
-            refused = self._refused(news, new, reading.setups if reading else {}, ask=False)
-            for _, error in sorted(refused.items()):
-                raise error
+        for _, error in sorted(self._refused_in_preview(news, new, unmanaged).items()):
+            raise error
         told = self._new_changes(news, new, changes.added)
         told += [display.change_of(i, old[i], new[i], before(i), after(i)) for i in changes.changed]
         told += [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pulumi.dynamic import CheckFailure
 from pulumi.output import Unknown
@@ -16,19 +16,22 @@ from ..errors import ExistsError
 if TYPE_CHECKING:
     from .._plan import Change
 
-__all__ = ["exists_error", "too_many_deletes", "too_many_evaluations"]
+__all__ = ["GUARDS", "exists_error", "too_many_deletes", "too_many_evaluations"]
+
+
+#: By value of ``if_exists``: what must not happen to a setup that this stack does not manage.
+GUARDS: Final = {"adopt": ("replace",), "fail": ("replace", "adopt")}
 
 
 def exists_error(if_exists: str | None, change: Change) -> ExistsError | None:
     """Return why a setup must not be written that Traceloop has and this stack does not manage.
 
     Args:
-        if_exists: the option: ``adopt`` refuses one that differs, ``fail`` every one.
+        if_exists: the option.
         change: what would happen to it.
 
     """
-    refused = {"adopt": ("replace",), "fail": ("replace", "adopt")}.get(if_exists or "", ())
-    if change.action not in refused:
+    if change.action not in GUARDS.get(if_exists or "", ()):
         return None
     before, after = change.before, change.after
     differs = difference(before, after).texts() if before and after else ()
