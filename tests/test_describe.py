@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pulumi_traceloop._codec import encoded
@@ -84,6 +84,7 @@ def _described(part: str, text: str) -> tuple[str, str]:
 
 
 @given(st.text(alphabet="\\[]<>.secrtunkow", max_size=12) | st.sampled_from(PLACEHOLDERS))
+@settings(deadline=None)
 def test_a_display_form_stands_for_one_setup(value: str) -> None:
     text = encoded({"selector": [{"key": value, "values": [value, 1, None]}]})
     shown = json.loads(display_form(text))

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pulumi_traceloop._plan import (
@@ -223,6 +223,7 @@ _SETUPS = st.sampled_from(["[secret]", "<unknown>", "...", '"[secret]"']) | st.f
     ),
     st.booleans(),
 )
+@settings(deadline=None)
 def test_no_setup_is_too_odd_for_a_line(changes: list[Change], group: bool) -> None:
     """An update prints what it wrote before that is in the state: an error would lose it."""
     plan = ResourcePlan(OWNER, changes, group=group)
