@@ -1,6 +1,6 @@
 """Describes a setup, and the difference between two, in short texts.
 
-A setup is given in its display form: JSON with the placeholders `SECRET`, `UNKNOWN` and `HIDDEN`
+A setup is given as display JSON: JSON with the placeholders `SECRET`, `UNKNOWN` and `HIDDEN`
 for values that must not or cannot be shown, or one placeholder for the whole setup. A literal that
 reads like a placeholder has a backslash before it, so that the two never look alike.
 """
@@ -24,7 +24,7 @@ __all__ = [
     "Difference",
     "description",
     "difference",
-    "display_form",
+    "display_json",
     "evaluator_texts",
     "hides",
     "literal",
@@ -148,7 +148,7 @@ def hides(text: str) -> bool:
 
 
 def literals(value: Any) -> Any:
-    """Return a part of a setup without placeholders in its display form."""
+    """Return a part of a setup, without placeholders, as in display JSON."""
     if isinstance(value, Mapping):
         return {key: literals(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -158,12 +158,12 @@ def literals(value: Any) -> Any:
 
 
 def literal(value: str) -> str:
-    """Return the text that a part of a setup in its display form stands for."""
+    """Return the text that a part of display JSON stands for."""
     return value[1:] if value[:1] == "\\" and _LIKE_A_PLACEHOLDER.fullmatch(value) else value
 
 
-def display_form(text: str) -> str:
-    """Return the display form of a setup that is given as JSON without placeholders."""
+def display_json(text: str) -> str:
+    """Return the display JSON of a setup that is given as JSON without placeholders."""
     # Few hold one. Parsing all of thousands would be slow.
     return encoded(literals(json.loads(text))) if hides(text) else text
 
@@ -330,13 +330,13 @@ def _evaluator_changes(
 
 
 def unseen_change(old: str, new: str, shown_old: str, shown_new: str) -> bool:
-    """Whether two setups differ in more than their display forms differ in.
+    """Whether two setups differ in more than their display JSON does.
 
     Args:
         old: the setup before, with its secrets.
         new: the setup after.
-        shown_old: the display form of *old*.
-        shown_new: the display form of *new*.
+        shown_old: the display JSON of *old*.
+        shown_new: the display JSON of *new*.
 
     """
     specs = [setup(text) for text in (old, new, shown_old, shown_new)]

@@ -152,7 +152,7 @@ class Change(NamedTuple):
 
     action: Action
     external_id: str
-    #: The setup as Traceloop or the state has it, and as declared, each in its display form; see
+    #: The setup as Traceloop or the state has it, and as declared, each as display JSON; see
     #: `_describe`. ``None`` if it does not exist or is unknown.
     before: str | None = None
     after: str | None = None

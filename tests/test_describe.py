@@ -16,7 +16,7 @@ from pulumi_traceloop._describe import (
     UNKNOWN,
     description,
     difference,
-    display_form,
+    display_json,
     literal,
     literals,
     rule_text,
@@ -85,9 +85,9 @@ def _described(part: str, text: str) -> tuple[str, str]:
 
 @given(st.text(alphabet="\\[]<>.secrtunkow", max_size=12) | st.sampled_from(PLACEHOLDERS))
 @settings(deadline=None)
-def test_a_display_form_stands_for_one_setup(value: str) -> None:
+def test_a_display_json_stands_for_one_setup(value: str) -> None:
     text = encoded({"selector": [{"key": value, "values": [value, 1, None]}]})
-    shown = json.loads(display_form(text))
+    shown = json.loads(display_json(text))
     (found,) = shown["selector"]
     assert found["key"] not in PLACEHOLDERS
     assert literal(found["key"]) == literal(found["values"][0]) == value

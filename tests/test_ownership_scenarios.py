@@ -190,7 +190,7 @@ class TestLostRecords:
         world.traceloop.inject(Fault(method="PUT", drop="after", times=1))
         world.traceloop.inject(Fault(method="GET", status=403, skip=1, times=None))
         up = world.up('one("a", if_exists="fail")', fails=True)
-        assert "it is not known whether the setup is in place" in up.output
+        assert "the outcome of the write is unknown" in up.output
         assert set(world.monitors) == {"a"}
         world.traceloop.clear_faults()
         preview = world.preview()

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .._codec import encoded, unpacked
-from .._describe import display_form
+from .._describe import display_json
 from .._plan import (
     ACTIONS,
     LEAVES,
@@ -324,14 +324,14 @@ class _Step:
         return [i for i in ids if isinstance(i, str)] if isinstance(ids, list) else []
 
     def definition(self) -> str | None:
-        """Return the display form of a single resource's old setup."""
+        """Return the display JSON of a single resource's old setup."""
         shown = self._old.get("shown")
         if isinstance(shown, str) and shown != SECRET:
             return _readable(shown)
         return _readable(encoded({k: self._old[k] for k in _SPEC if self._old.get(k) is not None}))
 
     def member(self, external_id: str) -> str | None:
-        """Return the display form of an old setup of a batch, if the batch knows it.
+        """Return the display JSON of an old setup of a batch, if the batch knows it.
 
         Where the last update failed, the batch has the refused setup, not the one in Traceloop.
         """
@@ -340,7 +340,7 @@ class _Step:
         setup = self._setups().get(external_id)
         masked = setup == SECRET
         if masked:
-            # A secret makes the whole setup secret; the group adds its display form.
+            # A secret makes the whole setup secret; the group adds its display JSON.
             setup = _mapping(self._old.get("shown")).get(external_id, setup)
         return _readable(setup, literal=not masked) if isinstance(setup, str) else None
 
@@ -352,7 +352,7 @@ class _Step:
 
 
 def _readable(setup: str, *, literal: bool = False) -> str | None:
-    """Return a setup in its display form, or ``None`` if it is none.
+    """Return a setup as display JSON, or ``None`` if it is none.
 
     Args:
         setup: as the CLI writes it.
@@ -360,7 +360,7 @@ def _readable(setup: str, *, literal: bool = False) -> str | None:
 
     """
     try:
-        text = (display_form(setup) if literal else setup).replace(_UNKNOWN, UNKNOWN)
+        text = (display_json(setup) if literal else setup).replace(_UNKNOWN, UNKNOWN)
         return text if text in (SECRET, UNKNOWN) or isinstance(json.loads(text), dict) else None
     except ValueError:
         return None

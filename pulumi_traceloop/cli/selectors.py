@@ -117,7 +117,7 @@ def _members(batch: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _seen(setup: Any, shown: Any) -> Any:
-    """Return the display form of a setup, whose JSON in a group holds no placeholder."""
+    """Return the display JSON of a setup, whose JSON in a group holds no placeholder."""
     if isinstance(shown, str) and shown not in _HIDDEN:
         return json.loads(shown)
     if isinstance(setup, str):
@@ -126,7 +126,7 @@ def _seen(setup: Any, shown: Any) -> Any:
 
 
 def selector(setup: Any) -> Selector:
-    """Return the selector of a setup, given as the values of its display form."""
+    """Return the selector of a setup, given as the values of its display JSON."""
     rules = setup.get("selector") if isinstance(setup, dict) else None
     if not isinstance(rules, list):
         return Selector((), partly_hidden=True)

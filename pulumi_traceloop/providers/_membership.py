@@ -76,7 +76,7 @@ class AutoMonitorSetupMembershipProvider(HostedProvider):
                     news[key] = None
             recorded = self._recorded.setdefault(declarer, [])
             recorded.append(ownership_of(olds))
-            # No membership recorded what was removed before: this one deletes it.
+            # It also deletes what was removed before a membership recorded it.
             news["owned"] = canonical(sorted(adopted(ownership_of(news), recorded)))
             return CheckResult(news, failures)
         if olds and external_ids == olds.get("external_ids") == olds.get("owned"):
@@ -96,13 +96,13 @@ class AutoMonitorSetupMembershipProvider(HostedProvider):
         change, so it would not notice.
         """
         project = self._project(inputs)
-        granted, env_project_id = self._deployment.granted(inputs["declared_by"])
-        remote, unreadable = project.read(granted, env_project_id)
+        assumed, env_project_id = self._deployment.assumed(inputs["declared_by"])
+        remote, unreadable = project.read(assumed, env_project_id)
         project.expect(env_project_id)
-        missing = [i for i in granted if i not in remote and i not in unreadable]
+        missing = [i for i in assumed if i not in remote and i not in unreadable]
         if not missing:
             return []
-        if len(missing) == len(granted) > 1:  # a refresh would refuse
+        if len(missing) == len(assumed) > 1:  # a refresh would refuse
             error = SetupsMissingError(inputs["declared_by"], len(missing))
             return [CheckFailure(at(missing[0]), str(error))]
         reason = (

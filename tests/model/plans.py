@@ -454,7 +454,7 @@ _edits = _weighted(
     (2, st.builds(Drop, _places)),
     (3, st.builds(Rename, _places, _places, st.booleans())),
     (3, st.builds(Reconnect, _places, st.sampled_from(NAMESPACES))),
-    (1, st.builds(Transform, st.sampled_from(GROUPS))),
+    (3, st.builds(Transform, st.sampled_from(GROUPS))),
     (2, st.builds(Swap, _ids, _ids)),
     (1, st.builds(Reorder, st.permutations(PLACES).map(tuple))),
 )
@@ -524,9 +524,9 @@ _first = st.builds(
 _steps = _weighted(
     (14, _up("up")),
     (2, _up("up --refresh")),
-    (2, _constrained("up --plan")),
-    (1, _constrained("up --target")),
-    (1, _constrained("up --exclude")),
+    (3, _constrained("up --plan")),
+    (2, _constrained("up --target")),
+    (2, _constrained("up --exclude")),
     (2, _other("refresh")),
     (1, _other("preview")),
     (1, _other("destroy")),
