@@ -1,16 +1,19 @@
-"""A setup, and what differs between two, as a person says it.
+"""Describes a setup, and the difference between two, in short texts.
 
-A setup is given as people may see it: as JSON with `SECRET`, `UNKNOWN` or `HIDDEN` in the place of
-what must not or cannot be shown, or as one of these as a whole.
+A setup is given as display JSON: JSON with the placeholders `SECRET`, `UNKNOWN` and `HIDDEN`
+for values that must not or cannot be shown, or one placeholder for the whole setup. A literal that
+reads like a placeholder has a backslash before it, so that the two never look alike.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ._codec import encoded
 from ._text import cut, name, pair, quoted
 
 __all__ = [
@@ -21,21 +24,26 @@ __all__ = [
     "Difference",
     "description",
     "difference",
+    "display_json",
     "evaluator_texts",
     "hides",
+    "literal",
+    "literals",
     "rule_text",
     "rule_texts",
     "setup",
     "unseen_change",
 ]
 
-#: Placeholders: for a secret, for what is not known yet, and for what only Traceloop has, where
-#: nobody can tell whether it was a secret once.
+#: Placeholders: for a secret, for a value that is not known yet, and for a value that only
+#: Traceloop has and that may be a secret.
 SECRET = "[secret]"  # noqa: S105 - it is none
 UNKNOWN = "<unknown>"
 HIDDEN = "..."
+_PLACEHOLDERS = (SECRET, UNKNOWN, HIDDEN)
+_LIKE_A_PLACEHOLDER = re.compile(rf"\\*({'|'.join(map(re.escape, _PLACEHOLDERS))})")
 
-#: How a person says an operator.
+#: How an operator is displayed.
 OPERATORS = {
     "equals": "=",
     "not_equals": "!=",
@@ -53,15 +61,15 @@ RULES = 6
 
 
 class Difference(NamedTuple):
-    """What differs between two setups: of each thing, how it was and how it will be.
+    """The difference between two setups: each part before and after.
 
-    One of the two texts is empty where something is added or removed.
+    The text before is empty for a part that is added, the text after for one that is removed.
     """
 
-    #: With a third text: the change in one piece, such as ``a = "x" -> "y"``.
+    #: The third text is the whole change, such as ``a = "x" -> "y"``.
     rules: Sequence[tuple[str, str, str]] = ()
     evaluators: Sequence[tuple[str, str, str]] = ()
-    #: What cannot be seen in either.
+    #: Changes that neither of the two shows.
     notes: Sequence[str] = ()
 
     def texts(self) -> tuple[str, str]:
@@ -73,11 +81,11 @@ class Difference(NamedTuple):
 
 
 def rule_text(rule: Any, *, source: bool = False) -> str:
-    """Return a rule as a person would say it, such as ``service.name in ("cart", "checkout")``.
+    """Return a rule as a text, such as ``service.name in ("cart", "checkout")``.
 
     Args:
         rule: the rule.
-        source: whether to tell a resource's attribute from a span's.
+        source: whether to mark an attribute of the resource.
 
     """
     if not isinstance(rule, Mapping):  # a whole rule that is secret or not known yet
@@ -94,7 +102,7 @@ def description(text: str) -> tuple[str, str]:
 
 
 def rule_texts(spec: Mapping[str, Any]) -> list[str]:
-    """Return the rules of a setup; what is cut off is counted."""
+    """Return the rules of a setup, and a count of those that are cut."""
     rules = _rules(spec)
     sources = _ambiguous(rules)
     texts = [rule_text(rule, source=_key(rule) in sources) for rule in rules]
@@ -113,7 +121,7 @@ def difference(before: str, after: str, *, secret_changes: bool = False) -> Diff
     Args:
         before: the setup before.
         after: the setup after.
-        secret_changes: whether a value differs that is `SECRET` in both.
+        secret_changes: whether a value differs that both show as `SECRET`.
 
     """
     old, new = setup(before), setup(after)
@@ -135,8 +143,29 @@ def difference(before: str, after: str, *, secret_changes: bool = False) -> Diff
 
 
 def hides(text: str) -> bool:
-    """Whether a part of a setup is not shown, so that nobody can compare it."""
-    return any(mark in text for mark in (SECRET, UNKNOWN, HIDDEN))
+    """Whether a placeholder stands for a part of a setup, so that it cannot be compared."""
+    return any(mark in text for mark in _PLACEHOLDERS)
+
+
+def literals(value: Any) -> Any:
+    """Return a part of a setup, without placeholders, as in display JSON."""
+    if isinstance(value, Mapping):
+        return {key: literals(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [literals(item) for item in value]
+    alike = isinstance(value, str) and _LIKE_A_PLACEHOLDER.fullmatch(value)
+    return f"\\{value}" if alike else value
+
+
+def literal(value: str) -> str:
+    """Return the text that a part of display JSON stands for."""
+    return value[1:] if value[:1] == "\\" and _LIKE_A_PLACEHOLDER.fullmatch(value) else value
+
+
+def display_json(text: str) -> str:
+    """Return the display JSON of a setup that is given as JSON without placeholders."""
+    # Few hold one. Parsing all of thousands would be slow.
+    return encoded(literals(json.loads(text))) if hides(text) else text
 
 
 def _unseen(before: str, after: str, secret_changes: bool) -> str:
@@ -150,8 +179,8 @@ def _unseen(before: str, after: str, secret_changes: bool) -> str:
 
 
 def setup(text: str) -> dict[str, Any] | str:
-    """Return a setup, given as JSON, as values; or the placeholder for it as a whole."""
-    if text in (SECRET, UNKNOWN, HIDDEN):
+    """Return a setup as values, or the placeholder for the whole of it."""
+    if text in _PLACEHOLDERS:
         return text
     spec = json.loads(text)
     return spec if isinstance(spec, dict) else _value(spec)
@@ -167,7 +196,7 @@ def _key(rule: Any) -> str:
 
 
 def _ambiguous(*selectors: Iterable[Any]) -> set[str]:
-    """Keys that are looked for both in spans and in resources, or that move between the two."""
+    """Return the keys that rules match in spans as well as in resources, before or after."""
     seen: dict[str, set[str]] = {}
     for rule in (r for rules in selectors for r in rules if isinstance(r, Mapping)):
         seen.setdefault(_key(rule), set()).add(str(rule.get("source")))
@@ -193,19 +222,22 @@ def _condition(rule: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return literal(value) if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 def _value(value: Any) -> str:
-    return value if value in (SECRET, UNKNOWN, HIDDEN) else quoted(_text(value))
+    return value if value in _PLACEHOLDERS else quoted(_text(value))
 
 
 def _word(value: Any) -> str:
-    return str(value) if value in (SECRET, UNKNOWN, HIDDEN) else name(_text(value))
+    if value in _PLACEHOLDERS:
+        return str(value)
+    text = _text(value)
+    return quoted(text) if text in _PLACEHOLDERS else name(text)
 
 
 def _same(rule: Any) -> str:
-    """Return what two rules have in common that are the same."""
+    """Return a text that is the same for equal rules."""
     if not isinstance(rule, Mapping):
         return _text(rule)
     full = {"operator": "equals", **rule}
@@ -248,8 +280,8 @@ def _rule_change(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, s
             before, after = f"{head} ({len(old['values'])} values)", f"{head}: {changed}"
         return before, after, f"{head}: {changed}"
     sides = [rule.get("values", rule.get("value")) for rule in (old, new)]
-    if all(isinstance(v, str) and v not in (SECRET, UNKNOWN, HIDDEN) for v in sides):
-        left, right = pair(*sides)
+    if all(isinstance(v, str) and v not in _PLACEHOLDERS for v in sides):
+        left, right = pair(_text(sides[0]), _text(sides[1]))
         return f"{head} {left}", f"{head} {right}", f"{head} {left} -> {right}"
     return before, after, f"{before} -> {_value(sides[1])}"
 
@@ -298,13 +330,13 @@ def _evaluator_changes(
 
 
 def unseen_change(old: str, new: str, shown_old: str, shown_new: str) -> bool:
-    """Whether more differs between two setups than what people may see of them differs.
+    """Whether two setups differ in more than their display JSON does.
 
     Args:
         old: the setup before, with its secrets.
         new: the setup after.
-        shown_old: *old*, as people may see it.
-        shown_new: *new*, as people may see it.
+        shown_old: the display JSON of *old*.
+        shown_new: the display JSON of *new*.
 
     """
     specs = [setup(text) for text in (old, new, shown_old, shown_new)]

@@ -15,7 +15,7 @@ from typing import Any
 import pulumi
 
 from ._codec import encoded
-from ._plan import HIDDEN, SECRET, UNKNOWN
+from ._describe import HIDDEN, SECRET, UNKNOWN, literals
 from ._text import printable
 from .args import plain
 
@@ -34,7 +34,7 @@ async def displayed(value: Any) -> Any:
         return {key: await displayed(item) for key, item in value.items()}
     if isinstance(value, list):
         return [await displayed(item) for item in value]
-    return value
+    return literals(value)
 
 
 def secret_values(value: Any, display: Any) -> set[str]:
@@ -85,7 +85,7 @@ def redacted(remote: str, declared: str, display: str) -> str:
             return [redact(item, name) for item in value]
         if value in secrets:
             return SECRET
-        return HIDDEN if name in ("value", "values") and value not in public else value
+        return HIDDEN if name in ("value", "values") and value not in public else literals(value)
 
     return encoded(redact(json.loads(remote)))
 

@@ -1,4 +1,4 @@
-"""The plan: what happens to each monitor setup, as data, and as the lines that a person reads.
+"""The plan: what happens to each monitor setup, as data and as printed lines.
 
 ::
 
@@ -7,20 +7,23 @@
       ~ openai-gpt4o  gen_ai.request.model = "gpt-4o" -> "gpt-5"  + toxicity-detector
       - old-monitor   gen_ai.provider.name = "azure"              faithfulness
 
-A resource's `Change` values are made once, by its provider. What prints them, here and in the
-command, reads the same values: nothing reads what was printed.
+A resource's provider makes its `Change` values once. The renderers, here and in the command, read
+these values, never printed text.
 
-**From the provider to the command.** A dynamic provider has no way to pass data of its own to
-``pulumi preview --json`` unseen. Measured on the Pulumi CLI 3.260 with the SDK 3.272: of a
-`DiffResult` the Python host passes on ``changes``, ``replaces`` and ``delete_before_replace``, no
-detailed diff; messages with the severity "debug" and ephemeral ones are left out of the JSON; an
-input that `check` adds in the preview alone is in the JSON and, if its name begins with ``__`` and
-its value is unknown, neither in any terminal display nor held against an update plan; but `check`
-gets old inputs only, and what failed before is in the old outputs, which `diff` gets. What is left
-is a printed line, which every terminal shows. So it is printed only where somebody asks for it,
-with ``TRACELOOP_PLAN=json`` in the environment: one line for each call, with a checksum, in pairs
-of hexadecimal digits, since the engine replaces whatever equals a secret of the configuration in
-all that is printed.
+**From the provider to the command.** A dynamic provider cannot add hidden data to
+``pulumi preview --json``. Seen on the Pulumi CLI 3.260 with the SDK 3.272:
+
+- of a `DiffResult` the Python host passes on ``changes``, ``replaces`` and
+  ``delete_before_replace``, but no detailed diff;
+- the JSON has no messages of the severity "debug" and no ephemeral ones;
+- an input that `check` adds only in a preview is in the JSON. If its name begins with ``__`` and
+  its value is unknown, no terminal shows it and no update plan enforces it. But `check` gets old
+  inputs only, and earlier failures are in the old outputs, which `diff` gets.
+
+So the plan is a printed line, and every terminal shows it. The provider prints it only with
+``TRACELOOP_PLAN=json`` in the environment: one line for each call, with a checksum, in pairs of
+hexadecimal digits, because the engine replaces every text that equals a secret of the
+configuration in what is printed.
 """
 
 from __future__ import annotations
@@ -69,33 +72,33 @@ __all__ = [
     "with_renames",
 ]
 
-#: What happens to a setup, the most harmful first: a list that is cut off loses its end.
+#: What happens to a setup, the most harmful first: a list that is cut loses its end.
 Action = Literal[
-    "delete",  # it goes
-    "replace",  # Traceloop has another one that is not this resource's, and it is overwritten
+    "delete",
+    "replace",  # Traceloop has an unmanaged one that differs, and it is overwritten
     "change",
-    "retry",  # the last update failed, and it is sent again
+    "retry",  # the last update failed: it is sent again
     "recheck",  # it is written, but was not ready: nothing is sent
     "move",  # another resource declares it now: nothing is deleted
     "create",
     "adopt",  # Traceloop has an equal one: nothing is sent
-    "release",  # it stays in Traceloop, but is not managed any more
+    "release",  # it stays in Traceloop, but is no longer managed
 ]
 ACTIONS: tuple[Action, ...] = get_args(Action)
 
-#: What does not leave a setup in place that this resource declares.
+#: What happens to setups that the resource no longer declares.
 LEAVES: tuple[Action, ...] = ("delete", "move", "release")
 
-#: When the lines are printed: before an update, after it, or after a refresh that found changes.
+#: When the lines are printed: before an update, after it, or after a refresh that found drift.
 Tense = Literal["plan", "done", "drift"]
 
-#: The environment variable that asks for the plan as data, and its value.
+#: The environment variable that requests the plan as data, and its value.
 ASKED = ("TRACELOOP_PLAN", "json")
 
 #: How many setups are listed one by one.
 LINES = 60
 
-#: How much is said of what a setup matches, in characters.
+#: How long the text about what a setup matches gets, in characters.
 MATCHES_WIDTH = 500
 
 _PREFIX = "traceloop-plan/1"
@@ -107,14 +110,14 @@ class Matches(NamedTuple):
     matched: int
     #: How many spans were tried.
     sampled: int
-    #: How many more may match: a rule's value is hidden, or what the rule is about was not read.
+    #: How many more may match: a rule's value is hidden, or the attribute's value was not read.
     undecided: int = 0
-    #: How many hours the spans cover; ``None`` if that is not known.
+    #: How many hours the spans cover; ``None`` if unknown.
     hours: float | None = None
     #: Why none matches, or which rule excludes none; without a secret.
     why: str = ""
-    #: How many evaluations a day that makes: matched spans a day times evaluators, with all that
-    #: may match. ``None`` if it cannot be estimated.
+    #: Estimated evaluations a day: spans a day that match or may match, times evaluators. ``None``
+    #: if there is no estimate.
     evaluations: int | None = None
 
     @property
@@ -131,14 +134,14 @@ class Matches(NamedTuple):
 
     @property
     def period(self) -> str:
-        """The time that the spans cover, such as `` (24 h)``; empty if it is not known."""
+        """The time that the spans cover, such as `` (24 h)``; empty if unknown."""
         if self.hours is None:
             return ""
         shown = f"{self.hours:,.0f}" if self.hours >= 10 else f"{self.hours:.2g}"
         return f" ({shown if self.hours >= 0.1 else '<0.1'} h)"
 
     def __str__(self) -> str:
-        """Return what a plan's line ends with."""
+        """Return the end of a plan's line."""
         if self.none and self.why:
             return f"matches {self.share}: {self.why}"
         return f"matches {self.share} spans{self.period}"
@@ -149,13 +152,13 @@ class Change(NamedTuple):
 
     action: Action
     external_id: str
-    #: The setup as Traceloop or the state has it, and as it will be; as JSON, as people may see it.
-    #: ``None`` where there is none, or where it is not known.
+    #: The setup as Traceloop or the state has it, and as declared, each as display JSON; see
+    #: `_describe`. ``None`` if it does not exist or is unknown.
     before: str | None = None
     after: str | None = None
-    #: What a reader has to know besides, such as why the last update failed.
+    #: A remark, such as why the last update failed.
     note: str = ""
-    #: Whether a value differs that is not shown in either.
+    #: Whether a value differs that neither of them shows.
     secret_changes: bool = False
     #: What it matches, if spans were tried.
     matches: Matches | None = None
@@ -164,20 +167,20 @@ class Change(NamedTuple):
 class ResourcePlan(NamedTuple):
     """What happens to the setups of one resource or group."""
 
-    #: Who declares them, as `_naming.declarer` spells it.
+    #: The resource or group that declares them, as `_naming.declarer` returns it.
     owner: str
     changes: Sequence[Change] = ()
-    #: All that it declares.
+    #: The external_ids that it declares.
     declares: Sequence[str] = ()
-    #: Where the setups are: the ``env_project_id``, empty while that is not known, and the
-    #: configuration's namespace.
+    #: The Traceloop project: its ``env_project_id``, empty while unknown, and the configuration's
+    #: namespace.
     project: str = ""
     namespace: str = ""
-    #: Whether it is a group; a resource for one setup has one line alone.
+    #: Whether it is a group; a single resource has one line.
     group: bool = True
     #: Why it is not compared with what Traceloop has, if it is not.
     blind: str = ""
-    #: What else a reader has to know, one on each line, such as why no spans were tried.
+    #: Remarks, one on each line, such as why no spans were tried.
     notes: str = ""
 
 
@@ -204,7 +207,7 @@ _WORDS: Mapping[Action, _Words] = {
 
 
 def summary(changes: Iterable[Change], unchanged: int = 0, tense: Tense = "plan") -> str:
-    """Return how many setups each thing happens to."""
+    """Return how many setups each action is for."""
     counts = Counter(change.action for change in changes)
     parts = [
         f"{counts[action]:,} {getattr(words, tense)}"
@@ -215,7 +218,7 @@ def summary(changes: Iterable[Change], unchanged: int = 0, tense: Tense = "plan"
 
 
 def explained(change: Change) -> list[str]:
-    """Return what happens to a setup, in some texts: its rules, its evaluators, notes, matches."""
+    """Return what happens to a setup, as texts: its rules, its evaluators, notes, matches."""
     before, after, note = change.before, change.after, printable(change.note)
     if before is not None and after is not None:
         what = difference(before, after, secret_changes=change.secret_changes).texts()
@@ -241,19 +244,19 @@ def explained(change: Change) -> list[str]:
 
 
 def with_renames(changes: Sequence[Change]) -> list[Change]:
-    """Return *changes* with a hint where one setup goes and an equal one comes."""
-    goes: dict[tuple[str, str], list[str]] = {}
-    comes: dict[tuple[str, str], list[str]] = {}
+    """Return *changes* with a hint where one setup is deleted and an equal one is created."""
+    deletes: dict[tuple[str, str], list[str]] = {}
+    creates: dict[tuple[str, str], list[str]] = {}
     for change in changes:
         if change.action == "delete" and change.before and not hides(change.before):
-            goes.setdefault(description(change.before), []).append(change.external_id)
-    for change in changes if goes else ():
+            deletes.setdefault(description(change.before), []).append(change.external_id)
+    for change in changes if deletes else ():
         if change.action == "create" and change.after and not hides(change.after):
-            comes.setdefault(description(change.after), []).append(change.external_id)
+            creates.setdefault(description(change.after), []).append(change.external_id)
     hints: dict[tuple[Action, str], str] = {}
-    for what in goes.keys() & comes.keys():
-        if len(goes[what]) == len(comes[what]) == 1:
-            (old,), (new,) = goes[what], comes[what]
+    for what in deletes.keys() & creates.keys():
+        if len(deletes[what]) == len(creates[what]) == 1:
+            (old,), (new,) = deletes[what], creates[what]
             hints["delete", old] = f"(renamed to {name(new)}? It is equal)"
             hints["create", new] = f"(renamed from {name(old)}? It is equal)"
     return [
@@ -300,8 +303,8 @@ def _causes(changes: Sequence[Change]) -> list[str]:
 
 
 def _rows(changes: Sequence[Change]) -> list[str]:
-    """Return a line for each change, sorted by external_id, and a count of what is cut off."""
-    # What is cut off is what does least harm.
+    """Return a line for each change, sorted by external_id, and a count of those that are cut."""
+    # The least harmful are cut.
     ordered = sorted(changes, key=by_harm)
     listed = sorted(ordered[:LINES], key=_by_name)
     cells = [(name(change.external_id), *explained(change)) for change in listed]
@@ -314,7 +317,7 @@ def _rows(changes: Sequence[Change]) -> list[str]:
 
 
 def by_harm(change: Change) -> tuple[int, bool, str]:
-    """Sort the most harmful first; of one action, those that match no span."""
+    """Sort the most harmful first, and within an action those that match no span."""
     silent = change.matches is not None and change.matches.none
     return ACTIONS.index(change.action), not silent, change.external_id
 
@@ -324,10 +327,10 @@ def _by_name(change: Change) -> str:
 
 
 def _coloured(words: _Words, row: str) -> str:
-    """Return a line in the colour of what happens.
+    """Return a line in the colour of its action.
 
-    The engine turns its markup into colours, or leaves it out with ``--color never`` and in JSON;
-    it knows these numbers (seen on the Pulumi CLI 3.260).
+    The engine turns its markup into colours, and drops it with ``--color never`` and in JSON (seen
+    on the Pulumi CLI 3.260).
     """
     label, blank, rest = row.partition("  ")
     return f"<{{%fg {words.colour}%}}>{words.symbol} {label}<{{%reset%}}>{blank}{rest}"
@@ -341,7 +344,7 @@ def deleted(owner: str, external_ids: Sequence[str]) -> str:
 
 
 def announce(plan: ResourcePlan) -> None:
-    """Print a resource's plan for people and, where it is asked for, as data."""
+    """Print a resource's plan and, if requested, the same as data."""
     text = lines(plan)
     if os.environ.get(ASKED[0]) == ASKED[1]:
         text.append(encoded(plan))
@@ -350,30 +353,30 @@ def announce(plan: ResourcePlan) -> None:
 
 
 def report(plan: ResourcePlan, written: Collection[str]) -> None:
-    """Print what an update did, as far as it was *written* or needed no request."""
+    """Print what an update did to the setups that were *written* or needed no request."""
     done = [c for c in plan.changes if c.action == "move" or c.external_id in written]
     if done:
-        # Deletes come last of all, and are reported then.
+        # Deletes come last and are reported then.
         say("\n".join(lines(plan._replace(changes=done), "done")))
 
 
 def report_drift(plan: ResourcePlan) -> None:
-    """Print what a refresh found to differ from the state."""
+    """Print which setups a refresh found to differ from the state."""
     if plan.changes:
         say("\n".join(lines(plan, "drift")))
 
 
 def encoded(plan: ResourcePlan) -> str:
     """Return a resource's plan as the line that `decoded` reads."""
-    data = zlib.compress(json.dumps(plan._asdict()).encode())  # a named tuple is a list there
+    data = zlib.compress(json.dumps(plan._asdict()).encode())  # named tuples become lists
     return f"{_PREFIX} {zlib.crc32(data):08x} {data.hex(' ')}"
 
 
 def decoded(line: str) -> ResourcePlan | None:
-    """Return the plan that a printed line holds, or ``None`` if it is another line.
+    """Return the plan that a printed line holds, or ``None`` for any other line.
 
     Raises:
-        ValueError: it is one, but was damaged, or another version wrote it.
+        ValueError: the plan is damaged, or another version wrote it.
 
     """
     prefix, _, rest = line.strip().partition(" ")

@@ -218,7 +218,9 @@ def use_utf8() -> None:
 def say(text: str) -> None:
     """Print *text* atomically: the provider's host serves concurrent calls.
 
-    It never fails, because a closed pipe must not keep writes out of the state.
+    The engine reads the host's standard output, a pipe; there is no other channel. A line is
+    printed between a write to Traceloop and the response that records it in the state. So nothing
+    raises here: neither a closed stream or a broken pipe, nor text that the stream cannot encode.
     """
     with suppress(OSError, ValueError), _PRINTING:
         print(f"{text}\n", end="", flush=True)  # noqa: T201

@@ -68,6 +68,15 @@ class TestFiles:
         assert result.stderr.startswith("every one of 1 monitors matches some of 12 spans")
         assert result.exit_code == 0
 
+    def test_a_text_like_a_placeholder_is_a_value(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "monitors.yaml").write_text(
+            MONITORS.replace("value: openai", 'value: "[secret]"')
+        )
+        result = run("monitors.yaml", "--spans", SPANS, "--json")
+        openai = json.loads(result.stdout)["setups"][1]
+        assert (openai["matched"], openai["undecided"]) == (0, 0)
+        assert openai["rules"][0]["present"] == 6
+
     @pytest.mark.parametrize("pattern", ["old-key", "old-*"])
     def test_setup_that_is_expected_to_match_nothing(self, run: Run, pattern: str) -> None:
         result = run("monitors.yaml", "--spans", SPANS, "--allow-none", pattern)

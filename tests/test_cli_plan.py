@@ -309,6 +309,17 @@ class TestRemovedGroup:
         assert (found.change.action, found.change.external_id) == ("delete", "a")
         assert found.change.before == setup()
 
+    def test_text_like_the_mask_looks_different(self) -> None:
+        inputs = {
+            "setups": {"literal": setup("[secret]"), "masked": "[secret]"},
+            "shown": {"masked": setup("[secret]")},
+            "owned": '["literal", "masked"]',
+        }
+        steps = [step("delete", "Batch", inputs=inputs)]
+        found = rows(plan_of(preview_of(steps=steps)))
+        assert found["literal"][1].startswith('k = "[secret]"\n')
+        assert found["masked"][1].startswith("k = [secret]\n")
+
 
 class TestInput:
     def test_files_make_sections(self) -> None:

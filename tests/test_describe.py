@@ -6,13 +6,19 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from pulumi_traceloop._codec import encoded
 from pulumi_traceloop._describe import (
     HIDDEN,
     SECRET,
     UNKNOWN,
     description,
     difference,
+    display_json,
+    literal,
+    literals,
     rule_text,
     unseen_change,
 )
@@ -55,6 +61,37 @@ def texts(before: str, after: str, **options: bool) -> tuple[str, str]:
 )
 def test_rule_in_the_users_terms(given: Any, text: str) -> None:
     assert rule_text(given) == text
+
+
+PLACEHOLDERS = (SECRET, UNKNOWN, HIDDEN)
+
+
+@pytest.mark.parametrize("mark", PLACEHOLDERS)
+def test_literal_never_looks_like_a_placeholder(mark: str) -> None:
+    alike = (mark, f"\\{mark}", f"\\\\{mark}")
+    for part in ("value", "values", "key", "slug", "operator"):
+        shown = [_described(part, mark), *(_described(part, literals(each)) for each in alike)]
+        assert len({*shown}) == len(shown)
+    before, after = (setup(rule(each)) for each in (mark, literals(mark)))
+    assert texts(before, after)[0] == f'k = {mark} -> "{mark}"'
+    assert texts(after, setup(rule("x")))[0] == f'k = "{mark}" -> "x"'
+
+
+def _described(part: str, text: str) -> tuple[str, str]:
+    if part == "slug":
+        return description(setup(rule(), evaluators=[text]))
+    return description(setup({**rule(), part: [text] if part == "values" else text}))
+
+
+@given(st.text(alphabet="\\[]<>.secrtunkow", max_size=12) | st.sampled_from(PLACEHOLDERS))
+@settings(deadline=None)
+def test_display_json_stands_for_one_setup(value: str) -> None:
+    text = encoded({"selector": [{"key": value, "values": [value, 1, None]}]})
+    shown = json.loads(display_json(text))
+    (found,) = shown["selector"]
+    assert found["key"] not in PLACEHOLDERS
+    assert literal(found["key"]) == literal(found["values"][0]) == value
+    assert found["values"][1:] == [1, None]
 
 
 def test_whole_setup() -> None:

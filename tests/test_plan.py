@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pulumi_traceloop._plan import (
@@ -178,6 +178,57 @@ def test_likely_rename_has_a_hint() -> None:
     assert with_renames(twins) == twins
     hidden = [old._replace(before=setup("[secret]")), new._replace(after=setup("[secret]"))]
     assert with_renames(hidden) == hidden
+
+
+_SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=9)
+_TEXTS = st.text(max_size=70) | st.sampled_from(["[secret]", "<unknown>", "...", "k"])
+_RULES = st.lists(
+    _TEXTS
+    | st.fixed_dictionaries(
+        {"key": _TEXTS},
+        optional={
+            "source": _TEXTS,
+            "operator": _TEXTS,
+            "value": _SCALARS | _TEXTS,
+            "values": st.lists(_SCALARS | _TEXTS) | _TEXTS,
+        },
+    ),
+    max_size=9,
+)
+_EVALUATORS = st.lists(
+    _TEXTS | st.fixed_dictionaries({"slug": _TEXTS}, optional={"scope": _TEXTS}), max_size=9
+)
+_SETUPS = st.sampled_from(["[secret]", "<unknown>", "...", '"[secret]"']) | st.fixed_dictionaries(
+    {"selector": _RULES | st.just("[secret]")},
+    optional={
+        "evaluators": _EVALUATORS,
+        "evaluator_configs": _EVALUATORS | st.just("<unknown>"),
+        "triggers": st.lists(_SCALARS),
+    },
+).map(json.dumps)
+
+
+@given(
+    st.lists(
+        st.builds(
+            Change,
+            st.sampled_from(ACTIONS),
+            st.text(max_size=9),
+            st.none() | _SETUPS,
+            st.none() | _SETUPS,
+            st.text(max_size=9),
+            st.booleans(),
+        ),
+        max_size=3,
+    ),
+    st.booleans(),
+)
+@settings(deadline=None)
+def test_every_setup_can_be_printed(changes: list[Change], group: bool) -> None:
+    """An update prints what it wrote before that is in the state: an error would lose it."""
+    plan = ResourcePlan(OWNER, changes, group=group)
+    for tense in ("plan", "done", "drift"):
+        assert all(line.isprintable() for line in rendered(plan, tense=tense))
 
 
 class TestData:

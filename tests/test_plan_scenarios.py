@@ -182,6 +182,38 @@ class TestPlanLines:
         assert moved in printed or taken_back in printed
         assert not any(line.startswith("- b ") for line in printed) or taken_back in printed
 
+    @pytest.mark.parametrize(
+        ("program", "ops"),
+        [
+            ('group("g", {"a": setup(), "b": setup(), "c": setup()})', {"update"}),
+            ('group("g", {"a": setup()})', {"create-replacement", "replace", "delete-replaced"}),
+            (
+                'group("g", {"a": setup()})\none("b")',
+                {"create-replacement", "replace", "delete-replaced"},
+            ),
+        ],
+        ids=["enters", "leaves", "moves"],
+    )
+    def test_membership_row_shows_no_other_project(
+        self, world: World, program: str, ops: set[str]
+    ) -> None:
+        """Only what is removed, here or elsewhere, replaces it."""
+        world.up('group("g", {"a": setup(), "b": setup()})')
+        preview = world.preview(program)
+        assert {s.op for s in preview.steps if "Membership::g" in s.urn} == ops
+        rows = [row for row in lines(preview.output) if "AutoMonitorSetupMembership g" in row]
+        assert any("external_ids" in row and "owned" in row for row in rows)
+        assert not any("env_project_id" in row for row in rows)
+
+    def test_membership_row_shows_another_project(self, world: World) -> None:
+        world.traceloop.add_project("staging-key", env_project_id="staging")
+        world.stack.set_config("traceloop-staging:apiKey", "staging-key", secret=True)
+        world.stack.set_config("traceloop-staging:baseUrl", world.traceloop.url)
+        world.up('group("g", {"a": setup(), "b": setup()})')
+        preview = world.preview('group("g", {"a": setup()}, config_namespace="traceloop-staging")')
+        rows = [row for row in lines(preview.output) if "AutoMonitorSetupMembership g" in row]
+        assert any("env_project_id" in row for row in rows)
+
     def test_terminal_escapes_are_not_printed(self, world: World) -> None:
         program = 'group("g", {"a\\x1b[31m": setup("\\x1b]0;title\\x07")})'
         assert "\x1b" not in world.preview(program).output
@@ -215,6 +247,36 @@ one("single", tenant)
         for output in (preview.output, up.output, again.output, world.stack.state_text()):
             assert "s3cret" not in output
 
+    def test_text_like_the_mask_looks_different(self, world: World) -> None:
+        world.stack.set_config("tenant", "s3cret-tenant", secret=True)
+        program = """
+tenant = config.require_secret("tenant")
+group("g", {"plain": setup("[secret]"), "masked": setup(tenant), "both": {
+    "selector": [span("tenant").equals(tenant), span("dots").equals("...")],
+    "evaluators": ["faithfulness"],
+}})
+one("m", "<unknown>")
+"""
+        printed = lines(world.preview(program).output)
+        assert '+ plain gen_ai.system = "[secret]" faithfulness' in printed
+        assert "+ masked gen_ai.system = [secret] faithfulness" in printed
+        assert '+ both tenant = [secret] and dots = "..." faithfulness' in printed
+        assert '+ m gen_ai.system = "<unknown>" faithfulness' in printed
+        world.up()
+        for external_id in ("plain", "m"):
+            world.traceloop.put(external_id, selector=[THEIRS], evaluators=["faithfulness"])
+        printed = lines(world.refresh().output)
+        assert '~ plain gen_ai.system = "[secret]" -> "theirs"' in printed
+        assert (
+            '~ m gen_ai.system = "<unknown>" -> "theirs" (changed outside of this stack)' in printed
+        )
+        changed = program.replace('setup("[secret]")', "setup(tenant)").replace(
+            '"masked": setup(tenant)', '"masked": setup("[secret]")'
+        )
+        printed = lines(world.preview(changed).output)
+        assert '~ plain gen_ai.system = "theirs" -> [secret]' in printed
+        assert '~ masked gen_ai.system = [secret] -> "[secret]"' in printed
+
     def test_problem_of_a_secret_is_reported_without_it(self, world: World) -> None:
         """It is not a secret of the configuration, which the CLI masks itself."""
         program = """
@@ -245,6 +307,7 @@ one("m", s)
             world.traceloop.put(external_id, selector=[ours], evaluators=["perplexity"])
         world.traceloop.put("b", selector=[THEIRS], evaluators=["faithfulness"])
         refresh = world.refresh()
+        assert "~ b gen_ai.system = [secret] -> ..." in lines(refresh.output)
         preview = world.preview()
         printed = lines(preview.output)
         assert "~ a - perplexity, + faithfulness" in printed

@@ -24,7 +24,22 @@ from tests.support.provider import (
     membership,
     one,
     setup,
+    unpacked,
 )
+
+
+class TestPrinting:
+    def test_broken_pipe_costs_no_record_of_a_write(self, host: Host, traceloop: Emulator) -> None:
+        """The engine reads what is printed from a pipe; writing to a broken one is an error."""
+        host.stop_reading()
+        host.check(BATCH, batch(a=setup(), b=setup("x", "nope")))
+        record = host.create(BATCH, batch(a=setup(), b=setup("x", "nope")))
+        outputs = unpacked(record.outputs)
+        assert (outputs["owned"], outputs["failed"]) == (
+            ["a"],
+            {"b": 'unknown evaluator slug "nope"'},
+        )
+        assert host.create(ONE, one()).outputs["setup_id"] == traceloop.setups["m"]["id"]
 
 
 class TestErrors:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from hypothesis import example, given
@@ -128,6 +129,20 @@ def test_unprintable_text_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     say("日本語")
     closed.close()
     say("nobody listens")
+    monkeypatch.setattr(sys, "stdout", None)  # what Python has for a descriptor that is closed
+    say("nobody can listen")
+
+
+def test_a_broken_pipe_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    pipe = io.TextIOWrapper(os.fdopen(ours, "wb", buffering=0), write_through=True)
+    monkeypatch.setattr(sys, "stdout", pipe)
+    with pytest.raises(BrokenPipeError):
+        print("nobody listens", flush=True)
+    say("nobody listens")
+    with suppress(BrokenPipeError):
+        pipe.close()
 
 
 def test_two_threads_do_not_share_a_line(capsys: pytest.CaptureFixture[str]) -> None:

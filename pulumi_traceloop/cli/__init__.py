@@ -1,6 +1,6 @@
 """The `pulumi-traceloop` command: the extra ``cli``.
 
-Reading order: `app` (the commands and their options), `preview` and `markdown` (``plan`` and
+Reading order: `app`, `commands` (options, help, exit codes), `preview` and `markdown` (``plan`` and
 ``preview``), `status`, `export`, `match`.
 """
 
@@ -19,7 +19,7 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command, which ends the process with its exit code."""
     use_utf8()
-    # Looked for, not imported: `--help` and `plan` do without rich, and are quicker for it.
+    # Found, not imported: `--help` and `plan` are faster without rich.
     if not all(find_spec(name) for name in ("click", "rich")):
         print(  # noqa: T201
             'pulumi-traceloop: its libraries are missing: pip install "pulumi-traceloop[cli]"',

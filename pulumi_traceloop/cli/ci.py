@@ -1,4 +1,4 @@
-"""Where a comment comes from: the commit and the run, as the variables of a CI service say.
+"""Links to the commit and the run that a comment is about, from the variables of a CI service.
 
 GitHub: https://docs.github.com/actions/reference/workflows-and-actions/variables. GitLab:
 https://docs.gitlab.com/ci/variables/predefined_variables/.
@@ -38,7 +38,7 @@ def links(environment: Mapping[str, str]) -> list[str]:
 
 
 def _pull_request_commit(event: str | None) -> str | None:
-    """Return the commit that a pull request is about; ``GITHUB_SHA`` is one that merges it."""
+    """Return the last commit of a pull request; ``GITHUB_SHA`` is the merge of it."""
     try:
         payload = json.loads(Path(event).read_bytes()) if event else {}
         commit = payload["pull_request"]["head"]["sha"]

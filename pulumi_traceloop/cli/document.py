@@ -1,4 +1,4 @@
-"""`pulumi-traceloop plan --json`: the same as the comment, for machines."""
+"""`pulumi-traceloop plan --json`: the content of the comment, for machines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["document"]
 
 
 def document(plans: Sequence[Plan], names: Sequence[str]) -> str:
-    """Return the plans as JSON, in ASCII: what a server wrote cannot reach a terminal."""
+    """Return the plans as JSON, in ASCII: no control character of a server reaches a terminal."""
     stacks = [
         {
             "stack": name,

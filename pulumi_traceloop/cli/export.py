@@ -1,7 +1,6 @@
-"""`pulumi-traceloop export`: existing setups as a program, or as YAML, that adopts them.
+"""`pulumi-traceloop export`: writes a program, or YAML, that adopts existing setups.
 
-The setups are written so that declaring them means what Traceloop has: then `pulumi up` takes them
-over and sends nothing.
+The declared setups equal those in Traceloop, so that `pulumi up` adopts them and sends nothing.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from ..errors import printable
 
 __all__ = ["Exportable", "as_python", "as_yaml", "exportable"]
 
-#: Ruff's and Black's default; what is longer is broken up as they do it.
+#: The default line length of Ruff and Black; longer lines are wrapped as they do it.
 _WIDTH = 88
 _INDENT = "    "
 
-#: What a rule builder calls an operator, and the field that its arguments come from.
+#: The method of a rule builder for each operator, and the rule's field with its arguments.
 _BUILDERS: dict[str, tuple[str, str]] = {
     "equals": ("equals", "value"),
     "not_equals": ("not_equals", "value"),
@@ -35,7 +34,7 @@ _BUILDERS: dict[str, tuple[str, str]] = {
     "exists": ("exists", ""),
     "not_exists": ("not_exists", ""),
 }
-#: What needs no quotes in YAML, unless it is a word such as ``yes``; ``y`` is one for some.
+#: Texts that need no quotes in YAML, except words such as ``yes`` and, for some readers, ``y``.
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./-]+")
 
 _SOURCES = {"span_attributes": "span", "resource_attributes": "resource"}
@@ -43,16 +42,16 @@ _SOURCES = {"span_attributes": "span", "resource_attributes": "resource"}
 
 @dataclass(frozen=True)
 class Exportable:
-    """Setups in the form in which a program declares them."""
+    """Setups as a program declares them."""
 
-    #: external_id to setup.
+    #: The setups by external_id.
     setups: Mapping[str, Mapping[str, Any]]
-    #: external_id to why it cannot be declared.
+    #: Why setups cannot be declared, by external_id.
     refused: Mapping[str, str]
 
 
 def exportable(setups: Iterable[Setup]) -> Exportable:
-    """Return what a program has to declare to mean just what Traceloop has."""
+    """Return what a program has to declare so that it equals what Traceloop has."""
     found: dict[str, Mapping[str, Any]] = {}
     refused: dict[str, str] = {}
     for setup in sorted(setups, key=lambda setup: setup.external_id):
@@ -70,7 +69,7 @@ def exportable(setups: Iterable[Setup]) -> Exportable:
 
 def _spec(setup: Setup) -> dict[str, Any]:
     spec: dict[str, Any] = {"selector": [_rule(rule) for rule in setup.init_rules]}
-    # The service may list an evaluator twice, a program may not.
+    # The service may list an evaluator twice, a program must not.
     evaluators = list(dict.fromkeys((e.evaluator_type, e.scope or None) for e in setup.evaluators))
     if any(scope for _, scope in evaluators):
         spec["evaluator_configs"] = [
@@ -85,7 +84,7 @@ def _rule(rule: SetupRule) -> dict[str, Any]:
     operator = rule.operator or "equals"
     found: dict[str, Any] = {"key": rule.key, "source": rule.source, "operator": operator}
     _, field = _BUILDERS.get(operator, ("", ""))
-    # Whatever else the service sends along means nothing.
+    # Other fields have no effect with this operator.
     operand = getattr(rule, field) if field else None
     return found if operand is None else found | {field: operand}
 
@@ -98,8 +97,8 @@ def as_yaml(setups: Mapping[str, Mapping[str, Any]]) -> str:
         pass
 
     def text_node(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-        # Nothing is left to what a YAML version takes for a number, or to PyYAML's spelling of line
-        # breaks, of which U+0085 comes back as a space: double quotes have escapes for all.
+        # YAML versions differ in what they read as a number, and PyYAML reads U+0085 back as a
+        # space. Double quotes have escapes for all.
         style = None if _PLAIN.fullmatch(text) else '"'
         return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
 
@@ -118,8 +117,8 @@ def as_python(setups: Mapping[str, Mapping[str, Any]], group: str) -> str:
     """Return a program with one group of these setups, formatted as Ruff and Black do.
 
     Args:
-        setups: external_id to setup, as `exportable` returns them.
-        group: what Pulumi calls the group.
+        setups: the setups by external_id, as `exportable` returns them.
+        group: the group's name in Pulumi.
 
     """
     builders = sorted(
@@ -160,7 +159,7 @@ def as_python(setups: Mapping[str, Mapping[str, Any]], group: str) -> str:
 
 
 def _entry(name: str, items: list[Any], lines_of: Any) -> list[str]:
-    """Return a list of the setup: on one line if it fits, else an item on each."""
+    """Return a list of the setup: on one line if it fits, else one line for each item."""
     prefix = f'{_INDENT * 3}"{name}": ['
     single = [lines_of(item, "") for item in items]
     if all(len(lines) == 1 for lines in single):
@@ -180,7 +179,7 @@ def _literal_lines(text: str, indent: str) -> list[str]:
 
 
 def _rule_lines(rule: Mapping[str, Any], indent: str) -> list[str]:
-    """Return a rule as its builder, or as a dict where the builder's head is too long already."""
+    """Return a rule as a call of its builder, or as a dict if the call would not fit."""
     built = _builder(rule)
     if built is None:
         return _dict_lines(rule, indent)
@@ -198,7 +197,7 @@ def _rule_lines(rule: Mapping[str, Any], indent: str) -> list[str]:
 
 
 def _builder(rule: Mapping[str, Any]) -> tuple[str, list[str]] | None:
-    """Return the rule as a call of its builder: the part before the parenthesis, the arguments."""
+    """Return a call of the rule's builder: the part before the parenthesis, and the arguments."""
     source, (method, field) = _SOURCES[rule["source"]], _BUILDERS[rule["operator"]]
     head = f"{source}({literal(rule['key'])}).{method}"
     if cell_len(head) > _WIDTH - len(_INDENT * 4) - len("(),"):

@@ -1,6 +1,6 @@
 """The Markdown of a pull-request comment that shows what previews will do to monitor setups.
 
-What a user or a server wrote stands in code, where GitHub makes nothing of it: no mention, link,
+Texts of users and servers are written as code, which GitHub does not interpret: no mention, link,
 reference, HTML or emphasis. See https://github.github.com/gfm/ (code spans, tables).
 """
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 __all__ = ["LIMIT", "MARKER", "code", "comment", "summary"]
 
-#: The comment begins with it, so that a workflow finds its own comment again.
+#: The start of the comment, by which a workflow finds its own comment.
 MARKER = "<!-- pulumi-traceloop plan -->"
 
-#: How long a comment becomes at most. GitHub takes 65,536 characters.
+#: The maximum length of a comment. GitHub takes 65,536 characters.
 LIMIT = 60_000
 
-#: A longer table of what does no harm is folded up.
+#: Longer tables of harmless changes are folded.
 _FOLDED_FROM = 20
 _HARMFUL: tuple[Action, ...] = ("delete", "replace")
 
-#: How much is shown of one text, and how many lines of one cell.
+#: The maximum length of one text, and the maximum number of lines of one cell.
 _TEXT = 800
 _LINES = 10
 _NOTICES = 5
@@ -66,7 +66,7 @@ _EXPLAINED: dict[Action, str] = {
     "adopt": "in Traceloop already and equal: nothing is sent",
 }
 
-#: Room for what follows a section's rows, or the last section.
+#: Characters reserved for the text after a section's rows, or after the last section.
 _TAIL = 400
 
 
@@ -76,15 +76,15 @@ def comment(
     """Return the comment for *plans*, at most *limit* characters long.
 
     Args:
-        plans: one for each stack.
-        names: what to call each stack.
-        links: where the comment comes from, as Markdown.
-        limit: what does not fit is left out and counted.
+        plans: the plans, one for each stack.
+        names: the stacks' names.
+        links: Markdown links to the commit and the run.
+        limit: the maximum length; rows that do not fit are left out and counted.
 
     """
     last = f"<sub>{' · '.join(links)}</sub>\n" if links else ""
     heads = [_head(plan, name) for plan, name in zip(plans, names, strict=True)]
-    # What every section needs is set aside first; the rows share what is left.
+    # The rows share the space that the heads do not need.
     needed = [_length(head) + _TAIL for head in heads]
     shown = len(heads)
     room = limit - len(MARKER) - _TAIL - _length(last)
@@ -102,7 +102,7 @@ def comment(
 
 
 def summary(plan: Plan) -> str:
-    """Return how many setups become what, in one line."""
+    """Return how many setups each action is for, in one line."""
     counts = plan.counts()
     parts = [f"{counts[action]:,} {_SUMMARY[action]}" for action in ACTIONS if action in counts]
     unchanged = [f"{plan.unchanged:,} unchanged"] if plan.unchanged else []
@@ -115,7 +115,7 @@ def _head(plan: Plan, name: str) -> str:
     lines = [f"### Monitor setups of {code(name)}", ""]
     if plan.failed:
         lines += [
-            "**The preview failed**, so this is not all that will happen:",
+            "**The preview failed**, so this list is incomplete:",
             "",
             *(f"- {code(error)}" for error in plan.errors[:_NOTICES]),
             *_more(len(plan.errors) - _NOTICES, "- and {} more errors"),
@@ -140,7 +140,7 @@ def _tried(entries: Sequence[Entry]) -> list[Matches]:
 
 
 def _silent(entries: Sequence[Entry]) -> list[str]:
-    """Return the warning of setups that match no span."""
+    """Return the warning about setups that match no span."""
     found = [e.change.external_id for e in entries if e.change.matches and e.change.matches.none]
     if not found:
         return []
@@ -153,11 +153,11 @@ def _more(count: int, text: str) -> list[str]:
 
 
 def _rows(entries: Sequence[Entry], budget: int) -> str:
-    """Return the tables: of what does harm, which is never folded up, and of the rest."""
+    """Return two tables: harmful changes, which are never folded, and the others."""
     owners = {(entry.owner, entry.project) for entry in entries}
     projects = len({project for _, project in owners}) > 1
     tried = bool(_tried(entries))
-    # Within each table those that match no span come first.
+    # Within each table, setups that match no span come first.
     entries = sorted(entries, key=lambda e: not (e.change.matches and e.change.matches.none))
     tables: list[str] = []
     left_out: Counter[Action] = Counter()
@@ -221,7 +221,7 @@ def _cell(lines: Sequence[str]) -> str:
 
 
 def _sides(change: Change) -> tuple[list[str], list[str]]:
-    """Return what to say about the setup before and after: of a changed one, what differs."""
+    """Return the lines about the setup before and after; if it changes, only what differs."""
     before, after = change.before, change.after
     if before is None or after is None:
         return _whole(before), _whole(after)
@@ -257,8 +257,8 @@ def code(text: str, limit: int = _TEXT) -> str:
         text = text[: limit - 3] + "..."
     text = "".join(c if c.isprintable() else _escaped(c) for c in text)
     if "|" in text:
-        # `\|` would do in a code span, but not after another backslash. A character reference
-        # never ends a cell, nor begins anything else.
+        # `\|` works in a code span, but not after another backslash. A character reference works
+        # everywhere.
         return f"<code>{''.join(c if _is_plain(c) else f'&#{ord(c)};' for c in text)}</code>"
     longest = max(map(len, _BACKTICKS.findall(text)), default=0)
     fence = "`" * (longest + 1)

@@ -1,4 +1,4 @@
-"""`pulumi-traceloop match`: which monitors would have seen traffic, and if not, why."""
+"""`pulumi-traceloop match`: which monitors match recorded spans, and why others do not."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _MARKDOWN_LIMIT = 60_000
 
 @dataclass(frozen=True)
 class Result:
-    """What one setup would have seen."""
+    """How many of the spans one setup matches."""
 
     external_id: str
     survey: Survey
-    #: Whether it is meant to see nothing.
+    #: Whether it may match none.
     allowed: bool = False
-    #: Whether it has rules that could not be tried.
+    #: Whether it has rules with hidden values, which were not tried.
     partly_hidden: bool = False
 
     @property
@@ -43,26 +43,26 @@ class Result:
 
     @property
     def matched(self) -> int:
-        """How many spans match for certain."""
+        """How many spans certainly match."""
         return 0 if self.partly_hidden else self.survey.matched
 
     @property
-    def sees_nothing(self) -> bool:
-        """Whether it certainly sees no span."""
+    def none(self) -> bool:
+        """Whether certainly no span matches."""
         return not self.matched and not self.undecided
 
     @property
     def silent(self) -> bool:
-        """Whether it sees nothing and is not meant to."""
-        return self.sees_nothing and not self.allowed
+        """Whether it matches no span and has to match some."""
+        return self.none and not self.allowed
 
     @property
     def why(self) -> str:
-        """What a person should know about it, on one line."""
+        """The reasons why it matches none, or a remark, on one line."""
         notes = [self.survey.why] if self.survey.why else []
         if self.partly_hidden and self.undecided:
             notes.append("a rule's value is secret or not known yet, so it was not tried")
-        if self.sees_nothing and self.allowed:
+        if self.none and self.allowed:
             notes.append("allowed")
         return "; ".join(notes)
 
@@ -76,7 +76,7 @@ class Result:
 
     @property
     def share(self) -> str:
-        """The part that matches, such as ``62%``."""
+        """The share of the spans that match, such as ``62%``."""
         if not self.survey.spans or self.undecided:
             return ""
         share = 100 * self.matched / self.survey.spans
@@ -85,32 +85,35 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """What all setups would have seen."""
+    """How many of the spans each setup matches."""
 
-    #: Those that see nothing first, then by external_id.
+    #: Those that match none first, then by external_id.
     results: Sequence[Result]
-    #: How many spans were tried, and from when to when.
+    #: How many spans were tried, and the times of the first and the last one.
     spans: int
     period: tuple[float, float] | None
-    #: What was asked for by name and is not there.
+    #: The external_ids and patterns that name no setup.
     missing: Sequence[str] = ()
-    #: What could not be read.
+    #: The spans that could not be read, and why.
     problems: Sequence[str] = ()
 
     @property
     def silent(self) -> list[str]:
-        """The setups that see nothing and are not meant to."""
+        """The setups that match no span and have to match some."""
         return [result.external_id for result in self.results if result.silent]
 
     def summary(self) -> str:
-        """Return one line about all."""
+        """Return one line about all setups."""
         count = len(self.results)
-        silent = f"{len(self.silent):,} of {count:,} monitors match none of {self.spans:,} spans"
-        good = f"every one of {count:,} monitors matches some of {self.spans:,} spans"
-        told = silent if self.silent else good if count else "there is no monitor"
-        return told + self._span_of_time()
+        if self.silent:
+            text = f"{len(self.silent):,} of {count:,} monitors match none of {self.spans:,} spans"
+        elif count:
+            text = f"every one of {count:,} monitors matches some of {self.spans:,} spans"
+        else:
+            text = "there is no monitor"
+        return text + self._time_range()
 
-    def _span_of_time(self) -> str:
+    def _time_range(self) -> str:
         if self.period is None:
             return ""
         first, last = (datetime.fromtimestamp(moment, timezone.utc) for moment in self.period)
@@ -128,11 +131,11 @@ def match(
     """Try selectors on spans.
 
     Args:
-        selectors: by external_id.
+        selectors: the selectors by external_id.
         index: the spans.
-        allowed: patterns of the external_ids that may see nothing.
-        missing: what was asked for by name and is not there.
-        problems: what could not be read.
+        allowed: patterns of the external_ids that may match none.
+        missing: the external_ids and patterns that name no setup.
+        problems: the spans that could not be read, and why.
 
     """
     results = [
@@ -167,11 +170,11 @@ def table(report: Report, *, width: int | None, colour: bool) -> str:
 def as_markdown(report: Report) -> str:
     """Return the report as a Markdown table, at most `_MARKDOWN_LIMIT` characters long."""
     lines = ["| | Setup | Matched | Share | Why not |", "|---|---|---|---|---|"]
-    left = _MARKDOWN_LIMIT
+    room = _MARKDOWN_LIMIT
     rows = list(_markdown_rows(report))
     for row in rows:
-        left -= len(row.encode("utf-16-le")) // 2 + 1
-        if left < 0:
+        room -= len(row.encode("utf-16-le")) // 2 + 1
+        if room < 0:
             break
         lines.append(row)
     rest = len(rows) - len(lines) + 2
@@ -196,7 +199,7 @@ def _sentence(text: str) -> str:
 
 
 def as_json(report: Report) -> str:
-    """Return the report as JSON, in ASCII: what a server wrote cannot reach a terminal."""
+    """Return the report as JSON, in ASCII: no control character of a server reaches a terminal."""
     document: dict[str, Any] = {
         "spans": report.spans,
         "period": report.period and [_iso(moment) for moment in report.period],
@@ -216,7 +219,7 @@ def _result(result: Result) -> dict[str, Any]:
         "share": round(result.matched / result.survey.spans, 4) if result.survey.spans else 0.0,
         "allowed": result.allowed,
         "why": result.why,
-        # Not what the rules compare with: that may be a secret.
+        # Without the rules' values: they may be secrets.
         "rules": [
             {
                 "key": rule.rule.key,

@@ -1,15 +1,15 @@
-"""What a preview will do to each monitor setup, read from `pulumi preview --json`.
+"""Reads what will happen to each monitor setup from `pulumi preview --json`.
 
-Two things are read: the plans that the providers print as data (see `_plan`), and the steps that
-delete a resource, since for these a preview calls no provider.
+It reads the plans that the providers print as data (see `_plan`), and the steps that delete a
+resource, for which a preview calls no provider.
 
-What the CLI writes, as far as this module relies on it (seen on the Pulumi CLI 3.260):
+What this module relies on (seen on the Pulumi CLI 3.260):
 
 - one step for each resource, with its old and new state; a replacement is one step, ``replace``,
   and with ``--show-replacement-steps`` three. Unchanged resources are left out, except for the
   stack, unless ``--show-sames`` is given. With ``--refresh`` the steps of the refresh come first.
-- what a former update did not get to delete is a step ``delete-replaced``, whose old state has
-  ``delete``; only with ``--show-replacement-steps``.
+- a delete that an earlier update did not get to is a step ``delete-replaced``, whose old state has
+  ``delete``. It is written only with ``--show-replacement-steps``.
 - a secret property is ``[secret]`` as a whole; one that is not known yet is a fixed UUID.
 - each line that a provider prints is a diagnostic of its own, of the severity ``info``, and without
   the resource's URN.
@@ -28,8 +28,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .._codec import encoded, unpacked
+from .._describe import display_json
 from .._plan import (
     ACTIONS,
+    LEAVES,
     SECRET,
     UNKNOWN,
     Action,
@@ -44,7 +46,7 @@ from ..errors import TraceloopError, printable
 
 __all__ = ["COMMAND", "Entry", "Plan", "PreviewError", "read"]
 
-#: The command that writes what `read` reads.
+#: The command whose output `read` reads.
 COMMAND = (
     "TRACELOOP_PLAN=json pulumi preview --json --show-sames --show-replacement-steps > preview.json"
 )
@@ -55,21 +57,19 @@ _STACK = "pulumi:pulumi:Stack"
 _UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 _WRITES = ("create", "create-replacement", "update", "replace")
 _DELETES = ("delete", "delete-replaced", "replace")
-#: What a resource for one setup has of the setup itself.
+#: The inputs of a single resource that define its setup.
 _SPEC = ("selector", "evaluators", "evaluator_configs", "triggers")
-#: What does not happen to a setup that a resource of the program declares.
-_LEAVES: tuple[Action, ...] = ("delete", "move", "release")
 
 
 class PreviewError(TraceloopError):
-    """A file is not the output of `pulumi preview --json`, or does not have the plan."""
+    """A file is not the output of `pulumi preview --json`, or has no plan."""
 
 
 class Entry(NamedTuple):
-    """A change, and whose it is."""
+    """A change, with its resource and project."""
 
     change: Change
-    #: The resource or group that declares the setup, or did.
+    #: The resource or group that declares the setup, or declared it.
     owner: str
     #: The Traceloop project: its ``env_project_id``, or the configuration's namespace.
     project: str
@@ -77,20 +77,20 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a preview will do to the setups of one stack."""
+    """What will happen to the setups of one stack."""
 
     stack: str
     project: str
-    #: The most harmful first, then by external_id. Without those that stay as they are.
+    #: The most harmful first, then by external_id. Unchanged setups are left out.
     changes: tuple[Entry, ...]
     unchanged: int
-    #: Whether the preview broke off, so that the changes are not all.
+    #: Whether the preview failed, so that the changes are incomplete.
     failed: bool
     errors: tuple[str, ...]
     warnings: tuple[str, ...]
 
     def counts(self) -> dict[Action, int]:
-        """Return how many setups each action is for, without the actions that none is for."""
+        """Return how many setups each action is for, without the actions for none."""
         found = [entry.change.action for entry in self.changes]
         return {action: found.count(action) for action in ACTIONS if action in found}
 
@@ -100,10 +100,10 @@ def read(text: bytes | str, source: str) -> Plan:
 
     Args:
         text: the JSON; bytes may be UTF-8 or, as PowerShell writes them, UTF-16.
-        source: what to call it in an error.
+        source: its name in an error.
 
     Raises:
-        PreviewError: it is something else, or not made as `COMMAND` makes it.
+        PreviewError: it is something else, or was not written by `COMMAND`.
 
     """
     try:
@@ -116,7 +116,7 @@ def read(text: bytes | str, source: str) -> Plan:
 
 
 def _document(text: str) -> Mapping[str, Any]:
-    """Return the preview in *text*, whatever else was printed before and after it."""
+    """Return the preview in *text*, without other output before and after it."""
     decoder, others = json.JSONDecoder(), 0
     for match in re.finditer(r"^\ufeff?\{", text, re.MULTILINE):
         try:
@@ -136,27 +136,27 @@ def _document(text: str) -> Mapping[str, Any]:
 
 
 class _Reader:
-    """Sorts what is known by setup: one may leave a resource and appear in another."""
+    """Combines plans and steps by setup: one may leave a resource and enter another."""
 
     def __init__(self, preview: Mapping[str, Any]) -> None:
         self._preview = preview
         self._steps = _without_refresh([_Step(s) for s in _list(preview.get("steps")) if _is(s)])
         self._plans = list(self._printed())
-        #: The ``env_project_id`` of each namespace, as far as a resource knows it.
+        #: The ``env_project_id`` of each namespace, if a resource has it.
         self._projects = {p.namespace: p.project for p in self._plans if p.project}
         for step in self._steps:
             if found := step.text("env_project_id"):
                 self._projects.setdefault(step.namespace, found)
 
     def plan(self) -> Plan:
-        """Put together what the providers and the steps say."""
+        """Return what the providers and the steps report."""
         errors = self._diagnostics("error")
         if not errors:
             self._check_evidence()
         declared = {(self._project(p), i) for p in self._plans for i in p.declares}
         entries = self._entries(declared)
         stack, project = next((s.stack for s in self._steps if s.stack), ("", ""))
-        ours = [e for e in entries if e.change.action not in _LEAVES]
+        ours = [e for e in entries if e.change.action not in LEAVES]
         return Plan(
             stack=stack,
             project=project,
@@ -171,7 +171,7 @@ class _Reader:
         )
 
     def _printed(self) -> Iterator[ResourcePlan]:
-        """Yield the plans that the providers printed; an equal one is printed for each call."""
+        """Yield the plans that the providers printed, once each: every call prints one."""
         seen = set()
         for message in self._messages("info"):
             for line in message.splitlines():
@@ -184,7 +184,7 @@ class _Reader:
                     yield plan
 
     def _check_evidence(self) -> None:
-        """Refuse a preview that does not say what happens: silence is not "no changes"."""
+        """Refuse a preview without the plans: silence is not "no changes"."""
         owners = {plan.owner for plan in self._plans}
         declaring = [
             step for step in self._steps if step.kind in _KINDS[:2] and step.op not in _DELETES[:2]
@@ -195,7 +195,7 @@ class _Reader:
             raise PreviewError("does not have the plan of its monitor setups")
 
     def _entries(self, declared: set[tuple[str, str]]) -> list[Entry]:
-        """Return a change for each setup; one that leaves a resource for another has one, too."""
+        """Return one change for each setup, also for one that leaves a resource for another."""
         owned = {(s.text("declared_by"), i) for s in self._steps if s.kind for i in s.owned}
         stays: dict[tuple[str, str], Entry] = {}
         leaves: dict[tuple[str, str], Entry] = {}
@@ -203,11 +203,11 @@ class _Reader:
             for change in plan.changes:
                 key = (self._project(plan), change.external_id)
                 entry = Entry(change, plan.owner, key[0])
-                if change.action in _LEAVES:
+                if change.action in LEAVES:
                     leaves[key] = entry
                     continue
                 if change.action == "replace" and (plan.owner, change.external_id) in owned:
-                    # With --replace the engine keeps from the provider what the resource had.
+                    # With --replace the provider does not see the resource's old state.
                     entry = entry._replace(change=change._replace(action="change"))
                 stays[key] = entry
         for entry in self._deleted():
@@ -217,13 +217,13 @@ class _Reader:
                 leaves[key] = entry
         for key, entry in leaves.items():
             if key in stays and entry.owner != stays[key].owner:
-                there = stays[key]
+                new = stays[key]
                 moved = f"moves here from {entry.owner}"
-                note = "; ".join(filter(None, (there.change.note, moved)))
-                stays[key] = there._replace(change=there.change._replace(note=note))
-        gone = [entry for key, entry in leaves.items() if key not in stays and key not in declared]
+                note = "; ".join(filter(None, (new.change.note, moved)))
+                stays[key] = new._replace(change=new.change._replace(note=note))
+        removed = [e for key, e in leaves.items() if key not in stays and key not in declared]
         by_project: dict[str, list[Entry]] = {}
-        for entry in [*stays.values(), *gone]:
+        for entry in [*stays.values(), *removed]:
             by_project.setdefault(entry.project, []).append(entry)
         return [
             entry._replace(change=change)
@@ -234,7 +234,7 @@ class _Reader:
         ]
 
     def _deleted(self) -> Iterator[Entry]:
-        """Yield what the steps delete, as far as no resource declares it."""
+        """Yield what the steps delete; some of it another resource may declare."""
         batches = {s.parent: s for s in self._steps if s.kind == "AutoMonitorSetupBatch"}
         for step in (s for s in self._steps if s.op in _DELETES and s.kind):
             note = "(the last update did not get to delete it)" if step.pending else ""
@@ -270,7 +270,7 @@ class _Reader:
             found = _mapping(diagnostic)
             if str(found.get("severity", "")).partition("#")[0] != severity:
                 continue
-            # Python's own warnings are no business of a pull request's reader.
+            # Python's own warnings are of no use in a pull request.
             if severity == "warning" and "traceloop" not in str(found.get("urn", "")):
                 continue
             yield str(found.get("message", ""))
@@ -280,7 +280,7 @@ class _Reader:
         for message in self._messages(severity):
             lines = [line for line in message.strip().splitlines() if line.strip()]
             if lines:
-                # Of a traceback only the last line is about the cause.
+                # The last line of a traceback has the cause.
                 traced = any(line.startswith("Traceback ") for line in lines)
                 text = lines[-1] if traced else " ".join(lines)
                 found.append(printable(text.removeprefix(f"{severity}: ")))
@@ -288,7 +288,7 @@ class _Reader:
 
 
 class _Step:
-    """One step, as far as it is about a setup."""
+    """One step of the preview."""
 
     def __init__(self, step: Mapping[str, Any]) -> None:
         old, new = _mapping(step.get("oldState")), _mapping(step.get("newState"))
@@ -308,13 +308,13 @@ class _Step:
         self.namespace = self.text("config_namespace") or DEFAULT_NAMESPACE
 
     def text(self, key: str) -> str:
-        """Return a property of the old state, or of the new one where there is no old one."""
+        """Return a property of the old state; of a resource without one, of the new state."""
         value = self._old.get(key) if self._old else self.new.get(key)
         return value if isinstance(value, str) and value not in (SECRET, _UNKNOWN) else ""
 
     @property
     def owned(self) -> list[str]:
-        """What the resource owned; nothing if that is secret."""
+        """The external_ids that the resource owned; none if they are secret."""
         if self.kind == "AutoMonitorSetup":
             return [self.id] if self.id else []
         try:
@@ -324,24 +324,25 @@ class _Step:
         return [i for i in ids if isinstance(i, str)] if isinstance(ids, list) else []
 
     def definition(self) -> str | None:
-        """Return the old setup of a resource for one, as people may see it."""
+        """Return the display JSON of a single resource's old setup."""
         shown = self._old.get("shown")
         if isinstance(shown, str) and shown != SECRET:
             return _readable(shown)
         return _readable(encoded({k: self._old[k] for k in _SPEC if self._old.get(k) is not None}))
 
     def member(self, external_id: str) -> str | None:
-        """Return an old setup of a group's batch, if it has it and knows it.
+        """Return the display JSON of an old setup of a batch, if the batch knows it.
 
-        Of one that the last update failed for, it has what was refused, not what was there before.
+        Where the last update failed, the batch has the refused setup, not the one in Traceloop.
         """
         if external_id in _mapping(self._old.get("failed")):
             return None
         setup = self._setups().get(external_id)
-        if setup == SECRET:
-            # A secret makes the whole setup one; the group passes on what may be seen of it.
+        masked = setup == SECRET
+        if masked:
+            # A secret makes the whole setup secret; the group adds its display JSON.
             setup = _mapping(self._old.get("shown")).get(external_id, setup)
-        return _readable(setup) if isinstance(setup, str) else None
+        return _readable(setup, literal=not masked) if isinstance(setup, str) else None
 
     def _setups(self) -> Mapping[str, Any]:
         try:
@@ -350,12 +351,17 @@ class _Step:
             return {}
 
 
-def _readable(setup: str) -> str | None:
-    setup = setup.replace(_UNKNOWN, UNKNOWN)
-    if setup in (SECRET, UNKNOWN):
-        return setup
+def _readable(setup: str, *, literal: bool = False) -> str | None:
+    """Return a setup as display JSON, or ``None`` if it is none.
+
+    Args:
+        setup: as the CLI writes it.
+        literal: whether it holds no placeholder.
+
+    """
     try:
-        return setup if isinstance(json.loads(setup), dict) else None
+        text = (display_json(setup) if literal else setup).replace(_UNKNOWN, UNKNOWN)
+        return text if text in (SECRET, UNKNOWN) or isinstance(json.loads(text), dict) else None
     except ValueError:
         return None
 

@@ -1,4 +1,4 @@
-"""The setups of the project that the environment's key belongs to."""
+"""Reads the setups of the project that the environment's API key belongs to."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def open_project(base_url: str | None, *, longest: float | None = None) -> Proje
     """Return the project, without a request.
 
     Args:
-        base_url: the service, if not the public one.
-        longest: how long a request may take, in seconds, if less than is configured.
+        base_url: the service's URL, if not the public one.
+        longest: an upper bound of the configured deadline, in seconds.
 
     Raises:
-        ConfigurationError: there is no API key, or something else is unusable.
+        ConfigurationError: there is no API key, or a setting is invalid.
 
     """
     found = connection({"traceloop:baseUrl": base_url}.get, os.environ)
-    # The configuration of a stack is not read, so no message may advise it.
+    # No stack's configuration is read, so no message may advise to set it.
     return open_connection(found._replace(namespace="", sources=()), longest=longest)
 
 
@@ -48,8 +48,8 @@ def selected(
     """Return the setups that *patterns* name, and the patterns that name none.
 
     Args:
-        project: whose setups.
-        patterns: external_ids, or patterns such as ``checkout-*``; none of them means all setups.
+        project: the project.
+        patterns: external_ids, or patterns such as ``checkout-*``; without any, all setups.
         fresh: whether to list them again.
 
     """
@@ -58,7 +58,7 @@ def selected(
         return dict(sorted(setups.items())), []
     wanted, missing = matching(setups, patterns)
     found = {i: setups[i] for i in wanted}
-    # A list that lacks a setup is not believed: its paging is not documented.
+    # A list may be incomplete: its paging is not documented.
     asked = [i for i in missing if not _WILDCARDS & set(i) and not path_problem(i)]
     found |= project.present(asked, fresh=True)
     return dict(sorted(found.items())), [i for i in missing if i not in found]
@@ -70,8 +70,8 @@ def matching(
     """Return which of *external_ids* the *patterns* name, and the patterns that name none.
 
     Args:
-        external_ids: all that there are.
-        patterns: external_ids, or patterns such as ``checkout-*``; none of them means all.
+        external_ids: the external_ids to choose from.
+        patterns: external_ids, or patterns such as ``checkout-*``; without any, all.
 
     """
     if not patterns:
@@ -79,7 +79,7 @@ def matching(
     found: dict[str, None] = {}
     missing = []
     for pattern in dict.fromkeys(patterns):
-        # An external_id may hold wildcards itself, so it comes first.
+        # An external_id may contain wildcards, so an exact match comes first.
         named = [pattern] if pattern in external_ids else []
         if not named and _WILDCARDS & set(pattern):
             named = [i for i in external_ids if fnmatchcase(i, pattern)]

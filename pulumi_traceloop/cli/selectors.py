@@ -1,4 +1,4 @@
-"""Which selectors to try: those of a file of setups, of a preview, or of what Traceloop has."""
+"""Reads the selectors to try from a file of setups, from a preview, or from Traceloop."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from .._codec import unpacked
+from .._describe import SECRET, UNKNOWN, literal, literals
 from .._naming import is_named
 from ..spans.matching import Rule, SelectorRule
 from .preview import PreviewError
@@ -22,8 +23,8 @@ __all__ = ["Selector", "from_file", "from_setups", "named", "selector"]
 _RESOURCES: Final = "pulumi-python:dynamic/traceloop:"
 _DELETES: Final = ("delete", "delete-replaced", "discard", "discard-replaced")
 
-#: What the CLI and the package put in the place of what is secret or not known yet.
-_HIDDEN: Final = ("[secret]", "<unknown>", "04da6b54-80e4-46f7-96ec-b56ff0331ba9")
+#: What the CLI and the package write for values that are secret or not known yet.
+_HIDDEN: Final = (SECRET, UNKNOWN, "04da6b54-80e4-46f7-96ec-b56ff0331ba9")
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Selector:
 
 
 def from_setups(setups: Mapping[str, Setup]) -> dict[str, Selector]:
-    """Return the selectors of what Traceloop has."""
+    """Return the selectors of the setups in Traceloop."""
     return {external_id: Selector(setup.init_rules) for external_id, setup in setups.items()}
 
 
@@ -53,7 +54,7 @@ def from_file(path: Path) -> dict[str, Selector]:
         from ..files import FileError, load_setups
 
         try:
-            setups: Mapping[str, Any] = load_setups(path)
+            setups: Mapping[str, Any] = literals(load_setups(path))
         except FileError as error:
             raise PreviewError(str(error)) from None
     else:
@@ -64,7 +65,10 @@ def from_file(path: Path) -> dict[str, Selector]:
 def named(
     selectors: Mapping[str, Selector], patterns: Sequence[str]
 ) -> tuple[dict[str, Selector], list[str]]:
-    """Return the selectors that *patterns* name, all if there are none, and what names nothing."""
+    """Return the selectors that *patterns* name, and the patterns that name none.
+
+    Without patterns, all selectors are returned.
+    """
     if not patterns:
         return dict(selectors), []
     found = {
@@ -77,20 +81,20 @@ def named(
 
 
 def _preview(path: Path) -> Mapping[str, Any] | None:
-    """Return what the file has if it is a preview."""
+    """Return the file's content if it is a preview."""
     text = path.read_bytes()
     if not text.lstrip(b"\xef\xbb\xbf\xff\xfe \r\n\t").startswith(b"{"):
         return None
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
-        return None  # YAML begins with a brace too; `load_setups` says what is wrong
+        return None  # YAML may begin with a brace too; `load_setups` reports what is wrong
     is_preview = isinstance(document, dict) and document.keys() & {"steps", "changeSummary"}
     return document if is_preview else None
 
 
 def _declared(preview: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield each setup that there is after the update, with its external_id."""
+    """Yield each setup that will exist after the update, with its external_id."""
     for step in preview.get("steps") or []:
         state = step.get("newState") or {}
         inputs, kind = state.get("inputs") or {}, str(state.get("type", ""))
@@ -113,17 +117,16 @@ def _members(batch: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _seen(setup: Any, shown: Any) -> Any:
-    """Return the setup, or what may be seen of it where it holds what is hidden."""
-    for text in (shown, setup):
-        if isinstance(text, dict):
-            return text
-        if isinstance(text, str) and text not in _HIDDEN:
-            return json.loads(text)
-    return None
+    """Return the display JSON of a setup, whose JSON in a group holds no placeholder."""
+    if isinstance(shown, str) and shown not in _HIDDEN:
+        return json.loads(shown)
+    if isinstance(setup, str):
+        return None if setup in _HIDDEN else literals(json.loads(setup))
+    return setup
 
 
 def selector(setup: Any) -> Selector:
-    """Return the selector of a setup, given as values as people may see them."""
+    """Return the selector of a setup, given as the values of its display JSON."""
     rules = setup.get("selector") if isinstance(setup, dict) else None
     if not isinstance(rules, list):
         return Selector((), partly_hidden=True)
@@ -133,7 +136,7 @@ def selector(setup: Any) -> Selector:
 
 
 def _rule(rule: Any) -> Rule | None:
-    """Return the rule; ``None`` if something in it is hidden."""
+    """Return the rule; ``None`` if a part of it is hidden."""
     if not isinstance(rule, dict):
         return None
     values = rule.get("values")
@@ -142,4 +145,9 @@ def _rule(rule: Any) -> Rule | None:
         part in _HIDDEN for part in (*parts, *(values if isinstance(values, list) else [values]))
     ):
         return None
-    return Rule(rule["key"], rule["source"], rule.get("operator"), rule.get("value"), values)
+    key, source, operator, value = map(_literal, parts)
+    return Rule(key, source, operator, value, values and [_literal(each) for each in values])
+
+
+def _literal(part: Any) -> Any:
+    return literal(part) if isinstance(part, str) else part

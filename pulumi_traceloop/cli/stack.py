@@ -1,7 +1,7 @@
-"""The setups of one Pulumi stack: which they are, and with which key and URL they are reached.
+"""Reads the setups of one Pulumi stack, and the API keys and URLs for them.
 
-Read with `pulumi stack export` and `pulumi config --show-secrets`, in the current folder. A secret
-of the configuration is only ever used, never printed.
+It runs `pulumi stack export` and `pulumi config --show-secrets` in the current folder. Secrets of
+the configuration are used, never printed.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Part(NamedTuple):
     """The stack's setups in one Traceloop project."""
 
     connection: Connection
-    #: Where the state says that they are, if it says so.
+    #: The project's id in the state, if it is there.
     env_project_id: str | None
-    #: Those that the stack declares, in place or not.
+    #: The external_ids that the stack declares, in place or not.
     declared: Collection[str]
-    #: Those that any of its resources mentions, also what is still to be deleted.
+    #: All external_ids in its resources, also those that are still to be deleted.
     mentioned: Collection[str]
 
 
@@ -54,7 +54,7 @@ def read(name: str) -> list[Part]:
     """Return the setups of the stack *name*, by Traceloop project.
 
     Raises:
-        ConfigurationError: there is no such stack here, or it has no key for its setups.
+        ConfigurationError: the folder's project has no such stack, or the stack has no API key.
 
     """
     config = _run("config", "--show-secrets", "--stack", name)
@@ -99,7 +99,7 @@ def _run(*arguments: str) -> Any:
 
 
 def _members(group: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the external_ids of a group's batch or membership; what is a secret is left out."""
+    """Yield the external_ids of a group's batch or membership; secrets are left out."""
     yield from _listed(group.get("owned"))
     yield from _listed(group.get("external_ids"))
     try:

@@ -1,4 +1,4 @@
-"""`pulumi-traceloop status`: what has become of the setups, once or until they are ready."""
+"""`pulumi-traceloop status`: reads the status of the setups, once or until they are ready."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 
 __all__ = [
     "STATUSES",
-    "Look",
+    "Poll",
     "Progress",
     "Report",
     "as_json",
-    "look",
-    "look_at_stack",
+    "read_project",
+    "read_stack",
     "table",
     "unmanaged",
     "wait",
 ]
 
-#: The documented ones, in the order of a setup's life.
+#: The documented statuses, in the order of a setup's life.
 STATUSES = ("pending", "in_progress", "waiting_for_spans", "completed", "partial", "failed")
 
 _UNDER_WAY = ("pending", "in_progress")
-#: No monitor exists yet: too few spans came that match (page "Create an Auto Monitor Setup").
+#: No monitor exists yet: too few spans matched (page "Create an Auto Monitor Setup").
 _WAITING = "waiting_for_spans"
 _FAILED = ("partial", "failed")
 _STYLES = {
@@ -53,16 +53,16 @@ _STYLES = {
     "missing": "bold red",
 }
 
-#: The waits between two looks, in seconds: the first, how they grow, the longest.
+#: The interval between two polls: the first and the longest in seconds, and its growth.
 _FIRST, _GROWTH, _LONGEST = 1.0, 1.5, 15.0
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was found."""
+    """The setups that a poll read."""
 
     setups: Mapping[str, Setup]
-    #: What was asked for by name and is not there.
+    #: The external_ids and patterns that name no setup.
     missing: Sequence[str] = ()
     timed_out: bool = False
 
@@ -73,12 +73,12 @@ class Report:
 
     @property
     def under_way(self) -> list[str]:
-        """The setups that Traceloop is still working on."""
+        """The setups that Traceloop is still processing."""
         return [i for i, setup in self.setups.items() if setup.status in _UNDER_WAY]
 
     @property
     def waiting(self) -> list[str]:
-        """The setups that have seen too few spans, so that no monitor exists yet."""
+        """The setups that have matched too few spans, so that no monitor exists yet."""
         return [i for i, setup in self.setups.items() if setup.status == _WAITING]
 
     def stale(self, now: datetime, seconds: float) -> list[str]:
@@ -99,20 +99,20 @@ class Report:
         return ", ".join(parts) or "no setups"
 
 
-#: Returns what Traceloop has now.
-Look = Callable[[], Report]
+#: Reads what Traceloop has now.
+Poll = Callable[[], Report]
 
 
-def look(project: Project, patterns: Sequence[str], statuses: Sequence[str] = ()) -> Report:
-    """List the setups that *patterns* name and that have one of *statuses*, if some are given."""
+def read_project(project: Project, patterns: Sequence[str], statuses: Sequence[str] = ()) -> Report:
+    """Read the setups that *patterns* name and, if *statuses* are given, that have one of them."""
     setups, missing = selected(project, patterns, fresh=True)
     return _only(Report(setups, missing), statuses)
 
 
-def look_at_stack(
+def read_stack(
     parts: Sequence[tuple[Part, Project]], patterns: Sequence[str], statuses: Sequence[str] = ()
 ) -> Report:
-    """Do the same for the setups of a stack, in all its Traceloop projects."""
+    """Read the setups of a stack, in all its Traceloop projects; see `read_project`."""
     setups: dict[str, Setup] = {}
     missing: list[str] = []
     unused = set(patterns)
@@ -130,18 +130,18 @@ def look_at_stack(
 def unmanaged(parts: Sequence[tuple[Part, Project]], statuses: Sequence[str] = ()) -> Report:
     """Return the setups of a stack's Traceloop projects that are in no resource of the stack."""
     mentioned: dict[str | None, set[str]] = {}
-    everything: dict[str | None, Mapping[str, Setup]] = {}
+    remote: dict[str | None, Mapping[str, Setup]] = {}
     for part, project in parts:
         # Two namespaces may lead to one project.
-        there = project.setups(fresh=True)
-        ids = {setup.env_project_id for setup in there.values()} or {part.env_project_id}
+        setups = project.setups(fresh=True)
+        ids = {setup.env_project_id for setup in setups.values()} or {part.env_project_id}
         for env_project_id in ids:
             mentioned.setdefault(env_project_id, set()).update(part.mentioned)
-            everything[env_project_id] = there
+            remote[env_project_id] = setups
     found = {
         external_id: setup
-        for env_project_id, there in everything.items()
-        for external_id, setup in sorted(there.items())
+        for env_project_id, setups in remote.items()
+        for external_id, setup in sorted(setups.items())
         if external_id not in mentioned[env_project_id]
     }
     return _only(Report(found), statuses)
@@ -155,17 +155,17 @@ def _only(report: Report, statuses: Sequence[str]) -> Report:
 
 
 class Progress(Protocol):
-    """What is told while waiting."""
+    """Shows the progress of `wait`."""
 
     def __call__(self, report: Report) -> None:
-        """Take a new report."""
+        """Show a new report."""
 
     def trouble(self, error: RequestError) -> None:
-        """Take a look that failed."""
+        """Show that a poll failed."""
 
 
 def wait(
-    look: Look,
+    poll: Poll,
     timeout: float,
     progress: Progress,
     *,
@@ -173,22 +173,22 @@ def wait(
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> Report:
-    """Poll until no setup is under way or waiting for spans any more, or the time is up.
+    """Poll until no setup is under way or waiting for spans, or until the time limit.
 
     Args:
-        look: what to wait for.
-        timeout: the longest wait, in seconds.
-        progress: what is told each time.
-        accepted: whether to end before the spans: a setup that waits for them is good enough.
+        poll: reads the setups to wait for.
+        timeout: the time limit, in seconds.
+        progress: shows each report.
+        accepted: whether a setup that waits for spans is ready.
         clock: a monotonic clock, in seconds.
-        sleep: how to wait, in seconds.
+        sleep: sleeps, for a number of seconds.
 
     Raises:
-        TraceloopError: the first look failed, or a later one in a way that does not pass.
+        TraceloopError: the first poll failed, or a later one with an error that is not transient.
 
     """
     end = clock() + timeout
-    report = look()
+    report = poll()
     interval = _FIRST
     while True:
         progress(report)
@@ -200,13 +200,13 @@ def wait(
         sleep(min(interval, left))
         interval = min(interval * _GROWTH, _LONGEST)
         try:
-            report = look()
+            report = poll()
         except (TransportError, ServerError, RateLimitedError) as error:
             progress.trouble(error)
 
 
 class Lines:
-    """Progress for a log: a line when something changes."""
+    """Progress for a log: a line for each change."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
@@ -214,7 +214,7 @@ class Lines:
         self._failed: set[str] = set()
 
     def __call__(self, report: Report) -> None:
-        """Tell the counts, and which setups failed since the last time."""
+        """Write the counts, and which setups failed since the last report."""
         if (counts := report.counts()) != self._last:
             self._say(counts)
             self._last = counts
@@ -225,15 +225,15 @@ class Lines:
         self._failed = set(report.failed)
 
     def trouble(self, error: RequestError) -> None:
-        """Tell that a look failed."""
+        """Write that a poll failed."""
         self._say(f"{error}; trying again")
 
 
 class Bar:
-    """Progress for a terminal: one line that is drawn anew."""
+    """Progress for a terminal: one line that is redrawn."""
 
     def __init__(self, console: Console) -> None:
-        self._status = console.status("looking ...")
+        self._status = console.status("reading ...")
 
     def __enter__(self) -> Bar:
         self._status.start()
@@ -249,7 +249,7 @@ class Bar:
         self._status.update(Text(f"{ready} of {total} ready: {report.counts()}"))
 
     def trouble(self, error: RequestError) -> None:
-        """Show that a look failed."""
+        """Show that a poll failed."""
         self._status.update(Text(f"{error}; trying again"))
 
 
@@ -264,16 +264,16 @@ def table(report: Report, now: datetime, *, width: int | None, colour: bool) -> 
     """Return the report as a table.
 
     Args:
-        report: what to show.
-        now: the time that ages count from.
-        width: of the terminal; without one no line is broken.
+        report: the report.
+        now: the current time, for ages.
+        width: the terminal's width; if ``None``, lines are not wrapped.
         colour: whether to colour it.
 
     """
     shown = new_table(("SETUP", "STATUS", "AGE", "EVALUATORS"), width)
     rows: list[tuple[str, Setup | None]] = [*report.setups.items()]
     rows += [(external_id, None) for external_id in report.missing]
-    # What needs attention comes first.
+    # Setups that need attention come first.
     for external_id, setup in sorted(rows, key=lambda row: (_order(row[1]), row[0])):
         shown.add_row(
             Text(name(external_id)),
@@ -303,13 +303,13 @@ def _status(setup: Setup | None, now: datetime) -> Text:
 
 
 def _waiting_since(setup: Setup) -> datetime | None:
-    # An upsert begins anew; nothing else is documented to change the time.
+    # An upsert starts over. Nothing else is documented to change the time.
     return _parsed(setup.updated_at or setup.created_at or "")
 
 
 def _evaluators(setup: Setup) -> Iterable[Text]:
     if all(e.status == setup.status and not e.error_message for e in setup.evaluators):
-        # One line, since there is nothing to say about any of them alone.
+        # One line: none of them differs from the others.
         scopes = ((e, f" ({printable(e.scope, 40)})" if e.scope else "") for e in setup.evaluators)
         yield Text(", ".join(f"{printable(e.evaluator_type)}{scope}" for e, scope in scopes))
         return
@@ -323,11 +323,11 @@ def _evaluators(setup: Setup) -> Iterable[Text]:
 
 
 def as_json(report: Report, stale: Sequence[str] = ()) -> str:
-    """Return the report as JSON, in ASCII: what a server wrote cannot reach a terminal.
+    """Return the report as JSON, in ASCII: no control character of a server reaches a terminal.
 
     Args:
-        report: what to write.
-        stale: the setups that have waited for too long.
+        report: the report.
+        stale: the setups that have waited for spans for too long.
 
     """
     document: dict[str, Any] = {
@@ -352,7 +352,7 @@ def as_json(report: Report, stale: Sequence[str] = ()) -> str:
 
 
 def age(written: str | None, now: datetime) -> str:
-    """Return how long ago *written* is, in one unit, such as ``5m``; empty if nobody can tell."""
+    """Return the age of *written* in one unit, such as ``5m``; empty if it is no time."""
     moment = _parsed(written or "")
     if moment is None:
         return ""

@@ -22,8 +22,8 @@ def rendered(table: Table, *, width: int | None, colour: bool) -> str:
     """Return the table as text.
 
     Args:
-        table: what to show.
-        width: of the terminal; without one no line is broken.
+        table: the table.
+        width: the terminal's width; if ``None``, lines are not wrapped.
         colour: whether to colour it.
 
     """

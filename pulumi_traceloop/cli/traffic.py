@@ -1,4 +1,4 @@
-"""What the setups of a plan match, for `pulumi-traceloop plan --since` and `--spans`."""
+"""Adds what setups match to a plan, for `pulumi-traceloop plan --since` and `--spans`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["with_matches"]
 
 
 def with_matches(plan: Plan, traffic: Traffic) -> Plan:
-    """Return *plan* with what each setup of it matches; what the preview itself said is replaced.
+    """Return *plan* with what each of its setups matches, instead of what the preview reported.
 
-    A preview shows no secret, so rules with one are not tried: of such a setup, the most is said
-    that it can match.
+    A preview shows no secret, so rules with a secret are not tried. For such a setup the result is
+    an upper bound.
     """
     entries = [
         entry._replace(change=entry.change._replace(matches=_matches(entry.change, traffic)))

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .._describe import difference
+from .._describe import difference, display_json
 from .._text import name
 from ..args import canonical
 
@@ -49,7 +49,8 @@ def report_normalized(stored: Mapping[str, Setup], displayed: Mapping[str, str])
     """
     lines = []
     for external_id, setup in sorted(stored.items()):
-        texts = difference(displayed[external_id], canonical(setup.as_input())).texts()
+        remote = display_json(canonical(setup.as_input()))
+        texts = difference(displayed[external_id], remote).texts()
         changed = ", ".join(filter(None, texts))
         lines.append(f"  {name(external_id)}: Traceloop stores it as {changed}")
     return lines

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from pulumi.output import Unknown
 
-from .._describe import unseen_change
+from .._describe import UNKNOWN, display_json, literals, unseen_change
 from .._masking import masked, redacted, secret_values
-from .._plan import UNKNOWN, Change
+from .._plan import Change
 from ..args import canonical
 from ._specs import holds_unknown, parsed, spec_inputs
 
@@ -43,7 +43,7 @@ def text(props: Mapping[str, Any]) -> str:
     """Return the display JSON of an `AutoMonitorSetup`."""
     if isinstance(displayed := props.get("shown"), str):
         return displayed
-    return canonical(_with_placeholders(spec_inputs(props)))
+    return canonical(_with_placeholders(literals(spec_inputs(props))))
 
 
 def lookup(batch: Mapping[str, Any], setups: Mapping[str, Any]) -> Callable[[str], str]:
@@ -51,8 +51,10 @@ def lookup(batch: Mapping[str, Any], setups: Mapping[str, Any]) -> Callable[[str
     displayed = batch.get("shown") or {}
 
     def display_of(external_id: str) -> str:
-        setup = displayed.get(external_id) or setups.get(external_id)
-        return setup if isinstance(setup, str) else UNKNOWN
+        if isinstance(known := displayed.get(external_id), str):
+            return known
+        setup = setups.get(external_id)
+        return display_json(setup) if isinstance(setup, str) else UNKNOWN
 
     return display_of
 
@@ -127,8 +129,8 @@ def drift_of(external_id: str, state: Any, found: str | None, displayed_state: s
         return Change("delete", external_id, displayed_state)
     declared = _json(state)
     # Without hidden values the state stores what was found, and later plans show it anyway.
-    has_hidden = displayed_state != declared
-    displayed = redacted(found, declared, displayed_state) if has_hidden else found
+    has_hidden = displayed_state != display_json(declared)
+    displayed = redacted(found, declared, displayed_state) if has_hidden else display_json(found)
     return Change("change", external_id, displayed_state, displayed)
 
 

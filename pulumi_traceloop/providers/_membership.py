@@ -1,4 +1,4 @@
-"""The provider of `AutoMonitorSetupMembership`: deletes what is removed from a group."""
+"""The provider of `AutoMonitorSetupMembership`: deletes setups that are removed from a group."""
 
 from __future__ import annotations
 
@@ -32,85 +32,92 @@ __all__ = ["AutoMonitorSetupMembershipProvider", "delete_owned"]
 
 
 class AutoMonitorSetupMembershipProvider(HostedProvider):
-    """Which setups a group owns: deletes what was removed, and writes none.
+    """The setups that a group owns: deletes those that are removed, and writes none.
 
-    Inputs, all of them outputs of the batch: ``external_ids`` (what the group declares, as JSON),
+    The inputs are outputs of the batch: ``external_ids`` (what the group declares, as JSON),
     ``owned``, ``left``, ``env_project_id``, and ``group_id``, the batch's id. When an owned setup
-    is removed, the engine replaces this resource, and deletes the old one last, after the whole
-    program succeeded: only then is the setup deleted. When the whole group is removed, the engine
-    deletes this resource before the batch, so where the state has a batch alone, the setups may be
-    gone.
+    is removed, the engine replaces this resource. It deletes the old one last, after the whole
+    program succeeded, and only then is the setup deleted. When the whole group is removed, the
+    engine deletes this resource before the batch. So if the state has the batch without it, the
+    setups may have been deleted.
     """
 
-    #: By declarer: what its memberships in the state knew.
+    #: By declarer: what its memberships in the state record.
     _recorded: dict[str, list[Ownership]]
+    #: By declarer: the ``env_project_id`` of a membership that stays in its namespace.
+    _projects: dict[str, str | None]
 
     def configure(self, req: Any) -> None:
         """Keep the stack's configuration."""
         super().configure(req)
         self._recorded = {}
+        self._projects = {}
 
     @without_traceback
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
-        """Fill in what the group is known to own.
+        """Fill in which setups the group owns.
 
-        In a preview that may not be known yet, and then stays so: a plan that is saved must hold in
-        the update.
+        What a preview does not know yet stays unknown: a saved plan must hold in the update.
         """
         external_ids, declarer = news["external_ids"], news["declared_by"]
         if not isinstance(external_ids, Unknown):
             self._declare(json.loads(external_ids), news)
         # For a replacement the engine checks again, without the old inputs.
-        failures = [] if olds or declarer in self._checked else self._gone(news)
+        failures = [] if olds or declarer in self._checked else self._deleted_before(news)
         self._checked.add(declarer)
         group_id = news.get("group_id")
         self._deployment.add_group(
             declarer, olds.get("declared_by"), None if isinstance(group_id, Unknown) else group_id
         )
         if not isinstance(news.get("owned"), Unknown):
-            # The batch does not change. An output that it lacks is an unknown one in a preview.
+            # The batch does not change. In a preview, an output that it lacks is unknown.
             for key in ("left", "env_project_id"):
                 if isinstance(news.get(key), Unknown):
                     news[key] = None
             recorded = self._recorded.setdefault(declarer, [])
             recorded.append(ownership_of(olds))
-            # What was removed before any membership knew of it: this one deletes it next.
+            # It also deletes what was removed before a membership recorded it.
             news["owned"] = canonical(sorted(adopted(ownership_of(news), recorded)))
             return CheckResult(news, failures)
         if olds and external_ids == olds.get("external_ids") == olds.get("owned"):
-            news["owned"] = olds["owned"]  # all are in place, and stay
-        if isinstance(news.get("env_project_id"), Unknown) and olds.get("env_project_id"):
-            news["env_project_id"] = olds["env_project_id"]
+            news["owned"] = olds["owned"]  # all are in place and stay
+        project = olds.get("env_project_id") if olds else self._projects.get(declarer)
+        if olds and not namespace_changed(olds, news):
+            # A replacement that deletes what was removed stays in the project.
+            self._projects[declarer] = project
+        if isinstance(news.get("env_project_id"), Unknown) and project:
+            news["env_project_id"] = project
         return CheckResult(news, failures)
 
-    def _gone(self, news: Mapping[str, Any]) -> list[CheckFailure]:
-        """Return why an update may not go on that takes for granted what is gone.
+    def _deleted_before(self, inputs: Mapping[str, Any]) -> list[CheckFailure]:
+        """Refuse an update whose batch is in the state, while its setups have been deleted.
 
-        Where a batch was left alone, its setups are asked for: nothing else would notice.
+        That is the state of a batch without its membership. The batch reads no setup that does not
+        change, so it would not notice.
         """
-        project = self._project(news)
-        granted, env_project_id = self._deployment.assumed(news["declared_by"])
-        there, unreadable = project.read(granted, env_project_id)
+        project = self._project(inputs)
+        assumed, env_project_id = self._deployment.assumed(inputs["declared_by"])
+        remote, unreadable = project.read(assumed, env_project_id)
         project.expect(env_project_id)
-        gone = [i for i in granted if i not in there and i not in unreadable]
-        if not gone:
+        missing = [i for i in assumed if i not in remote and i not in unreadable]
+        if not missing:
             return []
-        if len(gone) == len(granted) > 1:  # a refresh would refuse
-            missing = SetupsMissingError(news["declared_by"], len(gone))
-            return [CheckFailure(at(gone[0]), str(missing))]
+        if len(missing) == len(assumed) > 1:  # a refresh would refuse
+            error = SetupsMissingError(inputs["declared_by"], len(missing))
+            return [CheckFailure(at(missing[0]), str(error))]
         reason = (
-            f"Traceloop no longer has {len(gone)} of the group's monitor setups that the state has:"
-            f" {names(sorted(gone))}. A `pulumi destroy`, or an update without the group, ended"
-            " half-way. Run `pulumi up --refresh` to create them again, or `pulumi destroy` to"
-            " delete the others"
+            f"Traceloop no longer has {len(missing)} of the group's monitor setups that the state"
+            f" has: {names(sorted(missing))}. A `pulumi destroy`, or an update without the group,"
+            " ended half-way. Run `pulumi up --refresh` to create them again, or `pulumi destroy`"
+            " to delete the others"
         )
-        return [CheckFailure(at(gone[0]), reason)]
+        return [CheckFailure(at(missing[0]), reason)]
 
     @without_traceback
     def diff(self, id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
         """Ask for a replacement when a setup that the group owns was removed."""
-        # What an older version recorded has no group_id: only the name in its outputs leads from
-        # its delete to this group, whatever that is called now.
+        # The outputs of an older version have no group_id. Their delete finds this group by the
+        # name in them, which a rename does not change.
         self._deployment.add_group(olds.get("declared_by"), olds.get("group_id"))
         if self._moves(olds, news, listed(olds.get("owned"))):
             return DiffResult(changes=True, replaces=["config_namespace"])
@@ -133,7 +140,7 @@ class AutoMonitorSetupMembershipProvider(HostedProvider):
 
     @without_traceback
     def delete(self, id: str, props: dict[str, Any]) -> None:
-        """Delete what was removed from the group; leave all of a removed group to its batch."""
+        """Delete what was removed from the group; leave a removed group to its batch."""
         project, owned = self._project(props), listed(props.get("owned"))
         key = props.get("group_id") or props["declared_by"]
         if self._deployment.has_group(key):
@@ -145,7 +152,7 @@ class AutoMonitorSetupMembershipProvider(HostedProvider):
 def delete_owned(
     deployment: Deployment, project: Project, props: Mapping[str, Any], owned: Iterable[str]
 ) -> None:
-    """Delete the setups that a resource owned, but for those that the program declares now."""
+    """Delete the setups that a resource owned, except those that the program declares now."""
     from .._flush import delete_all
 
     def declared(external_id: str) -> bool:
@@ -155,6 +162,6 @@ def delete_owned(
     try:
         delete_all(project, removed, props.get("env_project_id"))
     finally:
-        gone = project.deleted  # once: it is a copy
-        if done := [i for i in removed if i in gone]:
+        found = project.deleted  # a copy
+        if done := [i for i in removed if i in found]:
             say(deleted(props["declared_by"], done))

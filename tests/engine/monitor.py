@@ -258,6 +258,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
                     else (lambda: self._same(new, old))
                 )
             new.inputs = self._check(new, {}, goal)
+            changed = changed_names(old.inputs, new.inputs)
         self._refuse_protected(new, old)
         if request.deleteBeforeReplaceDefined:
             before = request.deleteBeforeReplace

@@ -85,8 +85,8 @@ class Host:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("TRACELOOP_", "PULUMI_"))}
         env |= {"PYTHONPATH": str(REPOSITORY), "PULUMI_PROJECT": "project"}
         secrets = ["traceloop:apiKey"]
-        process = start_provider(str(folder), env)
-        self._provider = Provider(process, config, secrets, self._lines.append)
+        self._process = start_provider(str(folder), env)
+        self._provider = Provider(self._process, config, secrets, self._lines.append)
         self._ended = False
 
     def check(
@@ -122,6 +122,16 @@ class Host:
 
     def delete(self, record: Record) -> None:
         self._provider.delete(record)
+
+    def stop_reading(self) -> None:
+        """Close the other end of the pipe that the process prints to."""
+        line = {**one("stop-reading"), "preview": True}
+        self.check(ONE, line)
+        with Path(os.devnull).open() as nothing:
+            os.dup2(nothing.fileno(), self._process.stdout.fileno())
+        self.check(ONE, {**line, "external_id": "stopped"})  # what is being read has to end
+        assert self._provider._reader is not None
+        self._provider._reader.join()
 
     def printed(self) -> str:
         """End the process; return what it printed, on stdout and stderr."""

@@ -1,0 +1,149 @@
+"""`pulumi-traceloop match`: which monitors see traffic, and why others do not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from ...errors import printable
+from ...spans.sources import SAMPLE
+from .common import (
+    ATTENTION,
+    EXIT_CODES,
+    Runtime,
+    base_url_option,
+    json_option,
+    note,
+    note_unreadable,
+    one_line,
+    seconds_option,
+    write,
+)
+
+__all__ = ["match"]
+
+_DAY = 86_400
+
+
+@click.command(epilog=EXIT_CODES)
+@click.argument("subjects", nargs=-1, metavar="[FILE|EXTERNAL_ID]...")
+@click.option(
+    "--since",
+    callback=seconds_option,
+    metavar="TIME",
+    help="Try the spans that Traceloop recorded in the last TIME: 30m, 24h (the default), 7d.",
+)
+@click.option(
+    "--spans",
+    "span_files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Try the spans of a file instead: OTLP as JSON. May be repeated.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    default=SAMPLE,
+    show_default=True,
+    metavar="N",
+    help="How many of Traceloop's spans to try: the newest ones.",
+)
+@click.option(
+    "--allow-none",
+    "allowed",
+    multiple=True,
+    metavar="EXTERNAL_ID",
+    help="A setup that may match nothing, or a pattern. May be repeated.",
+)
+@base_url_option
+@json_option
+@click.option("--markdown", "as_markdown", is_flag=True, help="Write a Markdown table.")
+@click.pass_obj
+def match(
+    runtime: Runtime,
+    subjects: Sequence[str],
+    since: int | None,
+    span_files: Sequence[Path],
+    limit: int,
+    allowed: Sequence[str],
+    base_url: str | None,
+    *,
+    as_json: bool,
+    as_markdown: bool,
+) -> None:
+    """Show which monitors see traffic: how many real spans each one's selector matches.
+
+    FILE is a file of setups (monitors.yaml) or the output of `pulumi preview --json`. Without one,
+    the setups are those in Traceloop. EXTERNAL_ID, or a pattern such as 'checkout-*', selects some.
+
+    If a monitor matches no span, it shows why and what to change. What end users wrote (prompts,
+    completions, inputs and outputs) is dropped while spans are read.
+
+    Ends with 1 if a setup matches no span or does not exist. Needs the API key unless both the
+    setups and the spans come from files.
+    """
+    if since is not None and span_files:
+        raise click.UsageError("--since and --spans do not go together")
+    if as_json and as_markdown:
+        raise click.UsageError("--json and --markdown do not go together")
+    files = [Path(subject) for subject in subjects if _is_file(subject)]
+    patterns = [subject for subject in subjects if not _is_file(subject)]
+    with one_line():
+        from ...spans.matching import SpanIndex
+        from ...spans.sources import read_files, read_service
+        from .. import match as matches
+        from .. import selectors
+        from ..project import open_project, selected
+
+        project = None if files and span_files else open_project(base_url)
+        found: dict[str, selectors.Selector] = {}
+        for file in files:
+            found |= selectors.from_file(file)
+        if project is not None and not files:
+            setups, missing = selected(project, patterns)
+            note_unreadable(project)
+            found = selectors.from_setups(setups)
+        else:
+            found, missing = selectors.named(found, patterns)
+        if project is not None and not span_files:
+            seconds = since if since is not None else _DAY
+            now = runtime.now().timestamp()
+            sample = read_service(project.client, seconds=seconds, limit=limit, now=lambda: now)
+            if not sample.spans:
+                sample.problems.append(
+                    "Traceloop recorded no span in this time, in the environment of the API key"
+                )
+        else:
+            sample = read_files(span_files)
+        report = matches.match(
+            found,
+            SpanIndex(sample.spans),
+            allowed=allowed,
+            missing=missing,
+            problems=sample.problems,
+        )
+    if as_json:
+        write(matches.as_json(report) + "\n")
+    elif as_markdown:
+        write(matches.as_markdown(report))
+    else:
+        terminal = sys.stdout.isatty()
+        width = shutil.get_terminal_size().columns if terminal else None
+        write(
+            matches.table(report, width=width, colour=terminal and not os.environ.get("NO_COLOR"))
+        )
+    for problem in report.problems:
+        note(f"warning: {printable(problem)}")
+    note(report.summary())
+    if report.silent or report.missing:
+        raise click.exceptions.Exit(ATTENTION)
+
+
+def _is_file(subject: str) -> bool:
+    return subject.endswith((".yaml", ".yml", ".json")) or Path(subject).is_file()
