@@ -18,13 +18,13 @@ from pydantic import (
     ConfigDict,
     FailFast,
     Field,
-    TypeAdapter,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
 
+from ._naming import path_problem
 from ._validation import VALUE_FIELD
 
 __all__ = [
@@ -42,7 +42,7 @@ __all__ = [
     "ValidationError",
     "mismatch",
     "read_bulk",
-    "read_list",
+    "unreadable",
 ]
 
 
@@ -225,8 +225,20 @@ class Listing:
 UNREADABLE_LIMIT = 10_000
 
 
+def unreadable(value: object, reason: str) -> Unreadable | None:
+    """Return which setup an unreadable item is about; ``None`` if it has no usable name."""
+    fields = value if isinstance(value, dict) else {}
+    external_id, env_project_id = fields.get("external_id"), fields.get("env_project_id")
+    if isinstance(external_id, int) and not isinstance(external_id, bool):
+        external_id = str(external_id)
+    if not isinstance(external_id, str) or path_problem(external_id):
+        return None
+    project = env_project_id if isinstance(env_project_id, str) else None
+    return Unreadable(external_id, project, reason)
+
+
 def _item(value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-    """Return what *validate* makes of an item, or an `Unreadable`; ``None`` if it has no name."""
+    """Return what *validate* makes of an item, or what `unreadable` says of it."""
     try:
         return validate(value)
     except ValidationError as error:
@@ -234,18 +246,11 @@ def _item(value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationIn
         budget["left"] -= 1
         if budget["left"] < 0:
             raise
-        reason = mismatch(error)
-    fields = value if isinstance(value, dict) else {}
-    external_id, env_project_id = fields.get("external_id"), fields.get("env_project_id")
-    if isinstance(external_id, int) and not isinstance(external_id, bool):
-        external_id = str(external_id)
-    if not isinstance(external_id, str):
-        return None
-    return Unreadable(
-        external_id, env_project_id if isinstance(env_project_id, str) else None, reason
-    )
+        return unreadable(value, mismatch(error))
 
 
+# Responses fail at their first error, here and above: collecting all of a hostile one's takes
+# gigabytes.
 class _Bulk(_Answer):
     setups: Annotated[list[BulkItem], FailFast()]
 
@@ -266,38 +271,6 @@ class SpanPage(_Answer):
 
 class _TolerantBulk(_Answer):
     setups: Annotated[list[Annotated[BulkItem, WrapValidator(_item)]], FailFast()]
-
-
-# Responses fail at their first error, here and above: collecting all of a hostile one's takes
-# gigabytes.
-_LIST: TypeAdapter[list[Setup]] = TypeAdapter(Annotated[list[Setup], FailFast()])
-_TOLERANT_LIST: TypeAdapter[list[Any]] = TypeAdapter(
-    Annotated[list[Annotated[Setup, WrapValidator(_item)]], FailFast()]
-)
-
-
-def read_list(body: bytes) -> Listing:
-    """Read the response of the list route: one plain array, or ``null`` for an empty one.
-
-    Raises:
-        ValidationError: this is no list of setups.
-
-    """
-    # A Go service answers null for a list that has nothing in it.
-    if body.strip() == b"null":
-        return Listing([], [])
-    try:
-        return Listing(_LIST.validate_json(body), [])
-    except ValidationError as error:
-        failure = error
-    # Slower by far: each item goes through Python.
-    items = _TOLERANT_LIST.validate_json(body, context={"left": UNREADABLE_LIMIT})
-    if not any(items):
-        raise failure
-    return Listing(
-        [item for item in items if isinstance(item, Setup)],
-        [item for item in items if isinstance(item, Unreadable)],
-    )
 
 
 def read_bulk(body: bytes) -> list[BulkItem | Unreadable]:
@@ -332,13 +305,18 @@ _JSON_TYPES = {
 _EXPECTED = {"string_type": "a string", "list_type": "a list", "model_type": "an object"}
 
 
-def mismatch(error: ValidationError) -> str:
+def mismatch(error: ValidationError, within: str = "") -> str:
     """Return the first thing that is wrong with a response: where, and which type is there.
 
     Values are left out: they may be anybody's.
+
+    Args:
+        error: what pydantic says.
+        within: the path of what was validated.
+
     """
     details = error.errors(include_url=False, include_context=False)[0]
-    where = _path(details["loc"])
+    where = _path(details["loc"], within)
     if details["type"] == "missing":
         return f"{where} is missing"
     if details["type"] in _EXPECTED and where:
@@ -347,8 +325,7 @@ def mismatch(error: ValidationError) -> str:
     return f"{where}: {details['msg']}" if where else details["msg"]
 
 
-def _path(parts: Iterable[int | str]) -> str:
-    path = ""
+def _path(parts: Iterable[int | str], path: str) -> str:
     for part in parts:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
     return path

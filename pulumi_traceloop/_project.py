@@ -219,7 +219,7 @@ class Project:
         Those that do not say which project they are in, and those that cannot be read and may be
         this one's, are asked for by their ids: see `unreadable`.
         """
-        listing = self._list(fresh=fresh)
+        listing = self._list(None, fresh=fresh)
         own = self._own(listing.setups, None)
         asked = [s.external_id for s in listing.setups if not s.env_project_id]
         asked += [
@@ -244,7 +244,7 @@ class Project:
         self, external_ids: Collection[str], expected: str | None, *, fresh: bool
     ) -> None:
         """Learn from the list what it has of *external_ids*."""
-        listing = self._list(fresh=fresh)
+        listing = self._list(expected, fresh=fresh)
         wanted = set(external_ids)
         found = self._own([s for s in listing.setups if s.external_id in wanted], expected)
         with self._lock:
@@ -256,16 +256,20 @@ class Project:
             if empty and expected is None and not any(self._known.values()):
                 self._known |= {i: None for i in external_ids if i not in self._known}
 
-    def _list(self, *, fresh: bool) -> Listing:
-        """Return the list, read once for all who ask at the same time or later."""
+    def _list(self, expected: str | None, *, fresh: bool) -> Listing:
+        """Return the list, read once for all who ask at the same time or later.
+
+        Of other projects than this one, or the *expected* one, it has one setup each.
+        """
         with self._lock:
             listing, mine = self._listing, False
             if listing is None or (fresh and listing.done()):
                 listing = self._listing = Future()
                 mine = True
+            of_project = self._env_project_id or expected
         if mine:
             try:
-                listing.set_result(self.client.list_setups())
+                listing.set_result(self.client.list_setups(of_project=of_project))
             except BaseException as error:
                 with self._lock:
                     self._listing = None
@@ -368,7 +372,7 @@ class Project:
             return
         sample = next(iter(external_ids), None)
         if self._env_project_id is None and sample is not None and self.get(sample) is None:
-            self._own(self._list(fresh=False).setups, env_project_id)
+            self._own(self._list(env_project_id, fresh=False).setups, env_project_id)
         known = self._env_project_id
         if known is not None and known != env_project_id:
             harm = (

@@ -500,5 +500,8 @@ def test_memory_stays_bounded(
 def test_an_answer_about_one_setup_is_read_up_to_a_megabyte(server: Server) -> None:
     body: Any = {"id": "1", "external_id": "m", "more": "x" * 2**20}
     server.answer = lambda: with_length(json.dumps(body).encode())
-    with quick_client(server) as client, pytest.raises(MalformedResponseError, match="at most 10"):
+    with (
+        quick_client(server) as client,
+        pytest.raises(MalformedResponseError, match="at most 1 MiB"),
+    ):
         client.get_setup("m")
