@@ -43,6 +43,8 @@ class Emulator(Backend):
         spans_needed: how many spans have to match a setup after its write, and `settle`, before it
             is completed; until then it is `waiting_for_spans`. With 0 the time alone completes it,
             for tests that send no spans.
+        foreign_setups: how many setups of other projects of the organization the list has as well,
+            2 kB each; no other route knows them.
         clock: seconds since the epoch; decides status, timestamps and rate limit (not `latency`).
         seed: changes the ids that the server makes.
     """
@@ -61,6 +63,7 @@ class Emulator(Backend):
         latency: float = 0,
         rate_limit: int | None = None,
         spans_needed: int = 0,
+        foreign_setups: int = 0,
         clock: Callable[[], float] = time.time,
         seed: int = 0,
     ) -> None:
@@ -75,6 +78,7 @@ class Emulator(Backend):
             latency=latency,
             rate_limit=rate_limit,
             spans_needed=spans_needed,
+            foreign_setups=foreign_setups,
             clock=clock,
             seed=seed,
         )
