@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -65,6 +68,13 @@ def test_the_state_of_a_real_update_can_be_read(world: World, count: int) -> Non
     assert sorted(values, key=len) == [{"single": "s"}] * 2 + [group] * 2
 
 
+def documented() -> str:
+    """Return the policy pack of the documentation."""
+    page = (REPOSITORY / "docs" / "policies.md").read_text("utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    return str(code)
+
+
 class TestPolicySDK:
     """On the real SDK where it is installed: it requires another protobuf than the development."""
 
@@ -90,13 +100,26 @@ class TestPolicySDK:
 
     def test_the_documented_policy(self) -> None:
         policy = pytest.importorskip("pulumi_policy")
-        page = (REPOSITORY / "docs" / "policies.md").read_text("utf-8")
-        (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
         scope: dict[str, Any] = {}
         # The pack itself would begin to serve the engine.
-        exec(code.partition("\n\n\nPolicyPack(")[0], scope)
+        exec(documented().partition("\n\n\nPolicyPack(")[0], scope)
         found: list[str] = []
         args = batch({"setups": {"m": canonical(setup(1))}})
         scope["needs_toxicity_detector"](args, found.append)
         assert found == ["m has no toxicity-detector"]
         assert policy.EnforcementLevel.MANDATORY
+
+    def test_the_documented_pack_on_the_engine(self, world: World, tmp_path: Path) -> None:
+        pytest.importorskip("pulumi_policy")
+        world.needs_cli("policies")
+        pack = tmp_path / "pack"
+        pack.mkdir()
+        runtime = {"name": "python", "options": {"virtualenv": sys.prefix}}
+        (pack / "PulumiPolicy.yaml").write_text(json.dumps({"runtime": runtime}))
+        (pack / "__main__.py").write_text(documented())
+        setups = f'{{f"m-{{n}}": setup() for n in range({STRINGS + 1})}}'
+        world.preview(f'group("g", {setups})\none("single")')
+        result = world.stack.operate("preview", "--policy-pack", str(pack))
+        assert result.exit_code != 0
+        for external_id in ("single", "m-0", f"m-{STRINGS}"):
+            assert f"{external_id} has no toxicity-detector" in result.output
