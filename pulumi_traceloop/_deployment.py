@@ -1,12 +1,11 @@
-"""What the provider process knows during one deployment.
+"""The state of the provider process during one deployment.
 
 The engine runs one process of the Python dynamic host for all dynamic resources of a stack, and
-another one for a preview (seen on the Pulumi CLI 3.260). So what this module holds lives for one
-deployment: its projects, and which resource of the program declares which setup.
+another one for the preview (seen on the Pulumi CLI 3.260). So this module lives for one deployment.
+It knows the projects, and which resource of the program declares which setup.
 
-A configuration's namespace is a name, not a project: two namespaces, two keys or two spellings of
-a URL can lead to one Traceloop project, where one external_id is one monitor. So setups are
-compared by `Deployment.same_project`.
+Two namespaces, keys or URLs can lead to one Traceloop project, where an external_id is one monitor.
+So projects are compared with `Deployment.same_project`, not by namespace.
 """
 
 from __future__ import annotations
@@ -22,21 +21,21 @@ from ._text import name, say
 if TYPE_CHECKING:
     from ._settings import Connection
 
-__all__ = ["Deployment", "Granted", "deployment"]
+__all__ = ["Assumed", "Deployment", "deployment"]
 
-#: How many setups are asked for, in two projects, to find out whether they are one.
+#: How many setups are read in two projects to find out whether they are the same.
 PROBES = 3
 
 
-class Granted(NamedTuple):
-    """What a group's state says is in place, unasked."""
+class Assumed(NamedTuple):
+    """The setups of a group that exist according to the state, without a read."""
 
     external_ids: Collection[str] = ()
     env_project_id: str | None = None
 
 
 class Deployment:
-    """The projects and the declarations of one deployment. Safe to use from several threads."""
+    """The projects and declarations of one deployment. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -45,18 +44,18 @@ class Deployment:
         self._managed: dict[str, set[Project]] = {}
         self._leaving: dict[str, str] = {}
         self._groups: set[str] = set()
-        self._granted: dict[str, Granted] = {}
+        self._assumed: dict[str, Assumed] = {}
         self._handed_over: dict[str, list[Ownership]] = {}
         self._probes: dict[frozenset[Project], int] = {}
 
     def project(
         self, connection: Connection, *, key_is_stored: Callable[[], bool] = lambda: False
     ) -> Project:
-        """Return the project of this connection, the same one for the life of the process.
+        """Return the one project object of a connection.
 
         Args:
-            connection: how to reach it.
-            key_is_stored: as of `Project`.
+            connection: the connection.
+            key_is_stored: as in `Project`.
 
         """
         with self._lock:
@@ -64,15 +63,13 @@ class Deployment:
                 self._projects[connection] = Project(connection, key_is_stored=key_is_stored)
             return self._projects[connection]
 
-    # Which projects are one.
-
     def same_project(self, one: Project, other: Project, external_id: str) -> bool | None:
-        """Return whether two connections lead to one project; ``None`` if that cannot be told.
+        """Return whether two connections lead to one project; ``None`` if unknown.
 
-        Where no response has told yet, both are asked for *external_id*, a few times at most.
+        If no response has shown that yet, *external_id* is read in both, a few times at most.
 
         Raises:
-            TraceloopError: the service cannot be asked.
+            TraceloopError: the read failed.
 
         """
         known = one.is_same(other)
@@ -83,19 +80,19 @@ class Deployment:
             self._probes[pair] = probes = self._probes.get(pair, 0) + 1
         if probes > PROBES and not (one.knows(external_id) and other.knows(external_id)):
             return None
-        here, there = (p.present([external_id]).get(external_id) for p in (one, other))
+        first, second = (p.present([external_id]).get(external_id) for p in (one, other))
         known = one.is_same(other)
-        if known is None and here and there:
-            return here.id == there.id
+        if known is None and first and second:
+            return first.id == second.id
         return known
 
-    # What the program declares.
+    # Declarations of the program.
 
     def declare(self, external_id: str, declarer: str, project: Project) -> str | None:
-        """Note that *declarer* declares a setup; return who else does in the same project.
+        """Register *declarer* for a setup; return another declarer in the same project.
 
-        Two connections that nothing shows to be one project are not taken for one here: `rivals`
-        compares them again when something is written.
+        Connections that may lead to one project count as different here: `rivals` compares them
+        again before a write.
         """
         with self._lock:
             others = self._claims.add(external_id, Claim(declarer, project))
@@ -105,29 +102,29 @@ class Deployment:
         return next((c.declarer for c in others if c.project.is_same(project)), None)
 
     def declarer(self, external_id: str, project: Project) -> str | None:
-        """Return who declares the setup in this project, if anybody.
+        """Return the declarer of the setup in this project, if any.
 
-        Where that depends on whether two connections lead to one project, and no response has told
-        yet, both are asked; if that cannot be told either, they count as one.
+        If that depends on whether two connections lead to one project, both are read. If it stays
+        unknown, they count as one.
 
         Raises:
-            TraceloopError: the service cannot be asked.
+            TraceloopError: the read failed.
 
         """
-        if expected := self.expected_declarer(external_id, project):
-            return expected
+        if known := self.known_declarer(external_id, project):
+            return known
         with self._lock:
             claims = self._claims.of(external_id)
         for claim in claims:
             if project.is_same(claim.project) is None:
-                # What the other connection lacks cannot be its monitor.
-                there = claim.project.get(external_id)
-                if there and self.same_project(project, claim.project, external_id) is not False:
+                # A setup that the other project lacks is not the claimed one.
+                claimed = claim.project.get(external_id)
+                if claimed and self.same_project(project, claim.project, external_id) is not False:
                     return claim.declarer
         return None
 
-    def expected_declarer(self, external_id: str, project: Project) -> str | None:
-        """Return who declares the setup, for a plan: as `declarer`, but without a request."""
+    def known_declarer(self, external_id: str, project: Project) -> str | None:
+        """Return the declarer of the setup without a request, for plans."""
         with self._lock:
             claims = self._claims.of(external_id)
         return next((c.declarer for c in claims if c.project.is_same(project)), None)
@@ -135,9 +132,9 @@ class Deployment:
     def rivals(
         self, external_ids: Iterable[str], declarer: str, project: Project
     ) -> dict[str, str]:
-        """Return which setups another resource declares in the same project, and which one.
+        """Return ``{external_id: declarer}`` of setups that another resource declared first.
 
-        Before a write, when responses have told more about the projects than at `declare`.
+        It is called before writes, when more projects can be compared than in `declare`.
         """
         found: dict[str, str] = {}
         for external_id in external_ids:
@@ -145,7 +142,7 @@ class Deployment:
                 claims = self._claims.of(external_id)
             for claim in claims:
                 if claim.declarer == declarer:
-                    break  # it came first: the others are refused
+                    break  # first declarer: the others are refused
                 if self.same_project(project, claim.project, external_id):
                     found[external_id] = claim.declarer
                     break
@@ -153,39 +150,39 @@ class Deployment:
 
     @property
     def declares_nothing(self) -> bool:
-        """Whether no resource was checked: so far, or since the program does not run at all."""
+        """Whether no resource has been checked, for instance in a destroy."""
         with self._lock:
             return not self._claims
 
-    def leave(self, external_id: str, declarer: str) -> None:
-        """Note that a plan has announced that *declarer*'s setup will be deleted.
+    def announce_delete(self, external_id: str, declarer: str) -> None:
+        """Record that the plan shows the delete of *declarer*'s setup.
 
-        Should another resource turn out to declare it, the announcement is taken back.
+        `declare` prints a correction if another resource declares it.
         """
         with self._lock:
             self._leaving[external_id] = declarer
 
-    # What the state says.
+    # Setups in the state.
 
     def manage(self, external_ids: Iterable[str], project: Project) -> None:
-        """Note what the state says that this stack manages."""
+        """Record the setups that this stack manages."""
         with self._lock:
             for external_id in external_ids:
                 self._managed.setdefault(external_id, set()).add(project)
 
     def disown(self, external_ids: Iterable[str], project: Project) -> None:
-        """Note that setups which the state mentions never became this stack's."""
+        """Record that this stack does not manage setups, although the state lists them."""
         with self._lock:
             for external_id in external_ids:
                 self._managed.get(external_id, set()).discard(project)
 
     def manages(self, external_id: str, project: Project, *, ask: bool = True) -> bool:
-        """Whether a resource of this stack is known to manage the setup.
+        """Whether a resource of this stack manages the setup.
 
         Args:
             external_id: the setup's key.
-            project: where it is.
-            ask: whether requests may be made to find out which connections lead to one project.
+            project: the setup's project.
+            ask: whether requests may be sent to compare projects.
 
         """
         with self._lock:
@@ -195,10 +192,10 @@ class Deployment:
             for other in managing
         )
 
-    # Groups, each by its batch's id or, in what older versions recorded, by its name.
+    # Groups, by the id of their batch or, in states of older versions, by name.
 
     def add_group(self, *keys: str | None) -> None:
-        """Note that the program declares a group."""
+        """Record that the program declares a group."""
         with self._lock:
             self._groups.update(key for key in keys if key)
 
@@ -207,23 +204,23 @@ class Deployment:
         with self._lock:
             return key in self._groups
 
-    def grant(self, declarer: str, granted: Granted) -> None:
-        """Note which setups of a group are taken to be in place, as the state says, unasked."""
+    def assume(self, declarer: str, assumed: Assumed) -> None:
+        """Record the setups of a group that are assumed to exist."""
         with self._lock:
-            self._granted[declarer] = granted
+            self._assumed[declarer] = assumed
 
-    def granted(self, declarer: str) -> Granted:
-        """Return what was granted to the group."""
+    def assumed(self, declarer: str) -> Assumed:
+        """Return the setups of a group that are assumed to exist."""
         with self._lock:
-            return self._granted.get(declarer, Granted())
+            return self._assumed.get(declarer, Assumed())
 
     def hand_over(self, key: str, ownership: Ownership) -> None:
-        """Note what a membership knew that is deleted together with its group."""
+        """Record the ownership of a membership that is deleted with its group."""
         with self._lock:
             self._handed_over.setdefault(key, []).append(ownership)
 
     def handed_over(self, *keys: str) -> list[Ownership]:
-        """Return what the memberships of a group knew, found by its keys."""
+        """Return the ownerships of a deleted group's memberships."""
         with self._lock:
             return [each for key in keys for each in self._handed_over.get(key, ())]
 
@@ -232,5 +229,5 @@ _deployment = Deployment()
 
 
 def deployment() -> Deployment:
-    """Return the process's deployment."""
+    """Return the deployment of this process."""
     return _deployment

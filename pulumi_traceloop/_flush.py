@@ -1,9 +1,8 @@
-"""How setups reach Traceloop: read, send only what differs, and never repeat a write blindly.
+"""Writes setups: reads them, sends only those that differ, never repeats a write blindly.
 
-An upsert of an existing setup restarts its processing on production traffic (reference page "Bulk
-Upsert": status reset to pending, evaluators replaced wholesale), even if nothing changed. So what
-Traceloop already has is adopted, and a write whose outcome is unknown is read back before it is
-sent again.
+An upsert restarts a setup's processing of production traffic even if nothing changed (reference
+page "Bulk Upsert": status reset to pending, evaluators replaced wholesale). So equal setups are
+adopted without a write, and a write of unknown outcome is read back before it is sent again.
 """
 
 from __future__ import annotations
@@ -34,38 +33,38 @@ if TYPE_CHECKING:
 
 __all__ = ["Outcome", "Refusal", "delete_all", "flush", "upsert", "wait"]
 
-#: How often a setup is sent at most while the outcome is unknown.
+#: Attempts per setup while the outcome is unknown.
 ATTEMPTS = 4
 
-#: How many bulk requests are under way at once.
+#: Concurrent bulk requests.
 BULK_WORKERS = 6
 
-#: How long `wait` waits if nobody says, and between two looks, in seconds.
+#: The default timeout of `wait`, its first poll interval and its longest, in seconds.
 WAIT_TIMEOUT = 600.0
-FIRST_LOOK, LONGEST_LOOK = 1.0, 15.0
+FIRST_INTERVAL, LONGEST_INTERVAL = 1.0, 15.0
 
-#: Statuses of a setup that Traceloop still works on, and of one that has no monitor before spans
-#: match (reference page "Create").
-_UNSETTLED = ("pending", "in_progress")
+#: Statuses of a setup in progress, and of one whose monitor is created when spans match (reference
+#: page "Create").
+_IN_PROGRESS = ("pending", "in_progress")
 _WAITING = "waiting_for_spans"
 
 
 @dataclass
 class Outcome:
-    """What became of the setups that were to be in place."""
+    """The result of a flush or upsert, by external_id."""
 
-    #: What is in place now, written or adopted.
+    #: The setups that were written or adopted.
     stored: dict[str, Setup] = field(default_factory=dict)
-    #: What is not, and why.
+    #: The setups that failed, and why.
     failed: dict[str, str] = field(default_factory=dict)
-    #: Those of *failed* whose write may have been applied.
+    #: The failed setups whose write may have been applied.
     unknown: set[str] = field(default_factory=set)
-    #: What ended the flush early, if anything did.
+    #: The error that ended the flush early, if any.
     error: TraceloopError | None = None
 
 
-#: What refuses setups before the first write: it is given the setups to write and what Traceloop
-#: has of them, and returns why not, by external_id.
+#: Refuses setups before the first write: takes the declared and the remote setups, returns an error
+#: for each refused one.
 Refusal = Callable[[Mapping[str, "SetupSpec"], Mapping[str, "Setup"]], Mapping[str, TraceloopError]]
 
 
@@ -83,20 +82,20 @@ def flush(
     refuse: Refusal = _nothing,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Outcome:
-    """Put many setups in place: read them, then bulk requests for what differs.
+    """Read many setups, and send those that differ in bulk requests.
 
     Args:
-        project: where to.
+        project: the project to write to.
         specs: the setups by external_id.
-        in_place: those that the state says are there.
-        forced: those to send even if they are equal to what is there.
-        env_project_id: the project that the state was made in, if it says.
-        refuse: which setups must not be written, given what Traceloop has of them.
-        sleep: how to wait, in seconds, before another attempt.
+        in_place: the external_ids that exist according to the state.
+        forced: the external_ids to send even if equal.
+        env_project_id: the project of the state, if known.
+        refuse: refuses setups before the first write.
+        sleep: waits between attempts, in seconds.
 
     Returns:
-        What became of each. Nothing is raised, not even without an API key: what did work has to
-        reach the state, and an exception in a dynamic provider reaches the user as a traceback.
+        The outcome of each setup. It never raises, not even without an API key: successful writes
+        have to reach the state, and the host shows an exception as a traceback.
 
     """
     if not specs:
@@ -114,10 +113,10 @@ def flush(
     def send(pending: Mapping[str, SetupSpec]) -> BulkOutcome:
         items = list(pending.items())
         batches = [dict(items[n : n + BULK_LIMIT]) for n in range(0, len(items), BULK_LIMIT)]
-        answers = in_parallel(
+        outcomes = in_parallel(
             lambda batch: _send_batch(project.client, batch), batches, BULK_WORKERS
         )
-        return _merged(answers)
+        return _merged(outcomes)
 
     return _reconcile(project, specs, forced, env_project_id, refuse, read, send, sleep)
 
@@ -133,44 +132,44 @@ def upsert(
     refuse: Refusal = _nothing,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Outcome:
-    """Put one setup in place: one GET, then a PUT if it differs.
+    """Read one setup with a GET, and send a PUT if it differs.
 
     Args:
-        project: where to.
+        project: the project to write to.
         external_id: the setup's key.
         spec: the setup.
-        force: send it even if it is equal to what is there.
-        accepted: whether what is there counts as equal, though it is not.
-        env_project_id: the project that the state was made in, if it says.
-        refuse: as of `flush`.
-        sleep: how to wait, in seconds, before another attempt.
+        force: whether to send it even if equal.
+        accepted: whether a remote setup that differs counts as equal.
+        env_project_id: the project of the state, if known.
+        refuse: as in `flush`.
+        sleep: waits between attempts, in seconds.
 
     Returns:
-        What became of it, unless nothing was written for certain.
+        The outcome: stored, or unknown.
 
     Raises:
-        TraceloopError: it is not in place, and nothing was written.
+        TraceloopError: nothing was written.
 
     """
-    last: list[TraceloopError] = []
+    errors: list[TraceloopError] = []
 
     def read(_: Collection[str], attempt: int) -> Reading:
         reading = project.read([external_id], env_project_id, fresh=attempt > 0)
         if attempt == 0:
             project.expect(env_project_id, [external_id])
-            last.extend(reading.unreadable.values())
+            errors.extend(reading.unreadable.values())
         return reading
 
     def refuse_and_keep(*given: Any) -> Mapping[str, TraceloopError]:
         refused = refuse(*given)
-        last.extend(refused.values())
+        errors.extend(refused.values())
         return refused
 
     def send(_: Mapping[str, SetupSpec]) -> BulkOutcome:
         try:
             return BulkOutcome(stored={external_id: project.client.upsert_setup(external_id, spec)})
         except RequestError as error:
-            last.append(error)
+            errors.append(error)
             return _failure(error, [external_id])
 
     forced = {external_id} if force else set[str]()
@@ -179,7 +178,7 @@ def upsert(
         project, specs, forced, env_project_id, refuse_and_keep, read, send, sleep, accepted
     )
     if outcome.failed and not outcome.unknown:
-        raise outcome.error or last[-1]
+        raise outcome.error or errors[-1]
     return outcome
 
 
@@ -196,50 +195,50 @@ def _reconcile(
 ) -> Outcome:
     outcome = Outcome()
     pending = dict(specs)
-    why: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     before: Mapping[str, Setup] = {}
     resend: Set[str] = set()
     for attempt in range(ATTEMPTS):
         if attempt:
             sleep(random.uniform(0.5, 1.0) * 2**attempt)  # noqa: S311 - jitter is no secret
         try:
-            there, unreadable = read(pending, attempt)
-            refused = refuse(specs, there) if attempt == 0 else {}
+            remote, unreadable = read(pending, attempt)
+            refused = refuse(specs, remote) if attempt == 0 else {}
         except TraceloopError as error:
             if attempt == 0:
                 reason = str(error)
                 if isinstance(error, RequestError):
                     reason = f"nothing was sent: {error.summary}"
                 return Outcome(failed=dict.fromkeys(specs, reason), error=error)
-            why = {i: f"{text}; reading it back failed: {error}" for i, text in why.items()}
+            reasons = {i: f"{why}; reading it back failed: {error}" for i, why in reasons.items()}
             break
         if attempt == 0:
-            before = there
+            before = remote
             outcome.failed.update((i, str(error)) for i, error in refused.items())
             outcome.failed.update(
                 (i, f"nothing was sent: {unread.summary}") for i, unread in unreadable.items()
             )
         else:
             for external_id, unread in unreadable.items():
-                why[external_id] += f"; reading it back failed: {unread.summary}"
-                outcome.failed[external_id] = _unknown(why[external_id])
+                reasons[external_id] += f"; reading it back failed: {unread.summary}"
+                outcome.failed[external_id] = _unknown(reasons[external_id])
                 outcome.unknown.add(external_id)
         pending = {i: spec for i, spec in pending.items() if i not in outcome.failed}
         equal = {
             i
             for i, spec in pending.items()
-            if (setup := there.get(i))
+            if (setup := remote.get(i))
             and (
-                setup.meaning == spec.meaning
+                setup.definition == spec.definition
                 or accepted(setup)
-                or (attempt > 0 and _landed(setup, before.get(i)))
+                or (attempt > 0 and _was_applied(setup, before.get(i)))
             )
         }
         if attempt == 0:
-            # What was equal from the start can't tell by its content whether the write happened.
+            # A later read cannot show whether an equal setup was sent again: send those always.
             resend = forced & equal
         for external_id in equal - resend:
-            outcome.stored[external_id] = there[external_id]
+            outcome.stored[external_id] = remote[external_id]
             del pending[external_id]
         if not pending:
             break
@@ -253,11 +252,11 @@ def _reconcile(
             return outcome
         outcome.stored.update(sent.stored)
         outcome.failed.update(sent.refused)
-        why = sent.outcome_unknown
-        pending = {external_id: pending[external_id] for external_id in why}
+        reasons = sent.outcome_unknown
+        pending = {external_id: pending[external_id] for external_id in reasons}
         if not pending:
             break
-    outcome.failed.update((i, _unknown(why[i])) for i in pending)
+    outcome.failed.update((i, _unknown(reasons[i])) for i in pending)
     outcome.unknown.update(pending)
     return outcome
 
@@ -266,16 +265,16 @@ def _unknown(why: str) -> str:
     return f"{why}; outcome unknown: the write may have been applied"
 
 
-def _landed(setup: Setup, before: Setup | None) -> bool:
-    """Whether a write of unknown outcome shows in what is there now, spelled by the service."""
-    return before is None or before.meaning != setup.meaning
+def _was_applied(setup: Setup, before: Setup | None) -> bool:
+    """Whether a write of unknown outcome changed the remote setup, perhaps normalized."""
+    return before is None or before.definition != setup.definition
 
 
 def _send_batch(client: TraceloopClient, batch: Mapping[str, SetupSpec]) -> BulkOutcome:
     try:
         return client.bulk_upsert(batch)
     except RejectedError as error:
-        # The whole batch was refused and nothing written: one setup must not stop the others.
+        # Nothing of the batch was written. Split it, so that one setup does not block the others.
         items = list(batch.items())
         if len(items) == 1 or error.status not in (400, 413, 422):
             return _failure(error, batch)
@@ -302,11 +301,11 @@ def _merged(outcomes: Iterable[BulkOutcome]) -> BulkOutcome:
 
 
 def delete_all(project: Project, external_ids: Collection[str], env_project_id: str | None) -> None:
-    """Delete setups, several at a time; one that is gone already is fine.
+    """Delete setups concurrently; a missing setup counts as deleted.
 
     Raises:
         ProjectMismatchError: the key belongs to another project; nothing was deleted.
-        DeletionError: some could not be deleted.
+        DeletionError: some setups could not be deleted.
 
     """
     if not external_ids:
@@ -341,55 +340,55 @@ def wait(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, str]:
-    """Wait until Traceloop has set up *external_ids*, and print how far it is.
+    """Wait until Traceloop has provisioned *external_ids*, and print the progress.
 
     Args:
-        project: where they are.
-        external_ids: what to wait for.
-        timeout: for how long at most, in seconds; `WAIT_TIMEOUT` if ``None``.
-        name: whose setups they are, for what is printed.
-        accepted: whether a setup that waits for spans is good enough.
+        project: the project of the setups.
+        external_ids: the setups to wait for.
+        timeout: the longest wait, in seconds; `WAIT_TIMEOUT` if ``None``.
+        name: the group or setup to name in the progress.
+        accepted: whether a setup that waits for spans is ready.
         clock: a monotonic clock, in seconds.
-        sleep: how to wait, in seconds.
+        sleep: waits between polls, in seconds.
 
     Returns:
-        Which are not ready, and why: ``{external_id: why}``. They are written.
+        ``{external_id: why}`` of the setups that are not ready, although written.
 
     """
     timeout = WAIT_TIMEOUT if timeout is None else timeout
     end = clock() + timeout
-    pending, unsettled = set(external_ids), dict[str, str]()
-    unsettled_statuses = _UNSETTLED if accepted else (*_UNSETTLED, _WAITING)
-    pause, told = FIRST_LOOK, len(pending)
-    there: dict[str, Setup] = {}
+    pending, not_ready = set(external_ids), dict[str, str]()
+    unfinished = _IN_PROGRESS if accepted else (*_IN_PROGRESS, _WAITING)
+    interval, reported = FIRST_INTERVAL, len(pending)
+    remote: dict[str, Setup] = {}
     while pending:
         try:
-            there |= project.present(pending, fresh=True)
+            remote |= project.present(pending, fresh=True)
         except TraceloopError as error:
             reason = error.summary if isinstance(error, RequestError) else str(error)
-            return unsettled | dict.fromkeys(pending, f"its status is not known: {reason}")
+            return not_ready | dict.fromkeys(pending, f"its status is unknown: {reason}")
         for external_id in list(pending):
-            setup = there.get(external_id)
-            # One that was just written may take some seconds to show.
-            if setup is not None and setup.status not in unsettled_statuses:
+            setup = remote.get(external_id)
+            # A new setup may appear some seconds after its write.
+            if setup is not None and setup.status not in unfinished:
                 pending.discard(external_id)
-                if trouble := _trouble(setup):
-                    unsettled[external_id] = trouble
-        if len(pending) != told and len(external_ids) > 1:
+                if failure := _provisioning_failure(setup):
+                    not_ready[external_id] = failure
+        if len(pending) != reported and len(external_ids) > 1:
             done = f"{len(external_ids) - len(pending):,} of {len(external_ids):,}"
-            so_far = f"done, {len(unsettled):,} failed" if unsettled else "set up"
+            so_far = f"done, {len(not_ready):,} failed" if not_ready else "set up"
             say(f"{name}: {done} are {so_far}")
-            told = len(pending)
-        left = end - clock()
-        if pending and left <= 0:
-            return unsettled | {i: _late(there.get(i), timeout) for i in pending}
+            reported = len(pending)
+        remaining = end - clock()
+        if pending and remaining <= 0:
+            return not_ready | {i: _timeout_reason(remote.get(i), timeout) for i in pending}
         if pending:
-            sleep(min(pause, left))
-            pause = min(2 * pause, LONGEST_LOOK)
-    return unsettled
+            sleep(min(interval, remaining))
+            interval = min(2 * interval, LONGEST_INTERVAL)
+    return not_ready
 
 
-def _late(setup: Setup | None, timeout: float) -> str:
+def _timeout_reason(setup: Setup | None, timeout: float) -> str:
     if setup is None:
         return f"Traceloop has no such setup after {timeout:g} s: it was deleted while waiting"
     if setup.status == _WAITING:
@@ -400,13 +399,13 @@ def _late(setup: Setup | None, timeout: float) -> str:
     return f"is still not set up after {timeout:g} s: {printable(setup.status)}"
 
 
-def _trouble(setup: Setup) -> str | None:
-    """Return why a setup failed to provision, in the words of its evaluators."""
+def _provisioning_failure(setup: Setup) -> str | None:
+    """Return the evaluators' error messages if a setup failed to provision, else ``None``."""
     if setup.status not in ("failed", "partial"):
         return None
-    said = "; ".join(
+    messages = "; ".join(
         printable(f"{evaluator.evaluator_type}: {evaluator.error_message}")
         for evaluator in setup.evaluators
         if evaluator.error_message
     )
-    return f"Traceloop could not set it up ({setup.status}): {said or 'no reason given'}"
+    return f"Traceloop could not set it up ({setup.status}): {messages or 'no reason given'}"

@@ -1,8 +1,8 @@
-"""How what is secret or not known yet is kept out of everything that people read.
+"""Keeps secret and unknown values out of plans, errors and logs.
 
-The provider cannot tell a secret from another value: the engine takes the mark off before it calls
-(seen on the Pulumi CLI 3.260). So the program, which can, passes on a second spelling of each setup
-that holds Outputs, with stand-ins in the place of what must not or cannot be shown.
+The provider cannot recognize secrets: the engine removes the mark before it calls (seen on the
+Pulumi CLI 3.260). The program can, so for each setup with Outputs it passes a second, display
+version with placeholders for secret and unknown values.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from ._plan import HIDDEN, SECRET, UNKNOWN
 from ._text import printable
 from .args import plain
 
-__all__ = ["masked", "secret_values", "shown", "stand_in_of_other"]
+__all__ = ["displayed", "masked", "redacted", "secret_values"]
 
 
-async def shown(value: Any) -> Any:
-    """Return the `args.plain` *value* with stand-ins for its secret and not yet known leaves."""
+async def displayed(value: Any) -> Any:
+    """Return the `args.plain` *value* with placeholders for its secret and unknown leaves."""
     if isinstance(value, pulumi.Output):
         if await value.is_secret():
             return SECRET
         if not await value.is_known():
             return UNKNOWN
-        return await shown(plain(await value.future()))
+        return await displayed(plain(await value.future()))
     if isinstance(value, dict):
-        return {key: await shown(item) for key, item in value.items()}
+        return {key: await displayed(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [await shown(item) for item in value]
+        return [await displayed(item) for item in value]
     return value
 
 
-def secret_values(value: Any, stand_in: Any) -> set[str]:
-    """Return the texts that `shown` hides: those of *value* where *stand_in* has a stand-in."""
-    if stand_in == SECRET:
+def secret_values(value: Any, display: Any) -> set[str]:
+    """Return the texts of *value* for which its *display* version has a placeholder."""
+    if display == SECRET:
         return set(_texts(value))
-    if isinstance(value, Mapping) and isinstance(stand_in, Mapping):
-        pairs = [(value[key], stand_in[key]) for key in value if key in stand_in]
-    elif isinstance(value, list) and isinstance(stand_in, list):
-        pairs = list(zip(value, stand_in, strict=False))
+    if isinstance(value, Mapping) and isinstance(display, Mapping):
+        pairs = [(value[key], display[key]) for key in value if key in display]
+    elif isinstance(value, list) and isinstance(display, list):
+        pairs = list(zip(value, display, strict=False))
     else:
         return set()
     return {text for pair in pairs for text in secret_values(*pair)}
@@ -60,61 +60,61 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, (str, int, float)) and value != "":
         yield str(value)
         if isinstance(value, float) and value.is_integer():
-            yield str(int(value))  # every number that the engine passes on is a float
+            yield str(int(value))  # the engine passes every number as a float
 
 
-def stand_in_of_other(setup: str, declared: str, shown: str) -> str:
-    """Return what people may see of a *setup* that Traceloop has in the place of the declared one.
+def redacted(remote: str, declared: str, display: str) -> str:
+    """Return the display version of a *remote* setup.
 
-    Values that only Traceloop has are kept back: nobody can tell whether they were a secret once.
+    Values that only the remote setup has are hidden: they may have been a secret.
 
     Args:
-        setup: what Traceloop has, as JSON.
-        declared: what was declared, as JSON.
-        shown: what people may see of that, as JSON.
+        remote: the setup in Traceloop, as JSON.
+        declared: the declared setup, as JSON.
+        display: the display version of the declared setup, as JSON.
 
     """
-    before = json.loads(declared)
-    secrets = secret_values(before, json.loads(shown))
-    open_ = set(_texts(before)) - secrets
+    setup = json.loads(declared)
+    secrets = secret_values(setup, json.loads(display))
+    public = set(_texts(setup)) - secrets
 
-    def seen(value: Any, name: str = "") -> Any:
+    def redact(value: Any, name: str = "") -> Any:
         if isinstance(value, dict):
-            return {key: seen(item, key) for key, item in value.items()}
+            return {key: redact(item, key) for key, item in value.items()}
         if isinstance(value, list):
-            return [seen(item, name) for item in value]
+            return [redact(item, name) for item in value]
         if value in secrets:
             return SECRET
-        return HIDDEN if name in ("value", "values") and value not in open_ else value
+        return HIDDEN if name in ("value", "values") and value not in public else value
 
-    return encoded(seen(json.loads(setup)))
+    return encoded(redact(json.loads(remote)))
 
 
-#: A secret of fewer characters is hidden only where it stands by itself: hidden inside of words, it
-#: would leave nothing of the text, and tell more than it hides.
+#: Shorter secrets, in characters, are masked as separate words only: masking them inside words
+#: would destroy the text and reveal them.
 SHORTEST_INSIDE_WORDS = 4
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:
     """Return *text* with a placeholder for each of *secrets*, in one pass.
 
-    A secret is also found as JSON spells it, and on one line as `printable` does. One of fewer than
-    `SHORTEST_INSIDE_WORDS` characters is hidden as a word of its own only (``"7"``, ``[7]``, but
-    not in ``4711``), one of nothing but blanks not at all.
+    Secrets are also found in their JSON encoding and as `printable` text. A secret shorter than
+    `SHORTEST_INSIDE_WORDS` is masked as a separate word only (``"7"``, ``[7]``, but not ``4711``),
+    a blank one never.
     """
-    spellings = {
-        spelling
+    variants = {
+        variant
         for secret in secrets
-        for spelling in (secret, json.dumps(secret)[1:-1], printable(secret, len(secret) + 3))
-        if spelling.strip()
+        for variant in (secret, json.dumps(secret)[1:-1], printable(secret, len(secret) + 3))
+        if variant.strip()
     }
-    if not spellings:
+    if not variants:
         return text
     # The longest first: one may be a part of another.
-    patterns = map(_pattern, sorted(spellings, key=len, reverse=True))
+    patterns = map(_pattern, sorted(variants, key=len, reverse=True))
     return re.sub("|".join(patterns), lambda _: SECRET, text)
 
 
-def _pattern(spelling: str) -> str:
-    pattern = re.escape(spelling)
-    return pattern if len(spelling) >= SHORTEST_INSIDE_WORDS else rf"(?<!\w){pattern}(?!\w)"
+def _pattern(secret: str) -> str:
+    pattern = re.escape(secret)
+    return pattern if len(secret) >= SHORTEST_INSIDE_WORDS else rf"(?<!\w){pattern}(?!\w)"

@@ -1,4 +1,4 @@
-"""What a setup is, to the user (`SetupSpec`) and to the service (`Setup`), and which two are equal.
+"""Setups as the user declares them (`SetupSpec`) and as the service has them (`Setup`).
 
 The shapes are those of the API's reference pages "Create an Auto Monitor Setup", "Upsert by
 External ID" and "Bulk Upsert" (https://www.traceloop.com/docs/api-reference/auto-monitor-setups).
@@ -29,9 +29,9 @@ from ._validation import VALUE_FIELD
 
 __all__ = [
     "BulkItem",
+    "Definition",
     "EvaluatorConfig",
     "Listing",
-    "Meaning",
     "Rule",
     "Setup",
     "SetupEvaluator",
@@ -46,11 +46,11 @@ __all__ = [
 ]
 
 
-class Meaning(NamedTuple):
-    """What a setup does, without how it is spelled: two setups are equal if their meanings are.
+class Definition(NamedTuple):
+    """The semantic key of a setup: setups are equal if their definitions are.
 
-    All rules of a selector must match, so their order means nothing; nor does that of evaluators,
-    nor a rule that is written twice.
+    All rules of a selector must match, so their order and repetition are irrelevant, as is the
+    order of evaluators.
     """
 
     rules: frozenset[tuple[str, str, str, str | frozenset[str] | None]]
@@ -58,9 +58,9 @@ class Meaning(NamedTuple):
 
 
 class _Input(BaseModel):
-    """A part of a declared setup, which `_validation` has found to be right.
+    """A part of a declared setup, validated by `_validation`.
 
-    Nothing is judged here, so what an earlier version accepted can still be read from a state.
+    The models do not validate content, so they read states with values that this version refuses.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
@@ -84,7 +84,7 @@ class EvaluatorConfig(_Input):
 
 
 class SetupSpec(_Input):
-    """A setup as the user declares it; one that is only read, by ``get``, declares nothing."""
+    """A setup as the user declares it; that of a ``get`` is empty."""
 
     selector: list[Rule] = []
     evaluators: list[str] | None = None
@@ -98,17 +98,17 @@ class SetupSpec(_Input):
         return [(slug, None) for slug in self.evaluators or []]
 
     @cached_property
-    def meaning(self) -> Meaning:
-        """What this setup does, comparable with a `Setup`'s meaning."""
-        return Meaning(
-            frozenset(_rule_meaning(rule) for rule in self.selector), frozenset(self._evaluators)
+    def definition(self) -> Definition:
+        """The semantic key, comparable with that of a `Setup`."""
+        return Definition(
+            frozenset(_rule_definition(rule) for rule in self.selector), frozenset(self._evaluators)
         )
 
     def request_body(self) -> dict[str, Any]:
         """Return the body of an upsert, without the external_id.
 
-        The bulk page lists ``evaluators`` as required, so the slugs go out beside the configs,
-        which win where both are present.
+        The bulk page requires ``evaluators``, so the slugs are sent with the configs, which take
+        precedence.
         """
         body: dict[str, Any] = {
             "selector": [rule.model_dump(exclude_none=True) for rule in self.selector],
@@ -121,7 +121,7 @@ class SetupSpec(_Input):
         return body
 
 
-def _rule_meaning(
+def _rule_definition(
     rule: Rule | SetupRule,
 ) -> tuple[str, str, str, str | frozenset[str] | None]:
     operator = rule.operator or "equals"
@@ -130,8 +130,8 @@ def _rule_meaning(
     return rule.source, rule.key, operator, operand
 
 
-class _Answer(BaseModel):
-    """A part of the service's answer: what it adds or leaves out later must not break a read."""
+class _Response(BaseModel):
+    """A part of a response; fields that the service adds or removes later must not break reads."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -140,7 +140,7 @@ def _none_is_empty(value: Any) -> Any:
     return [] if value is None else value
 
 
-class SetupRule(_Answer):
+class SetupRule(_Response):
     """One stored rule; the OpenAPI file has ``op`` where the reference pages have ``operator``."""
 
     key: str
@@ -150,8 +150,8 @@ class SetupRule(_Answer):
     values: Annotated[list[str] | None, FailFast()] = None
 
 
-class SetupEvaluator(_Answer):
-    """One evaluator of a stored setup and how far it has come."""
+class SetupEvaluator(_Response):
+    """One evaluator of a stored setup and its status."""
 
     evaluator_type: str
     status: str = "unknown"
@@ -159,8 +159,8 @@ class SetupEvaluator(_Answer):
     error_message: str | None = None
 
 
-class Setup(_Answer):
-    """A setup as the service has it. *status* and the evaluators' change by themselves."""
+class Setup(_Response):
+    """A setup as the service has it. The service changes the statuses asynchronously."""
 
     id: str
     external_id: str
@@ -172,15 +172,15 @@ class Setup(_Answer):
     updated_at: str | None = None
 
     @cached_property
-    def meaning(self) -> Meaning:
-        """What this setup does, comparable with a `SetupSpec`'s meaning."""
-        return Meaning(
-            frozenset(_rule_meaning(rule) for rule in self.init_rules),
+    def definition(self) -> Definition:
+        """The semantic key, comparable with that of a `SetupSpec`."""
+        return Definition(
+            frozenset(_rule_definition(rule) for rule in self.init_rules),
             frozenset((e.evaluator_type, e.scope or None) for e in self.evaluators),
         )
 
     def as_input(self) -> dict[str, Any]:
-        """Return this setup as a user would declare it, to show drift in the user's own terms."""
+        """Return this setup as a user would declare it, to display drift."""
         spec: dict[str, Any] = {
             "selector": [rule.model_dump(exclude_none=True) for rule in self.init_rules]
         }
@@ -194,8 +194,8 @@ class Setup(_Answer):
         return spec
 
 
-class BulkItem(_Answer):
-    """The outcome of one setup of a bulk request: *result* when it went well, else *error*."""
+class BulkItem(_Response):
+    """The outcome of one setup of a bulk request: *result* on success, else *error*."""
 
     external_id: str
     status: str
@@ -204,24 +204,24 @@ class BulkItem(_Answer):
 
 
 class Unreadable(NamedTuple):
-    """A setup, or a bulk request's item, that is not as the API documents it."""
+    """A setup, or an item of a bulk response, that does not match the API's documentation."""
 
     external_id: str
-    #: ``None`` where it says none that can be read.
+    #: ``None`` if missing or unreadable.
     env_project_id: str | None
-    #: Such as ``init_rules[0].value should be a string, but is a number``. It holds no value.
+    #: Such as ``init_rules[0].value should be a string, but is a number``, without values.
     reason: str
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The response of the list route. What cannot be read may be anybody's in the organization."""
+    """The response of the list route. An unreadable setup may belong to another project."""
 
     setups: list[Setup]
     unreadable: list[Unreadable]
 
 
-#: So many items of a response may be unreadable; over that, the response itself is.
+#: With more unreadable items than this, the whole response is unreadable.
 UNREADABLE_LIMIT = 10_000
 
 
@@ -238,7 +238,7 @@ def unreadable(value: object, reason: str) -> Unreadable | None:
 
 
 def _item(value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-    """Return what *validate* makes of an item, or what `unreadable` says of it."""
+    """Return the validated item, or an `Unreadable`; ``None`` if it has no usable external_id."""
     try:
         return validate(value)
     except ValidationError as error:
@@ -249,27 +249,23 @@ def _item(value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationIn
         return unreadable(value, mismatch(error))
 
 
-# Responses fail at their first error, here and above: collecting all of a hostile one's takes
-# gigabytes.
-class _Bulk(_Answer):
+# FailFast, here and above: collecting all errors of a hostile response takes gigabytes.
+class _Bulk(_Response):
     setups: Annotated[list[BulkItem], FailFast()]
 
 
-class _SpanList(_Answer):
+class _SpanList(_Response):
     data: Annotated[list[dict[str, Any]], FailFast(), BeforeValidator(_none_is_empty)]
     next_cursor: str | None = None
 
 
-class SpanPage(_Answer):
-    """The answer of the route of spans: some of them, as the service has them, and where to go on.
-
-    Source: the page "Get Spans" of the documentation.
-    """
+class SpanPage(_Response):
+    """One page of spans and the cursor of the next (reference page "Get Spans")."""
 
     spans: _SpanList
 
 
-class _TolerantBulk(_Answer):
+class _TolerantBulk(_Response):
     setups: Annotated[list[Annotated[BulkItem, WrapValidator(_item)]], FailFast()]
 
 
@@ -277,7 +273,7 @@ def read_bulk(body: bytes) -> list[BulkItem | Unreadable]:
     """Read the response of the bulk route (207).
 
     Raises:
-        ValidationError: this is no list of outcomes.
+        ValidationError: the body is not a list of outcomes.
 
     """
     items: list[Any]
@@ -306,23 +302,21 @@ _EXPECTED = {"string_type": "a string", "list_type": "a list", "model_type": "an
 
 
 def mismatch(error: ValidationError, within: str = "") -> str:
-    """Return the first thing that is wrong with a response: where, and which type is there.
-
-    Values are left out: they may be anybody's.
+    """Return the first error of a response: the path and the type found, without values.
 
     Args:
-        error: what pydantic says.
-        within: the path of what was validated.
+        error: of the validation.
+        within: the path of the validated value.
 
     """
     details = error.errors(include_url=False, include_context=False)[0]
-    where = _path(details["loc"], within)
+    path = _path(details["loc"], within)
     if details["type"] == "missing":
-        return f"{where} is missing"
-    if details["type"] in _EXPECTED and where:
+        return f"{path} is missing"
+    if details["type"] in _EXPECTED and path:
         found = _JSON_TYPES.get(type(details["input"]), "something else")
-        return f"{where} should be {_EXPECTED[details['type']]}, but is {found}"
-    return f"{where}: {details['msg']}" if where else details["msg"]
+        return f"{path} should be {_EXPECTED[details['type']]}, but is {found}"
+    return f"{path}: {details['msg']}" if path else details["msg"]
 
 
 def _path(parts: Iterable[int | str], path: str) -> str:

@@ -1,4 +1,4 @@
-"""How setups and resources are called: which external_ids can be, and what messages say."""
+"""Names of setups and resources: valid external_ids, and declarers in messages."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ __all__ = [
     "text_problem",
 ]
 
-#: Longer external_ids, in bytes once encoded, could be written in bulk and then neither be read nor
+#: The longest encoded external_id, in bytes. A longer one could be written in bulk, but not read or
 #: deleted: many gateways refuse URLs of 8 kB, some of 2 kB.
 _LONGEST: Final = 2000
 
-#: What ``str(output)`` and ``f"{output}"`` begin with (pulumi.Output.__str__).
+#: The start of ``str(output)`` and ``f"{output}"`` (pulumi.Output.__str__).
 _OUTPUT: Final = "Calling __str__ on an Output"
 
 
 def declarer(kind: str, name: str, opts: pulumi.ResourceOptions | None) -> str | pulumi.Output[str]:
-    """Return what identifies the resource in the program and what a person calls it.
+    """Return a readable name that identifies the resource in the program.
 
-    For example ``AutoMonitorSetupGroup "monitors"`` or, below other resources,
-    ``AutoMonitorSetupGroup "monitors" in my:Platform$my:Team "search"``: the whole chain of types,
-    since no two resources of one stack have that and their names in common (the URN is made of it).
+    For example ``AutoMonitorSetupGroup "monitors"`` or, with parents,
+    ``AutoMonitorSetupGroup "monitors" in my:Platform$my:Team "search"``: the qualified type and the
+    name, which are unique in a stack as in the URN.
     """
     label = f'{kind} "{name}"'
     parent = opts.parent if opts else None
@@ -41,28 +41,27 @@ def declarer(kind: str, name: str, opts: pulumi.ResourceOptions | None) -> str |
 
     from pulumi import Output
 
-    # Without the Output's dependency: on a component, that is one on all of its children.
+    # Without the Output's dependency: one on a component includes all of its children.
     urn: Output[str | None] = Output.from_input(parent.urn.future())
-    return urn.apply(lambda known: label + _place(known))
+    return urn.apply(lambda known: label + _location(known))
 
 
-def _place(urn: str | None) -> str:
-    """Return where a resource with a parent of this URN is."""
+def _location(urn: str | None) -> str:
+    """Return the location of a resource whose parent has this URN."""
     _, _, qualified_type, name = (urn or ":::::").split("::", 3)
     chain = qualified_type.removeprefix("pulumi:pulumi:Stack").removeprefix("$")
     return f' in {chain} "{name}"' if chain else ""
 
 
 def resource_name(declared_by: str) -> str:
-    """Return the resource's name alone."""
+    """Return the resource's name without its type and parents."""
     return declared_by.split('"')[1] if declared_by.count('"') > 1 else declared_by
 
 
 def external_id_problem(external_id: object) -> str | None:
-    """Return why no setup can be declared under an external_id, or ``None``.
+    """Return why an external_id cannot be declared, or ``None``.
 
-    It is stricter than `path_problem`: what an earlier version stored can still be read and
-    deleted.
+    Stricter than `path_problem`, so that setups of earlier versions can be read and deleted.
     """
     if reason := path_problem(external_id):
         return reason
@@ -71,17 +70,14 @@ def external_id_problem(external_id: object) -> str | None:
         return reason
     if text != text.strip():
         return "must not begin or end with a blank"
-    # A character is twelve bytes at most, and encoding takes long.
+    # Skip the slow encoding of short ids: a character is at most twelve bytes.
     if 12 * len(text) > _LONGEST < (length := len(quote(text, safe=""))):
-        return (
-            f"is too long for a URL: {length:,} bytes once it is encoded, and {_LONGEST:,} are"
-            " allowed"
-        )
+        return f"is too long for a URL: {length:,} bytes when encoded, and {_LONGEST:,} are allowed"
     return None
 
 
 def path_problem(external_id: object) -> str | None:
-    """Return why no URL can carry an external_id, or ``None``.
+    """Return why a URL cannot contain an external_id, or ``None``.
 
     ``.`` and ``..`` are path segments that HTTP clients and servers resolve even when encoded (RFC
     3986, 6.2.2.3).
@@ -96,7 +92,7 @@ def path_problem(external_id: object) -> str | None:
 
 
 def text_problem(text: str) -> str | None:
-    """Return why a text cannot be meant or sent, or ``None``."""
+    """Return why a text cannot be intended or sent, or ``None``."""
     if _OUTPUT in text:
         return (
             "is the text of an Output, not its value: use the Output itself, or"
@@ -116,8 +112,8 @@ def _unicode_problem(text: str) -> str | None:
 
 
 def is_named(name: str, patterns: Iterable[str]) -> bool:
-    """Whether one of *patterns*, such as ``checkout-*``, is or matches *name*.
+    """Whether *name* equals or matches one of *patterns*, such as ``checkout-*``.
 
-    A name may hold wildcards itself, so one that is equal counts.
+    Equality matters because a name may contain wildcards.
     """
     return any(pattern == name or fnmatchcase(name, pattern) for pattern in patterns)

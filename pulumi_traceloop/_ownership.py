@@ -1,40 +1,38 @@
-"""Who owns a monitor setup, and who may delete it.
+"""Which resource owns a monitor setup, and which may delete it.
 
-Pure: no request, no lock, no output. The providers translate between these functions and the
-engine's calls.
+Pure functions without requests, locks or output, called by the providers.
 
-A group is two resources, since the engine deletes last and only after a whole program:
+A group is two resources, because the engine deletes last and only after a whole program:
 
-- the *batch* writes. Its state records an `Ownership`: what it **owned** (wrote, adopted, or may
-  have written) and what was **removed** from it and is not yet known to be gone.
-- the *membership* deletes. Its state records what it has to take care of. When a setup that it has
-  is removed, the engine replaces it and deletes the old one last: that deletes the setup.
+- The *batch* writes. Its state records an `Ownership`: the **owned** setups (written, adopted or
+  perhaps written), and the **removed** ones that are not yet known to be gone.
+- The *membership* deletes. Its state records the setups that it is responsible for. When one is
+  removed, the engine replaces the membership, and the delete of the old one deletes the setup.
 
-One setup of a group, by what is recorded about it:
+The states of a group's setup:
 
 =============================  ================================  =================================
 recorded                       event                             then
 =============================  ================================  =================================
 nothing                        written or adopted                owned by the batch
-nothing                        the write was refused             nothing: it may be foreign
-nothing                        the outcome is unknown            owned: the write may have happened
+nothing                        the write was refused             nothing: may be unmanaged
+nothing                        the outcome is unknown            owned: may have been written
 owned                          removed from the program          removed: `flushed`
 owned                          refresh: a GET by id finds none   nothing: `refreshed`
 owned                          refresh: a list lacks it          owned: lists may be incomplete
-removed, membership knew it    the program ended well            the old membership deletes it
-removed, membership knew it    the program failed                the old membership stays pending
-removed, no membership knew    the next membership is recorded   it takes the setup over (`adopted`)
+removed, in a membership       the program succeeded             the old membership deletes it
+removed, in a membership       the program failed                the old membership stays pending
+removed, in no membership      the next membership is recorded   it adopts the setup: `adopted`
 removed                        a GET by id finds none            nothing: `flushed` drops it
-removed                        declared again, here              owned, once it is in place
-any                            declared elsewhere in the         nobody deletes it (`deletable`)
-                               deployment, in the same project
+removed                        declared again, here              owned, once written
+any                            another resource declares it in   nobody deletes it: `deletable`
+                               the same project
 owned or removed               the whole group is deleted        the membership leaves it to the
                                                                  batch: `group_deletes`
 =============================  ================================  =================================
 
-A group is recognized by its batch's id, which no rename changes: after a rename by alias the engine
-keeps old outputs, with the old name in them, as long as nothing else changes (seen on the Pulumi
-CLI 3.260).
+The id of its batch identifies a group across renames: after a rename by alias the engine keeps the
+old outputs, with the old name, until something else changes (seen on the Pulumi CLI 3.260).
 """
 
 from __future__ import annotations
@@ -61,12 +59,11 @@ P = TypeVar("P")
 
 @dataclass(frozen=True)
 class Ownership:
-    """What a batch's state records about its group's setups."""
+    """The owned and removed setups that a batch's state records."""
 
-    #: The external_ids that the group wrote or adopted, or may have written.
+    #: The external_ids that the group wrote, adopted or may have written.
     owned: frozenset[str] = frozenset()
-    #: ``{external_id: the server's id, or None}`` of those that were removed from the group, as far
-    #: as they are not known to be gone.
+    #: ``{external_id: server id or None}`` of removed setups that are not known to be gone.
     removed: Mapping[str, str | None] = field(default_factory=dict)
 
 
@@ -78,15 +75,15 @@ def flushed(
     server_ids: Mapping[str, str],
     gone: Collection[str],
 ) -> Ownership:
-    """Return what a batch owns after a flush.
+    """Return the ownership after a flush.
 
     Args:
-        before: what it owned before.
-        declared: the group's external_ids now.
-        stored: those that are in place, written or adopted.
-        unknown: those that may have been written.
-        server_ids: the server's ids of what was owned before.
-        gone: those that a GET by id, or a delete, has proved to be gone.
+        before: the ownership before.
+        declared: the group's external_ids.
+        stored: the setups that were written or adopted.
+        unknown: the setups that may have been written.
+        server_ids: the server ids of the setups owned before.
+        gone: the setups that are gone according to a GET by id or a delete.
 
     """
     removed = {i: server_ids.get(i) for i in before.owned} | dict(before.removed)
@@ -97,18 +94,18 @@ def flushed(
 
 
 def refreshed(before: Ownership, present: Collection[str]) -> Ownership:
-    """Return what a batch owns after a refresh that found *present*, each list's gap checked."""
+    """Return the ownership after a refresh; *present* was verified by id, not only by list."""
     return Ownership(before.owned & set(present), before.removed)
 
 
 def adopted(reported: Ownership, recorded: Iterable[Ownership]) -> frozenset[str]:
-    """Return what a membership takes care of.
+    """Return the setups that a membership is responsible for.
 
     Args:
-        reported: what its batch reports.
-        recorded: what the memberships of the group, in the state, knew before. What was removed
-            before any of them knew it is taken over: nothing else would delete it. One that came
-            back and was removed again has another server's id.
+        reported: the ownership that its batch reports.
+        recorded: the ownerships of the group's memberships in the state. A removed setup that none
+            of them recorded is adopted, or nothing would delete it. A setup that was created and
+            removed again has another server id.
 
     """
     known = list(recorded)
@@ -120,44 +117,44 @@ def adopted(reported: Ownership, recorded: Iterable[Ownership]) -> frozenset[str
 
 
 def needs_replacement(recorded: Set[str], declared: Set[str]) -> bool:
-    """Whether a membership has a setup that is no longer the group's, so that it has to go."""
+    """Whether a membership recorded a setup that the group no longer declares."""
     return not recorded <= declared
 
 
 def deletable(
     external_ids: Iterable[str], declared: Callable[[str], bool], deleted: Collection[str]
 ) -> list[str]:
-    """Return which of *external_ids* may be deleted now.
+    """Return which of *external_ids* may be deleted.
 
     Args:
-        external_ids: what a resource took care of.
+        external_ids: the setups that a resource is responsible for.
         declared: whether a resource of the deployment declares the setup in the same project.
-        deleted: what was deleted in this deployment.
+        deleted: the setups already deleted in this deployment.
 
     """
     return [i for i in external_ids if i not in deleted and not declared(i)]
 
 
 class GroupDeletes(NamedTuple):
-    """What the deletion of a whole group takes."""
+    """The deletes of a whole group."""
 
-    #: What the group certainly owns.
+    #: The setups that the group certainly owns.
     certain: list[str]
-    #: What was removed from it and may have been deleted: only if Traceloop still has it, under the
-    #: server's id that the state has.
+    #: ``{external_id: server id or None}`` of removed setups that may be gone: delete one only if
+    #: it still has this server id.
     if_same: dict[str, str | None]
 
 
 def group_deletes(
     ownership: Ownership, handed_over: Iterable[Ownership], deleted: Collection[str]
 ) -> GroupDeletes:
-    """Return what the batch of a removed group has to delete.
+    """Return the deletes of a removed group's batch.
 
     Args:
-        ownership: what the batch's state records.
-        handed_over: what its memberships had to take care of, and knew to be removed: that, another
-            membership still has to delete, or has deleted.
-        deleted: what was deleted in this deployment.
+        ownership: the ownership in the batch's state.
+        handed_over: the ownerships of its memberships. Setups that they recorded as removed are
+            deleted by another membership.
+        deleted: the setups already deleted in this deployment.
 
     """
     handed = list(handed_over)
@@ -175,17 +172,17 @@ def group_deletes(
 
 
 class Claim(NamedTuple, Generic[P]):
-    """One resource of the program that declares a setup, and the project that it is for."""
+    """A resource of the program that declares a setup, and the setup's project."""
 
     declarer: str
     project: P
 
 
 class Claims(Generic[P]):
-    """Which resources of the program declare which setup, over all projects of a deployment.
+    """The declarers of each setup, in all projects of a deployment.
 
-    The engine checks each declared resource before it deletes anything, so that a delete can tell
-    a setup that moved from one that was removed.
+    The engine checks all declared resources before any delete, so a delete can distinguish a moved
+    setup from a removed one.
     """
 
     def __init__(self) -> None:
@@ -195,7 +192,7 @@ class Claims(Generic[P]):
         return bool(self._claims)
 
     def add(self, external_id: str, claim: Claim[P]) -> list[Claim[P]]:
-        """Add a claim, once; return those that other resources made before it."""
+        """Add a claim once; return the earlier claims of other resources."""
         claims = self._claims.setdefault(external_id, [])
         if claim not in claims:
             claims.append(claim)

@@ -327,7 +327,7 @@ class Project:
 
     # What a plan looks up: it is never worth an error.
 
-    def look(self, external_ids: Collection[str]) -> Reading | None:
+    def try_read(self, external_ids: Collection[str]) -> Reading | None:
         """Return what Traceloop has of *external_ids*; ``None``, said once, if it cannot be asked.
 
         What it finds is kept for the writes of the same deployment.

@@ -1,7 +1,7 @@
-"""What a person reads: texts that differ look different, and nothing in them acts on a terminal.
+"""Formats text for people: different texts look different, and none controls the terminal.
 
-Two kinds of text: what somebody wrote to be read, such as a server's message, becomes `printable`;
-what stands for a value, where one character more is another value, is `quoted` or a `name`.
+Messages, such as a server's, become `printable`. Values, where every character counts, become
+`quoted` or a `name`.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ __all__ = [
     "use_utf8",
 ]
 
-#: How many causes are reported, and how many external_ids of each.
+#: How many causes are listed, and how many external_ids of each.
 CAUSES = 10
 NAMES = 5
 
-#: What is quoted of a server's message at most, in characters.
+#: The longest quotation of a server's message, in characters.
 QUOTE_LIMIT = 500
 
-#: How wide a value and a name get, in characters.
+#: The width of a value and of a name, in characters.
 VALUE_WIDTH = 60
 NAME_WIDTH = 120
 
-#: How wide a column gets for the sake of a single cell.
+#: The widest cell that determines a column's width.
 COLUMN_WIDTH = 40
 
-#: Printable as Unicode has it, but drawn as nothing: fillers, joiners and variation selectors.
+#: Printable in Unicode but invisible: fillers, joiners and variation selectors.
 _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0")
 _SELECTORS = (range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0))
 _SHORT = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -51,11 +51,10 @@ _PRINTING = threading.Lock()
 
 
 def printable(text: str, limit: int = QUOTE_LIMIT) -> str:
-    """Return *text* on one line, cut after *limit* characters, without control characters.
+    """Return *text* on one line, without control characters, cut after *limit* characters.
 
-    A server's words end up in a terminal; an escape sequence in them must not. Nor must what the
-    engine takes for its own markup, ``<{%``: it fails at a colour that it does not know (seen on
-    the Pulumi CLI 3.260).
+    Also escapes ``<{%``, the engine's markup: the engine fails at an unknown colour (seen on the
+    Pulumi CLI 3.260).
     """
     line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * limit]).split())
     line = line.replace("<{%", "<\\u007b%")
@@ -63,9 +62,9 @@ def printable(text: str, limit: int = QUOTE_LIMIT) -> str:
 
 
 def quoted(text: str, width: int = VALUE_WIDTH) -> str:
-    """Return a value in quotes, with escapes for what nobody sees: two texts never look alike.
+    """Return a value in quotes, with invisible characters escaped.
 
-    A long one is cut in its middle, and a checksum stands for what is cut.
+    Different values never look alike: a long one is cut in the middle, and gets a checksum.
     """
     if len(text) <= width:
         return f'"{_escaped(text)}"'
@@ -74,7 +73,7 @@ def quoted(text: str, width: int = VALUE_WIDTH) -> str:
 
 
 def name(external_id: str) -> str:
-    """Return an external_id as it is, or `quoted` where it would not look like what it is."""
+    """Return an external_id, `quoted` if it would be ambiguous."""
     text = quoted(external_id, NAME_WIDTH)
     plain = external_id and text == f'"{external_id}"' and " " not in external_id
     return external_id if plain else text
@@ -82,28 +81,28 @@ def name(external_id: str) -> str:
 
 def pair(old: str, new: str, width: int = VALUE_WIDTH) -> tuple[str, str]:
     """Return two different values in quotes, cut around their first difference."""
-    plain = _look_alike(old, new)
+    ascii_only = _look_alike(old, new)
     if max(len(old), len(new)) <= width:
-        return f'"{_escaped(old, plain)}"', f'"{_escaped(new, plain)}"'
+        return f'"{_escaped(old, ascii_only)}"', f'"{_escaped(new, ascii_only)}"'
     both = zip(old, new, strict=False)
     shared = next((n for n, (a, b) in enumerate(both) if a != b), min(len(old), len(new)))
     start = max(0, shared - width // 3)
 
     def side(text: str) -> str:
-        shown = text[start : start + width]
+        part = text[start : start + width]
         before, after = "..." if start else "", "..." if start + width < len(text) else ""
-        return f'{before}"{_escaped(shown, plain)}"{after}'
+        return f'{before}"{_escaped(part, ascii_only)}"{after}'
 
     return side(old), side(new)
 
 
 def cut(parts: Sequence[str], count: int, checked: Sequence[str] | None = None) -> list[str]:
-    """Return the first *count* of *parts*, and how many more there are.
+    """Return the first *count* of *parts*, and the number of the others.
 
     Args:
-        parts: what to list.
-        count: how many of them at most; one more is not cut off alone.
-        checked: what the parts stand for, if a checksum is to tell two lists apart that are cut.
+        parts: the parts to list.
+        count: the most parts to list; a single further part is listed too.
+        checked: the full values of the parts, for a checksum that distinguishes cut lists.
 
     """
     if len(parts) <= count + 1:
@@ -120,23 +119,23 @@ def _escaped(text: str, ascii_only: bool = False) -> str:
     if text.isascii() and text.isalnum():
         return text
     return "".join(
-        _code(char) if ascii_only and not char.isascii() else _seen(char, text[at - 1 : at])
+        _code(char) if ascii_only and not char.isascii() else _visible(char, text[at - 1 : at])
         for at, char in enumerate(text)
     )
 
 
-def _seen(char: str, before: str) -> str:
-    """Return a character as it is, if it is seen for what it is after the one *before*."""
+def _visible(char: str, before: str) -> str:
+    """Return a character, escaped if it is invisible or ambiguous after the one *before*."""
     if (short := _SHORT.get(char)) is not None:
         return short
     if char.isascii():
-        # Of several blanks HTML shows one; the engine takes `<{%` for a colour.
+        # HTML collapses blanks; `<{%` is the engine's colour markup.
         return char if char.isprintable() and before + char not in ("  ", "<{") else _code(char)
     hidden = (
         not char.isprintable()
         or char in _BLANK
         or any(ord(char) in selectors for selectors in _SELECTORS)
-        # What looks like another spelling of the same character.
+        # Another encoding of the same character.
         or unicodedata.normalize("NFC", char) != char
         or (
             unicodedata.combining(char) > 0
@@ -151,7 +150,7 @@ def _code(char: str) -> str:
 
 
 def _look_alike(old: str, new: str) -> bool:
-    """Whether two texts may be drawn alike: by compatibility, or by letters of another script."""
+    """Whether two texts may look alike: compatibility forms, or letters of another script."""
     if unicodedata.normalize("NFKC", old) == unicodedata.normalize("NFKC", new):
         return True
     differing = [(a, b) for a, b in zip(old, new, strict=False) if a != b]
@@ -159,8 +158,8 @@ def _look_alike(old: str, new: str) -> bool:
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return a line for each row of cells, aligned; the last cell of a row may be of any width."""
-    # As wide as the widest cell that another one follows, but for cells that are wider than fair.
+    """Return an aligned line for each row; the last cell of a row may have any width."""
+    # The widest cell counts, except those above COLUMN_WIDTH and the last of a row.
     widths: dict[int, int] = {}
     for row in rows:
         for column, cell in enumerate(row[:-1]):
@@ -176,7 +175,7 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _width(text: str) -> int:
-    """Return how many columns of a terminal a text takes."""
+    """Return the width of a text in terminal columns."""
     if text.isascii():
         return len(text)
     wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
@@ -184,32 +183,32 @@ def _width(text: str) -> int:
 
 
 def by_cause(failed: Mapping[str, str]) -> str:
-    """Return one line for each cause in *failed* (``{external_id: why}``), with whom it hit.
+    """Return one line for each cause in *failed* (``{external_id: why}``), with its setups.
 
-    The most frequent cause comes first; what is cut off is counted.
+    The most frequent cause comes first; further causes are counted.
     """
-    hit: dict[str, list[str]] = {}
+    causes: dict[str, list[str]] = {}
     for external_id, why in sorted(failed.items()):
-        hit.setdefault(why, []).append(external_id)
-    causes = sorted(hit.items(), key=lambda cause: (-len(cause[1]), cause[1]))
-    lines = [f"  {names(external_ids)}: {why}" for why, external_ids in causes[:CAUSES]]
-    rest = sum(len(external_ids) for _, external_ids in causes[CAUSES:])
+        causes.setdefault(why, []).append(external_id)
+    ranked = sorted(causes.items(), key=lambda cause: (-len(cause[1]), cause[1]))
+    lines = [f"  {names(external_ids)}: {why}" for why, external_ids in ranked[:CAUSES]]
+    rest = sum(len(external_ids) for _, external_ids in ranked[CAUSES:])
     if rest:
-        lines.append(f"  and {rest} more, for {len(causes) - CAUSES} other reasons")
+        lines.append(f"  and {rest} more, for {len(ranked) - CAUSES} other reasons")
     return "\n".join(lines)
 
 
 def names(external_ids: Sequence[str]) -> str:
-    """Return the first few of *external_ids*, quoted, and how many more there are."""
-    shown = ", ".join(quoted(external_id, NAME_WIDTH) for external_id in external_ids[:NAMES])
+    """Return the first few of *external_ids*, quoted, and the number of the others."""
+    listed = ", ".join(quoted(external_id, NAME_WIDTH) for external_id in external_ids[:NAMES])
     rest = len(external_ids) - NAMES
-    return f"{shown} and {rest} more" if rest > 0 else shown
+    return f"{listed} and {rest} more" if rest > 0 else listed
 
 
 def use_utf8() -> None:
-    """Have this process write UTF-8, and escape what even that cannot encode.
+    """Write UTF-8, and escape surrogates.
 
-    A pipe has the encoding of the machine, such as cp1252 on Windows, while the engine reads UTF-8.
+    By default a pipe has the platform's encoding, such as cp1252, but the engine reads UTF-8.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -217,10 +216,9 @@ def use_utf8() -> None:
 
 
 def say(text: str) -> None:
-    """Print *text*, all of it at once: the provider's host serves several calls at a time.
+    """Print *text* atomically: the provider's host serves concurrent calls.
 
-    It never fails. What was written to Traceloop has to reach the state, whoever has stopped
-    listening.
+    It never fails, because a closed pipe must not keep writes out of the state.
     """
     with suppress(OSError, ValueError), _PRINTING:
         print(f"{text}\n", end="", flush=True)  # noqa: T201

@@ -1,7 +1,7 @@
-"""The rules for what a program declares, shared by programs, files, the provider and the command.
+"""Validates declared setups, for programs, files, the provider and the command.
 
-Plain Python: a program validates all that it declares, and importing pydantic alone takes longer
-than validating thousands of setups here (``python -m benchmarks.validation``).
+Plain Python: importing pydantic alone takes longer than validating thousands of setups here
+(``python -m benchmarks.validation``).
 
 The shapes are those of the API's reference pages "Create an Auto Monitor Setup", "Upsert by
 External ID" and "Bulk Upsert" (https://www.traceloop.com/docs/api-reference/auto-monitor-setups).
@@ -27,15 +27,14 @@ __all__ = [
     "Problem",
     "Scope",
     "Source",
-    "group_oddities",
     "group_problems",
-    "oddities",
-    "oddity",
     "option_problems",
     "problems",
     "problems_in_json",
     "setup_path",
-    "warning",
+    "suspicion",
+    "suspicious_group_texts",
+    "suspicious_texts",
 ]
 
 Operator = Literal[
@@ -44,7 +43,7 @@ Operator = Literal[
 Source = Literal["span_attributes", "resource_attributes"]
 Scope = Literal["session", "trace", "span"]
 
-#: Which of a rule's two value fields an operator needs; the others need none.
+#: The value field that an operator needs; operators not listed need none.
 VALUE_FIELD: Final[Mapping[str, str]] = {
     "equals": "value",
     "not_equals": "value",
@@ -54,14 +53,14 @@ VALUE_FIELD: Final[Mapping[str, str]] = {
     "not_in": "values",
 }
 
-#: A number, or a percentage. Every number that the engine passes on is a float.
+#: A number or percentage. The engine passes every number as a float.
 MAX_DELETES: Final = re.compile(r"(\d+)(?:\.0)?(%?)")
 
 _OPERATORS: Final[tuple[str, ...]] = get_args(Operator)
 _SOURCES: Final[tuple[str, ...]] = get_args(Source)
 _SCOPES: Final[tuple[str, ...]] = get_args(Scope)
 
-#: What query languages call these operators.
+#: Operator names of query languages.
 _ALIASES: Final = {
     "=": "equals",
     "==": "equals",
@@ -77,18 +76,18 @@ _ALIASES: Final = {
     "nin": "not_in",
 }
 
-#: The properties, in the order in which they are listed.
+#: The properties, in the order of error messages.
 _SETUP: Final = dict.fromkeys(("selector", "evaluators", "evaluator_configs", "triggers"))
 _RULE: Final = dict.fromkeys(("key", "source", "operator", "value", "values"))
 _CONFIG: Final = dict.fromkeys(("slug", "scope"))
 _OPERANDS: Final = {"value", "values"}
 
-#: The types of values that are not known yet; those are not judged.
+#: The types of unknown values, which are not validated.
 Unknown: TypeAlias = type | tuple[type, ...]
 
 
 class Problem(NamedTuple):
-    """What is wrong with an input: the property's path, such as ``selector[0].value``, and why."""
+    """An invalid property: its path, such as ``selector[0].value``, and the reason."""
 
     path: str
     reason: str
@@ -100,11 +99,11 @@ def setup_path(external_id: object) -> str:
 
 
 def problems(setup: Any, unknown: Unknown = ()) -> list[Problem]:
-    """Return all that is wrong with a setup.
+    """Return all problems of a setup.
 
     Args:
-        setup: the setup, of dicts, lists and the other values that JSON has.
-        unknown: the types of values that are not known yet.
+        setup: the setup as JSON values.
+        unknown: the types of unknown values.
 
     """
     if not isinstance(setup, dict):
@@ -112,7 +111,7 @@ def problems(setup: Any, unknown: Unknown = ()) -> list[Problem]:
     found, names = _unknown_keys(setup, _SETUP)
     selector, triggers = setup.get("selector"), setup.get("triggers")
     if isinstance(selector, list):
-        # The API's text is "selector must have at least 1 filter": an empty one matches all spans.
+        # The API's error: "selector must have at least 1 filter". An empty one matches all spans.
         if not selector:
             found.append(Problem("selector", "needs at least one rule"))
         found += _in_items("selector", selector, _rule_problems, unknown)
@@ -129,7 +128,7 @@ def problems(setup: Any, unknown: Unknown = ()) -> list[Problem]:
 
 
 def problems_in_json(text: str) -> list[Problem]:
-    """Return all that is wrong with a setup that is encoded as JSON."""
+    """Return all problems of a setup encoded as JSON."""
     try:
         setup = json.loads(text)
     except ValueError as error:
@@ -138,7 +137,7 @@ def problems_in_json(text: str) -> list[Problem]:
 
 
 def group_problems(external_id: Any, setup: Any, unknown: Unknown = ()) -> list[Problem]:
-    """Return all that is wrong with one setup of a group and its external_id."""
+    """Return all problems of a group's setup and its external_id."""
     return _in_group(external_id, problems(setup, unknown), external_id_problem(external_id))
 
 
@@ -152,7 +151,7 @@ def _in_group(external_id: Any, found: list[Problem], why_not: str | None) -> li
 
 
 def option_problems(options: Mapping[str, Any], unknown: Unknown = ()) -> list[Problem]:
-    """Return what is wrong with the options of a setup or a group."""
+    """Return all problems of the options of a setup or group."""
     found = []
     given = {k: v for k, v in options.items() if v is not None and not isinstance(v, unknown)}
     if given.get("if_exists", "fail") not in ("replace", "adopt", "fail"):
@@ -161,7 +160,7 @@ def option_problems(options: Mapping[str, Any], unknown: Unknown = ()) -> list[P
         found.append(Problem("wait_for", "must be 'spans' or 'accepted'"))
     timeout = given.get("wait_timeout", 1)
     is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
-    if not is_number or not timeout > 0:  # NaN is above nothing
+    if not is_number or not timeout > 0:  # false for NaN
         found.append(Problem("wait_timeout", "must be a number of seconds above 0"))
     match = MAX_DELETES.fullmatch(str(given.get("max_deletes", 0)))
     if not match or (match[2] and int(match[1]) > 100):
@@ -173,7 +172,7 @@ def option_problems(options: Mapping[str, Any], unknown: Unknown = ()) -> list[P
     return found
 
 
-# The parts of a setup. Paths are relative to the part, and joined only where something is wrong.
+# The parts of a setup. Paths are relative to the part; only problems join them.
 
 
 def _in_items(
@@ -194,7 +193,7 @@ def _joined(path: str, below: str) -> str:
 def _unknown_keys(
     given: dict[Any, Any], known: Mapping[str, None]
 ) -> tuple[list[Problem], Set[Any]]:
-    """Return what is wrong with the keys, and which properties are there or were meant to be."""
+    """Return the unknown keys, and the properties that are given or probably meant."""
     names = given.keys()
     if names <= known.keys():
         return [], names
@@ -225,10 +224,10 @@ def _rule_problems(rule: Any, unknown: Unknown) -> Collection[Problem]:
     operator = rule.get("operator", "equals")
     if reason := _choice(operator, _OPERATORS, unknown):
         found.append(Problem("operator", reason))
-    # With another operator other values would be right.
-    judged = not reason and not isinstance(operator, unknown)
-    needed = VALUE_FIELD.get(operator) if judged else None
-    # One that is misspelled, or in the place of the other, is not missing as well.
+    # An invalid or unknown operator does not say which value field is right.
+    operator_known = not reason and not isinstance(operator, unknown)
+    needed = VALUE_FIELD.get(operator) if operator_known else None
+    # A misspelled field, or the other one, is reported already: do not report it as missing too.
     given_any = rule.get("value") is not None or rule.get("values") is not None
     missing = needed if not given_any and not (names - rule.keys()) & _OPERANDS else None
     for field in ("value", "values"):
@@ -236,14 +235,14 @@ def _rule_problems(rule: Any, unknown: Unknown) -> Collection[Problem]:
         if given is None:
             if field == missing:
                 found.append(Problem(field, f'operator "{operator}" needs "{field}"'))
-        elif judged and field != needed:
+        elif operator_known and field != needed:
             hint = f'"{needed}" instead' if needed else "neither value nor values"
             found.append(Problem(field, f'operator "{operator}" takes {hint}'))
         elif field == "value":
             if reason := _value(given, _NO_VALUE, unknown):
                 found.append(Problem(field, reason))
         elif isinstance(given, list):
-            if not given and judged:
+            if not given and operator_known:
                 found.append(Problem(field, f'operator "{operator}" needs at least one value'))
             found += [
                 Problem(f"values[{index}]", reason)
@@ -255,7 +254,7 @@ def _rule_problems(rule: Any, unknown: Unknown) -> Collection[Problem]:
     return found
 
 
-#: Spans compare as text, and the API does not say whether an empty one is a missing one.
+#: The API does not document whether an empty value matches a missing attribute.
 _NO_VALUE = (
     'must not be empty; use the operator "exists" for spans that have the attribute, "not_exists"'
     " for those that lack it"
@@ -272,7 +271,7 @@ def _evaluator_problems(
             reason = "give either evaluators or evaluator_configs"
             found.append(Problem("evaluators", reason))
     elif slugs is not None and configs is not None:
-        # What is not known yet may turn out to be None.
+        # An unknown value may turn out to be None.
         if not isinstance(slugs, unknown) and not isinstance(configs, unknown):
             reason = "give either evaluators or evaluator_configs, not both"
             found.append(Problem("evaluators", reason))
@@ -317,7 +316,7 @@ def _config_problems(config: Any, unknown: Unknown) -> Collection[Problem]:
 
 
 def _identity(config: Any) -> tuple[str, str | None] | None:
-    """Return what tells a config from others; ``None`` if it is wrong or not known yet."""
+    """Return the identity of a config; ``None`` if it is invalid or unknown."""
     slug, scope = (config.get("slug"), config.get("scope")) if isinstance(config, dict) else (0, 0)
     return (slug, scope) if isinstance(slug, str) and isinstance(scope, (str, type(None))) else None
 
@@ -334,7 +333,7 @@ def _repeated(name: str, evaluators: Iterable[Any]) -> Iterator[Problem]:
 
 
 def _json_problems(value: Any, unknown: Unknown) -> Iterable[Problem]:
-    """Yield where a trigger holds what JSON does not have."""
+    """Yield the values of a trigger that JSON cannot represent."""
     if isinstance(value, dict):
         for key, item in value.items():
             for path, reason in _json_problems(item, unknown):
@@ -348,13 +347,13 @@ def _json_problems(value: Any, unknown: Unknown) -> Iterable[Problem]:
         yield Problem("", f"is a {kind}, which JSON does not have; use its text, str(...)")
 
 
-# Single values. Each function returns why a value is wrong, or None.
+# Single values: each function returns why a value is invalid, or None.
 
 
 def _value(value: Any, empty: str, unknown: Unknown) -> str | None:
     if value == "":
         return empty
-    # An attribute may consist of blanks.
+    # A value may consist of blanks.
     return None if isinstance(value, str) and value.isspace() else _text(value, unknown)
 
 
@@ -369,13 +368,13 @@ def _text(value: Any, unknown: Unknown) -> str | None:
             " is_in(*names)"
         )
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        # Every number that the engine passes on is a float.
+        # The engine passes every number as a float.
         whole = isinstance(value, float) and value.is_integer()
         return f'must be a string, such as "{int(value) if whole else value}"'
     return "must be a string"
 
 
-@lru_cache(maxsize=16_384)  # keys and slugs come again and again
+@lru_cache(maxsize=16_384)  # keys and slugs repeat
 def _string(value: str) -> str | None:
     return text_problem(value) if value.strip() else "must not be empty"
 
@@ -385,33 +384,33 @@ def _choice(value: Any, choices: tuple[str, ...], unknown: Unknown) -> str | Non
         if value in choices:
             return None
         near = _near(value, choices)
-        shown = f', not "{printable(value, 60)}"' + (f'; did you mean "{near}"?' if near else "")
+        hint = f', not "{printable(value, 60)}"' + (f'; did you mean "{near}"?' if near else "")
     elif isinstance(value, unknown):
         return None
     else:
-        shown = ""
+        hint = ""
     *most, last = (f"'{choice}'" for choice in choices)
-    return f"must be one of {', '.join(most)} or {last}{shown}"
+    return f"must be one of {', '.join(most)} or {last}{hint}"
 
 
 def _near(given: str, choices: Iterable[str]) -> str | None:
-    """Return the choice that *given* most probably means."""
+    """Return the choice that *given* probably means."""
     given = given.strip().lower().replace("-", "_").replace(" ", "_")
     given = _ALIASES.get(given, given)
-    begun = [choice for choice in choices if len(given) > 1 and choice.startswith(given)]
-    return next(iter([*begun, *difflib.get_close_matches(given, choices, 1)]), None)
+    completed = [choice for choice in choices if len(given) > 1 and choice.startswith(given)]
+    return next(iter([*completed, *difflib.get_close_matches(given, choices, 1)]), None)
 
 
-# Texts that are allowed, but are hardly what was meant.
+# Suspicious texts: valid, but probably a mistake.
 
-#: How many texts one warning names.
+#: How many texts one warning lists.
 _WARNED = 10
 
-_ODDITIES: Final = (
+_SUSPICIONS: Final = (
     (re.compile(r"\$\{[^}]*\}?|\{\{.*?(?:\}\}|$)"), "has a placeholder that nothing fills in: {}"),
     (re.compile("[\u2018\u2019\u201a\u201c\u201d\u201e]"), "has a curly quote: {}"),
     (
-        # Some scripts and emojis need the last two, and no Latin text does.
+        # Some scripts and emojis need the last two; Latin text does not.
         re.compile("[\u00ad\u200b\u200e\u200f\u2060\ufeff]|(?<=[ -~])[\u200c\u200d]"),
         "has an invisible character: {}",
     ),
@@ -419,40 +418,39 @@ _ODDITIES: Final = (
 )
 
 
-def oddities(setup: Any) -> Iterator[Problem]:
-    """Yield the texts of a setup that are allowed, but are hardly what was meant."""
+def suspicious_texts(setup: Any) -> Iterator[Problem]:
+    """Yield the texts of a setup that are valid, but probably a mistake."""
     for index, rule in _dicts(setup, "selector"):
         for name in ("key", "value"):
-            if reason := oddity(rule.get(name)):
+            if reason := suspicion(rule.get(name)):
                 yield Problem(f"selector[{index}].{name}", reason)
         values = rule.get("values")
         for number, value in enumerate(values if isinstance(values, list) else ()):
-            if reason := oddity(value):
+            if reason := suspicion(value):
                 yield Problem(f"selector[{index}].values[{number}]", reason)
     for index, slug in _items(setup, "evaluators"):
-        if reason := oddity(slug):
+        if reason := suspicion(slug):
             yield Problem(f"evaluators[{index}]", reason)
     for index, config in _dicts(setup, "evaluator_configs"):
-        if reason := oddity(config.get("slug")):
+        if reason := suspicion(config.get("slug")):
             yield Problem(f"evaluator_configs[{index}].slug", reason)
 
 
-def group_oddities(external_id: str, setup: Any, text: str | None = None) -> list[Problem]:
-    """Return the same for one setup of a group and its external_id.
+def suspicious_group_texts(external_id: str, setup: Any, text: str | None = None) -> list[Problem]:
+    """Return the suspicious texts of a group's setup and its external_id.
 
     Args:
         external_id: the setup's key.
         setup: the setup.
-        text: the setup as canonical JSON, if it is at hand: most texts can be told to be fine from
-            that, which counts with ten thousand setups.
+        text: the setup as canonical JSON, if available: it rules out most setups quickly.
 
     """
-    found = list(oddities(setup)) if text is None or _may_be_odd(text) else []
-    return _in_group(external_id, found, oddity(external_id))
+    found = list(suspicious_texts(setup)) if text is None or _may_be_suspicious(text) else []
+    return _in_group(external_id, found, suspicion(external_id))
 
 
-def _may_be_odd(text: str) -> bool:
-    # A backslash may be a blank that JSON escapes; there is none beside a quote otherwise.
+def _may_be_suspicious(text: str) -> bool:
+    # A backslash may escape a blank. Canonical JSON has no blank beside a quote otherwise.
     return (
         not text.isascii()
         or "${" in text
@@ -463,13 +461,13 @@ def _may_be_odd(text: str) -> bool:
     )
 
 
-def warning(odd: Sequence[Problem]) -> str | None:
-    """Return one warning about what `oddities` found; ``None`` if that is nothing."""
-    if not odd:
+def suspicious_texts_warning(found: Sequence[Problem]) -> str | None:
+    """Return one warning about *found* texts; ``None`` if there are none."""
+    if not found:
         return None
-    lines = [f"  {printable(path)} {reason}" for path, reason in odd[:_WARNED]]
-    rest = [f"  and {len(odd) - _WARNED} more"] if len(odd) > _WARNED else []
-    return "\n".join(["texts match as they are written; check these:", *lines, *rest])
+    lines = [f"  {printable(path)} {reason}" for path, reason in found[:_WARNED]]
+    rest = [f"  and {len(found) - _WARNED} more"] if len(found) > _WARNED else []
+    return "\n".join(["rules match texts literally; check these:", *lines, *rest])
 
 
 def _items(setup: Any, name: str) -> Iterable[tuple[int, Any]]:
@@ -481,15 +479,15 @@ def _dicts(setup: Any, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
     return ((i, item) for i, item in _items(setup, name) if isinstance(item, dict))
 
 
-def oddity(text: object) -> str | None:
-    """Return why *text* is hardly what was meant, or ``None``."""
-    return _oddity(text) if isinstance(text, str) else None
+def suspicion(text: object) -> str | None:
+    """Return why *text* is probably a mistake, or ``None``."""
+    return _suspicion(text) if isinstance(text, str) else None
 
 
 @lru_cache(maxsize=16_384)
-def _oddity(text: str) -> str | None:
-    for pattern, reason in _ODDITIES:
+def _suspicion(text: str) -> str | None:
+    for pattern, reason in _SUSPICIONS:
         if found := pattern.search(text):
-            shown = found[0] if found[0].isprintable() else f"U+{ord(found[0]):04X}"
-            return reason.format(shown)
+            char = found[0] if found[0].isprintable() else f"U+{ord(found[0]):04X}"
+            return reason.format(char)
     return None

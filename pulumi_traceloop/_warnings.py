@@ -1,7 +1,6 @@
-"""What a program is warned of: setups that Traceloop takes, and that may see or say nothing.
+"""Warnings about valid setups that may match nothing or whose evaluators may not work.
 
-A warning never stops anything. The configuration ``traceloop:ignoreWarnings`` silences an attribute
-or an evaluator.
+The configuration ``traceloop:ignoreWarnings`` silences an attribute or evaluator.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ __all__ = ["ignored", "warnings"]
 
 _CONFIG: Final = "traceloop"
 
-#: The operators that compare with the whole value.
+#: The operators that compare the whole value.
 _EXACT: Final = ("equals", "not_equals", "in", "not_in")
 
 _SILENCE: Final = (
@@ -33,12 +32,12 @@ _SILENCE: Final = (
 def warnings(
     setups: Iterable[tuple[str, Any]], *, config_namespace: str | None = None
 ) -> Iterator[str]:
-    """Yield what to warn of, a text for each kind.
+    """Yield one warning for each kind.
 
     Args:
-        setups: each setup, an args class or a dict, with its external_id. What is not known yet in
-            it is passed over.
-        config_namespace: where the configuration has the base URL.
+        setups: pairs of an external_id and a setup, an args class or a dict; unknown values are
+            ignored.
+        config_namespace: the configuration namespace of the base URL.
 
     """
     slugs: list[tuple[str, str]] = []
@@ -59,7 +58,7 @@ def warnings(
 def ignored() -> list[str]:
     """Return the attributes and evaluators that the stack's configuration silences.
 
-    It is a list, or keys with commas between them; both may hold patterns such as ``llm.*``.
+    The configuration is a list or comma-separated; patterns such as ``llm.*`` work.
     """
     text = pulumi.Config(_CONFIG).get("ignoreWarnings") or ""
     try:
@@ -71,7 +70,7 @@ def ignored() -> list[str]:
 
 
 def _rules(setup: Any) -> Iterator[tuple[str, str, Sequence[str]]]:
-    """Yield the key, the source and the operands of each rule that is known by now."""
+    """Yield key, source and operands of each known rule."""
     selector = _part(setup, "selector")
     for rule in selector if isinstance(selector, (list, tuple)) else ():
         key, source = _part(rule, "key"), _part(rule, "source")
@@ -95,7 +94,7 @@ def _part(value: Any, name: str) -> Any:
 
 
 def _self_hosted(namespace: str) -> bool:
-    """Whether the base URL is that of a self-hosted service; a local emulator is none."""
+    """Whether the base URL is a self-hosted service, other than a local emulator."""
     base_url = pulumi.Config(namespace).get("baseUrl")
     if not base_url and namespace == _CONFIG:
         base_url = os.environ.get("TRACELOOP_BASE_URL")

@@ -1,8 +1,8 @@
-"""Reads the text of a YAML or JSON file to nodes, and bounds what it may hold.
+"""Composes the nodes of a YAML or JSON file, with limits on size and depth.
 
-The library composes nodes without building any object: no tag can run code, and every value keeps
-its line. It knows YAML 1.1, where ``on`` is a boolean and ``1.10`` the number 1.1: `meaning` names
-what such a text is taken for, so that nobody converts it unawares.
+PyYAML composes nodes without constructing objects: no tag can run code, and every value keeps its
+line. It implements YAML 1.1, where ``on`` is a boolean and ``1.10`` the number 1.1: `implied_type`
+reports such a type, so that callers can refuse the value.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ __all__ = [
     "Place",
     "UnreadableError",
     "compose",
+    "excerpt",
+    "implied_type",
     "is_null",
     "join",
-    "meaning",
     "merges",
     "place_of",
-    "shown",
 ]
 
-#: A longer file, in bytes, is not a list of monitors: 20,000 setups are shorter.
+#: The longest file, in bytes; 20,000 setups are shorter.
 _FILE_LIMIT = 10 * 1024 * 1024
 
-#: How many values a file may have once its aliases are expanded, and how deep they may be nested.
+#: The most values of a file with its aliases expanded, and the deepest nesting.
 _VALUE_LIMIT = 1_000_000
 _DEPTH_LIMIT = 100
 
 Node: TypeAlias = yaml.ScalarNode | yaml.SequenceNode | yaml.MappingNode
 #: A line and a column, counted from 0.
 Place: TypeAlias = tuple[int, int]
-#: Takes what is wrong: the place, the property's path and why.
-Wrong: TypeAlias = Callable[[Place, str, str], None]
+#: Reports a problem: the place, the property's path and the reason.
+Report: TypeAlias = Callable[[Place, str, str], None]
 
 _YAML = "tag:yaml.org,2002:"
 
 
 class UnreadableError(Exception):
-    """The file cannot be read beyond this."""
+    """The rest of the file cannot be read."""
 
     def __init__(self, place: Place | None, reason: str) -> None:
         self.place = place
@@ -57,15 +57,15 @@ class UnreadableError(Exception):
 
 
 class _Composer(yaml.composer.Composer):
-    """Composes nodes, and bounds how deep they are nested: the library's own one recurses."""
+    """Limits the nesting of nodes: PyYAML's composer recurses."""
 
-    # What the parser that this is mixed into has.
+    # Methods of the parser that this is mixed into.
     check_event: Any
     peek_event: Any
 
     def __init__(self) -> None:
         yaml.composer.Composer.__init__(self)
-        #: The anchors of the nodes that are begun.
+        #: The anchors of the enclosing nodes.
         self._open: list[str | None] = []
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
@@ -87,7 +87,7 @@ class _Composer(yaml.composer.Composer):
     def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
         tagged = self.peek_event().tag is not None
         node = super().compose_scalar_node(anchor)
-        if tagged:  # as good as quotes
+        if tagged:  # an explicit tag counts as quotes
             node.style = '"'
         return node
 
@@ -104,15 +104,15 @@ def _loader(base: Any) -> Any:
 _Loader = _loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
-def compose(file: str, wrong: Wrong) -> Node:
-    """Return the root of a file.
+def compose(file: str, report: Report) -> Node:
+    """Return the root node of a file.
 
     Args:
         file: the file's name.
-        wrong: gets what is wrong with tags and keys.
+        report: receives problems of tags and keys.
 
     Raises:
-        UnreadableError: there is no file, or the rest of it makes no sense.
+        UnreadableError: the file or the rest of it cannot be read.
 
     """
     text = _text(file)
@@ -121,10 +121,8 @@ def compose(file: str, wrong: Wrong) -> Node:
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(error, text) from None
     if root is None or (is_null(root) and not root.value):
-        raise UnreadableError(
-            None, "is empty; a file that declares no monitors says so: `setups: {}`"
-        )
-    _Survey(wrong).check(root, "")
+        raise UnreadableError(None, "is empty; to declare no monitors, write `setups: {}`")
+    _Checker(report).check(root, "")
     return root
 
 
@@ -136,7 +134,7 @@ def _text(name: str) -> str:
         where = "" if Path(name).is_absolute() else f" in {Path.cwd()}"
         raise UnreadableError(
             None,
-            f"there is no such file{where}; a relative path begins at the working directory,"
+            f"does not exist{where}; a relative path begins at the working directory,"
             " which under `pulumi up` is the project's folder",
         ) from None
     except OSError as error:
@@ -144,8 +142,8 @@ def _text(name: str) -> str:
     if len(content) > _FILE_LIMIT:
         raise UnreadableError(
             None,
-            f"is longer than {_FILE_LIMIT // 1024**2} MiB, too long for a list of monitors; if"
-            " it is one, split it into several files, one for each group",
+            f"is longer than {_FILE_LIMIT // 1024**2} MiB; split it into several files, one per"
+            " group",
         )
     try:
         text = content.decode("utf-8")  # PyYAML skips a byte order mark
@@ -169,26 +167,26 @@ def _text(name: str) -> str:
     return text
 
 
-class _Survey:
-    """Checks the tags, keys and extent of nodes, each of them once."""
+class _Checker:
+    """Checks the tags, keys, size and depth of nodes, each node once."""
 
-    def __init__(self, wrong: Wrong) -> None:
-        self._wrong = wrong
+    def __init__(self, report: Report) -> None:
+        self._report = report
         self._extents: dict[int, tuple[int, int]] = {}
 
     def check(self, node: Node, path: str) -> tuple[int, int]:
-        """Check a node and all below it.
+        """Check a node and its children.
 
         Returns:
-            How many values it has with its aliases expanded, and how deep they are nested.
+            The number of values with aliases expanded, and their depth.
 
         """
         if known := self._extents.get(id(node)):
             return known
         place = place_of(node.start_mark)
-        if not _has_its_own_tag(node):
+        if not _has_default_tag(node):
             tag = node.tag.replace(_YAML, "!!")
-            self._wrong(place, path, f"the tag {shown(tag)} is not allowed here; remove it")
+            self._report(place, path, f"the tag {excerpt(tag)} is not allowed here; remove it")
         size, depth = 1, 1
         for below, child in self._children(node, path):
             child_size, child_depth = self.check(child, below)
@@ -214,41 +212,40 @@ class _Survey:
                 place = place_of(key.start_mark)
                 if not isinstance(key, yaml.ScalarNode):
                     reason = (
-                        "a list or mapping is no key; put a text that begins with [ or { in quotes"
+                        "a key cannot be a list or mapping; quote a string that begins with [ or {"
                     )
-                    self._wrong(place, path, reason)
+                    self._report(place, path, reason)
                     continue
                 if key.value in first:
-                    cure = "; merge both with `<<: [*one, *other]`" if merges(key) else ""
-                    reason = f'duplicate key "{shown(key.value)}" (first on line'
-                    self._wrong(place, path, f"{reason} {first[key.value]}){cure}")
+                    hint = "; merge both with `<<: [*one, *other]`" if merges(key) else ""
+                    reason = f'duplicate key "{excerpt(key.value)}" (first on line'
+                    self._report(place, path, f"{reason} {first[key.value]}){hint}")
                 first.setdefault(key.value, place[0] + 1)
                 yield join(path, key.value), value
 
 
-#: What YAML 1.1 takes for a line break, and JSON for a character of a string.
+#: Line breaks in YAML 1.1, but string characters in JSON.
 _LINE_BREAK = re.compile("[\x85\u2028\u2029]")
 
-#: JSON's two escapes of a character beyond the first 65,536, and the backslashes before them.
+#: JSON's surrogate pair escapes, and the backslashes before them.
 _PAIR = re.compile(
     r"(?<!\\)((?:\\\\)*)(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
 )
 
-#: What the library does not take for anything but other readers of YAML do: 1.1 says that ``y`` is
-#: a boolean, 1.2 that ``0o17`` and ``1e3`` are numbers.
-_OTHERS = (
+#: Strings in PyYAML that other parsers convert: ``y`` is a boolean in YAML 1.1, ``0o17`` and
+#: ``1e3`` are numbers in YAML 1.2.
+_OTHER_TYPES = (
     (re.compile(r"[yYnN]"), "a boolean"),
     (re.compile(r"0o[0-7]+|[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"), "a number"),
 )
 
-_MEANT = {"bool": "a boolean", "int": "a number", "float": "a number", "timestamp": "a date"}
+_TYPES = {"bool": "a boolean", "int": "a number", "float": "a number", "timestamp": "a date"}
 
 
 def _as_yaml(text: str) -> str:
-    """Return JSON without what YAML does not read as JSON does.
+    """Return JSON without constructs that YAML reads differently.
 
-    That is an indentation of tabs, characters beyond the first 65,536 as two escapes, and
-    characters that are line breaks in YAML.
+    These are tab indentation, surrogate pair escapes, and characters that are line breaks in YAML.
     """
     text = _PAIR.sub(lambda pair: pair[1] + json.loads(f'"{pair[2]}"'), text.replace("\t", " "))
     return _LINE_BREAK.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
@@ -261,7 +258,7 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str) -> UnreadableError:
     if place and place[0] < len(lines := text.split("\n")):
         line = lines[place[0]]
     if "another document" in problem:
-        return UnreadableError(place, "begins a second document; keep one in the file")
+        return UnreadableError(place, "begins a second document; keep one per file")
     if "cannot start any token" in problem and place and line[place[1] : place[1] + 1]:
         found = line[place[1]]
         if found == "\t":
@@ -271,22 +268,22 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str) -> UnreadableError:
     if "mapping values are not allowed" in problem:
         return UnreadableError(
             place,
-            'is not valid YAML: there is a ":" too many; check the indentation, and put a text that'
-            ' holds ": " in quotes',
+            'is not valid YAML: unexpected ":"; check the indentation, and quote a string that'
+            ' contains ": "',
         )
     context = f" {error.context}" if error.context else ""
-    begun = error.context_mark
-    if begun and place and begun.line != place[0]:
-        context += f" that begins in line {begun.line + 1}"
+    start = error.context_mark
+    if start and place and start.line != place[0]:
+        context += f" that begins in line {start.line + 1}"
     return UnreadableError(
         place,
-        f"is not valid YAML:{context}{',' if context else ''} {shown(problem, 200)}; check the"
-        " quotes, brackets and indentation there",
+        f"is not valid YAML:{context}{',' if context else ''} {excerpt(problem, 200)}; check the"
+        " quotes, brackets and indentation",
     )
 
 
 def _too_deep(place: Place) -> UnreadableError:
-    reason = f"is nested more than {_DEPTH_LIMIT} deep; no setup is: check the brackets"
+    reason = f"is nested more than {_DEPTH_LIMIT} levels deep: check the brackets"
     return UnreadableError(place, reason)
 
 
@@ -312,7 +309,7 @@ def merges(key: yaml.ScalarNode) -> bool:
     return _is_plain(key) and key.tag == f"{_YAML}merge"
 
 
-def _has_its_own_tag(node: Node) -> bool:
+def _has_default_tag(node: Node) -> bool:
     return _is_plain(node) or node.tag == _YAML + _KINDS[type(node)]
 
 
@@ -323,14 +320,14 @@ _KINDS: Final[dict[type[yaml.Node], str]] = {
 }
 
 
-def meaning(node: yaml.ScalarNode) -> str | None:
-    """Return what YAML takes a plain text for, or ``None`` if that is a string."""
+def implied_type(node: yaml.ScalarNode) -> str | None:
+    """Return the type that YAML implies for a plain scalar, or ``None`` for a string."""
     if not _is_plain(node):
         return None
     if node.tag != f"{_YAML}str":
-        return _MEANT.get(node.tag.removeprefix(_YAML), "something else")
-    return next((meant for pattern, meant in _OTHERS if pattern.fullmatch(node.value)), None)
+        return _TYPES.get(node.tag.removeprefix(_YAML), "something else")
+    return next((kind for pattern, kind in _OTHER_TYPES if pattern.fullmatch(node.value)), None)
 
 
-def shown(text: str, limit: int = 60) -> str:
+def excerpt(text: str, limit: int = 60) -> str:
     return printable(text, limit)

@@ -1,4 +1,4 @@
-"""What a program writes: rule builders, args classes and the dicts that may stand for them."""
+"""The inputs of setups: args classes, equivalent dicts, and rule builders."""
 
 from __future__ import annotations
 
@@ -39,8 +39,7 @@ __all__ = [
 ]
 
 
-# An Output of any text will do, for the API may learn more words; so will a plain one that the type
-# checker does not see.
+# Outputs may hold any text: the API may add operators, sources and scopes.
 OperatorInput: TypeAlias = Operator | Awaitable[str] | pulumi.Output[str]
 SourceInput: TypeAlias = Source | Awaitable[str] | pulumi.Output[str]
 ScopeInput: TypeAlias = Scope | Awaitable[str] | pulumi.Output[str]
@@ -48,15 +47,15 @@ ScopeInput: TypeAlias = Scope | Awaitable[str] | pulumi.Output[str]
 
 @dataclass(frozen=True)
 class SelectorRuleArgs:
-    """One rule of a selector; `span` and `resource` build them in fewer words.
+    """One rule of a selector; `span` and `resource` are shorter.
 
     Args:
         key: the attribute's key, such as ``gen_ai.provider.name``.
-        source: where the attribute lives: ``span_attributes`` or ``resource_attributes``.
+        source: the kind of attribute: ``span_attributes`` or ``resource_attributes``.
         operator: ``equals`` (the default), ``not_equals``, ``contains``, ``not_contains``, ``in``,
             ``not_in``, ``exists`` or ``not_exists``.
-        value: the text that the first four operators compare with; not empty.
-        values: the texts that ``in`` and ``not_in`` compare with; none of them empty.
+        value: the operand of the first four operators; not empty.
+        values: the operands of ``in`` and ``not_in``; not empty.
 
     """
 
@@ -86,7 +85,7 @@ class EvaluatorConfigArgs:
 
     Args:
         slug: the evaluator's slug, such as ``pii-detector``.
-        scope: what it evaluates: ``session``, ``trace`` or ``span``.
+        scope: the evaluated unit: ``session``, ``trace`` or ``span``.
 
     """
 
@@ -119,11 +118,11 @@ class AutoMonitorSetupArgs:
     """The contents of one setup, for an `AutoMonitorSetup` or in an `AutoMonitorSetupGroup`.
 
     Args:
-        selector: the rules that a span has to match, all of them; at least one.
-        evaluators: the slugs of the evaluators to run on what matches.
-        evaluator_configs: the evaluators with options; in place of *evaluators*.
-        triggers: any values; when they change, the setup is sent again even if it is equal to what
-            Traceloop has.
+        selector: the rules, at least one; a span has to match all of them.
+        evaluators: the slugs of the evaluators to run on matching spans.
+        evaluator_configs: the evaluators with options, instead of *evaluators*.
+        triggers: any values; when they change, the setup is sent again even if Traceloop has an
+            equal one.
 
     """
 
@@ -186,7 +185,7 @@ class _SelectorRuleOutputRequired(TypedDict):
 
 
 class SelectorRuleOutput(_SelectorRuleOutputRequired, total=False):
-    """A rule of a declared setup, with all its values known."""
+    """A rule of a declared setup, with known values."""
 
     operator: str
     value: str
@@ -198,7 +197,7 @@ class _EvaluatorConfigOutputRequired(TypedDict):
 
 
 class EvaluatorConfigOutput(_EvaluatorConfigOutputRequired, total=False):
-    """An evaluator with its options, with all its values known."""
+    """An evaluator with options, with known values."""
 
     scope: str
 
@@ -208,26 +207,26 @@ class _SetupOutputRequired(TypedDict):
 
 
 class SetupOutput(_SetupOutputRequired, total=False):
-    """A setup that a group declares, with all its values known."""
+    """A setup that a group declares, with known values."""
 
     evaluators: list[str]
     evaluator_configs: list[EvaluatorConfigOutput]
     triggers: list[Any]
 
 
-#: How many problems an error's message names; its attribute has them all.
+#: How many problems the message of an error lists; its attribute has all.
 _NAMED = 50
 
 
 class InputError(TraceloopError, pulumi.RunError):
-    """A resource or group that is declared with wrong inputs; the message names all of them.
+    """Invalid inputs of a resource or group; the message lists them.
 
-    It is a `pulumi.RunError`, which ends a program with its message and no traceback. What is not
-    known when the program declares it, the provider validates.
+    As a `pulumi.RunError` it ends a program with its message and no traceback. The provider
+    validates inputs that are unknown when the program declares them.
 
     Attributes:
         declared_by: the resource, such as ``AutoMonitorSetupGroup "monitors"``.
-        problems: pairs of a property's path and what is wrong with it.
+        problems: pairs of a property's path and the reason.
 
     """
 
@@ -247,41 +246,41 @@ class InputError(TraceloopError, pulumi.RunError):
 
 @dataclass(frozen=True)
 class RuleBuilder:
-    """An attribute to write rules about: ``span("gen_ai.provider.name").equals("openai")``."""
+    """Builds rules about an attribute: ``span("gen_ai.provider.name").equals("openai")``."""
 
     key: pulumi.Input[str]
     source: Source
 
     def equals(self, value: pulumi.Input[str]) -> SelectorRuleArgs:
-        """Match where the attribute is *value*."""
+        """Match spans whose attribute is *value*."""
         return SelectorRuleArgs(self.key, self.source, "equals", value)
 
     def not_equals(self, value: pulumi.Input[str]) -> SelectorRuleArgs:
-        """Match where the attribute is not *value*."""
+        """Match spans whose attribute is not *value*."""
         return SelectorRuleArgs(self.key, self.source, "not_equals", value)
 
     def contains(self, value: pulumi.Input[str]) -> SelectorRuleArgs:
-        """Match where the attribute contains *value*."""
+        """Match spans whose attribute contains *value*."""
         return SelectorRuleArgs(self.key, self.source, "contains", value)
 
     def not_contains(self, value: pulumi.Input[str]) -> SelectorRuleArgs:
-        """Match where the attribute does not contain *value*."""
+        """Match spans whose attribute does not contain *value*."""
         return SelectorRuleArgs(self.key, self.source, "not_contains", value)
 
     def is_in(self, *values: pulumi.Input[str]) -> SelectorRuleArgs:
-        """Match where the attribute is one of *values*."""
+        """Match spans whose attribute is one of *values*."""
         return SelectorRuleArgs(self.key, self.source, "in", values=list(values))
 
     def not_in(self, *values: pulumi.Input[str]) -> SelectorRuleArgs:
-        """Match where the attribute is none of *values*."""
+        """Match spans whose attribute is none of *values*."""
         return SelectorRuleArgs(self.key, self.source, "not_in", values=list(values))
 
     def exists(self) -> SelectorRuleArgs:
-        """Match where the attribute is there, whatever its value."""
+        """Match spans that have the attribute."""
         return SelectorRuleArgs(self.key, self.source, "exists")
 
     def not_exists(self) -> SelectorRuleArgs:
-        """Match where the attribute is not there."""
+        """Match spans that lack the attribute."""
         return SelectorRuleArgs(self.key, self.source, "not_exists")
 
 
@@ -295,14 +294,14 @@ def resource(key: pulumi.Input[str]) -> RuleBuilder:
     return RuleBuilder(key, "resource_attributes")
 
 
-#: A builder without an operator is a rule that lacks its value: validation says so.
+#: A builder without an operator is a rule without a value, which validation reports.
 _ARGS: Final = (SelectorRuleArgs, EvaluatorConfigArgs, AutoMonitorSetupArgs, RuleBuilder)
 
 
 def plain(value: Any) -> Any:
-    """Return *value* with args classes as dicts, without the entries that are ``None``.
+    """Return *value* with args classes as dicts, without ``None`` entries.
 
-    Outputs stay as they are, and awaitables become some; what they resolve to is made plain then.
+    Awaitables become Outputs; the values of Outputs become plain when they resolve.
     """
     if isinstance(value, _ARGS):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
@@ -325,20 +324,20 @@ def resolved(value: Any) -> bool:
 
 
 def canonical(value: Any) -> str:
-    """Return *value*, which holds no Output, as JSON, always in the same spelling.
+    """Return *value*, which has no Outputs, as canonical JSON.
 
     Raises:
-        TypeError: *value* holds what JSON does not have.
+        TypeError: JSON cannot represent *value*.
 
     """
     try:
         return encoded(plain(value))
-    except ValueError as error:  # NaN and the infinities, and what contains itself
+    except ValueError as error:  # NaN, infinities, circular references
         raise TypeError(str(error)) from None
 
 
-class _Unresolved(Exception):  # noqa: N818 - no error: a way out
-    """A value is not known yet."""
+class _Unresolved(Exception):  # noqa: N818 - control flow, no error
+    """A value is unknown."""
 
 
 def _known(value: Any) -> Any:
@@ -359,10 +358,9 @@ _FAST_ENCODER = json.JSONEncoder(
 
 
 def canonical_if_known(value: Any) -> str | None:
-    """Return ``canonical(plain(value))``, or ``None`` where that has to be found out step by step.
+    """Return ``canonical(plain(value))``, several times as fast, or ``None``.
 
-    That is where *value* holds an Output, a ``None`` or what JSON does not have. For all others it
-    is several times as fast, which counts with ten thousand setups.
+    It is ``None`` if *value* contains an Output, a ``None`` or a value that JSON cannot represent.
     """
     try:
         text = _FAST_ENCODER.encode(value)

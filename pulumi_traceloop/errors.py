@@ -1,19 +1,19 @@
-"""Every error that this package raises, under one root.
+"""The errors of this package.
 
 ::
 
     TraceloopError
-    ├── ConfigurationError         no API key, an unusable base URL
+    ├── ConfigurationError         no API key, or an invalid base URL
     ├── ProjectMismatchError       the key belongs to another project than the state
     ├── SetupsMissingError         all setups of a group vanished at once
-    ├── ExistsError                a setup exists already, and if_exists keeps it
+    ├── ExistsError                a setup exists, and if_exists protects it
     ├── DeclaredTwiceError         two resources declare one setup
-    ├── GoneError                  a setup that a program only reads does not exist
+    ├── GoneError                  the setup of a `get` does not exist
     ├── DeletionError              some setups of a group could not be deleted
-    └── RequestError               a request to the API that failed
+    └── RequestError               a request to the API failed
         ├── TransportError         no complete response: timed out, dropped
-        │   └── ConnectionFailedError  there was no connection: nothing was sent
-        ├── MalformedResponseError a response that is not what the API documents
+        │   └── ConnectionFailedError  no connection: nothing was sent
+        ├── MalformedResponseError an undocumented response
         ├── AuthenticationError    401, 403
         ├── NotFoundError          404, 410
         ├── ConflictError          409: another write at the same time
@@ -21,10 +21,10 @@
         ├── RejectedError          any other 3xx or 4xx
         └── ServerError            408 and 5xx
 
-Three more are `args.InputError`, for wrong inputs, `files.FileError`, for a file of setups that
-cannot be used, and `spans.sources.SpanFileError`, for a file without spans.
+Three more are `args.InputError` (invalid inputs), `files.FileError` (an invalid file of setups) and
+`spans.sources.SpanFileError` (a file without spans).
 
-An error never carries the API key, and what it quotes from a server is cut short and printable.
+An error never contains the API key. Quotations of a server are short and printable.
 """
 
 from __future__ import annotations
@@ -57,24 +57,24 @@ __all__ = [
 
 
 class TraceloopError(Exception):
-    """The root of this package's errors: ``except TraceloopError`` catches them all."""
+    """The base class of all errors of this package."""
 
 
 class ConfigurationError(TraceloopError):
-    """The API key or the base URL is missing or unusable."""
+    """The API key or the base URL is missing or invalid."""
 
 
 class ProjectMismatchError(TraceloopError):
     """The API key belongs to another Traceloop project or environment than the state.
 
-    The same external_id is another monitor in that project: nothing is read, written or deleted.
+    An external_id is another monitor there, so nothing is read, written or deleted.
     """
 
 
 class SetupsMissingError(TraceloopError):
-    """Every setup that a group owns is missing at once, which looks like an outage.
+    """All setups of a group are missing at once, probably because of an outage.
 
-    The state is kept as it is.
+    The state is unchanged.
     """
 
     def __init__(self, owner: str, count: int) -> None:
@@ -88,7 +88,7 @@ class SetupsMissingError(TraceloopError):
 
 
 class ExistsError(TraceloopError):
-    """Traceloop has a setup under the external_id already, and ``if_exists`` keeps it.
+    """A setup with the external_id exists, and ``if_exists`` protects it.
 
     Attributes:
         external_id: the setup's key.
@@ -99,16 +99,16 @@ class ExistsError(TraceloopError):
         self.external_id = external_id
         if differs:
             found = f'another setup "{printable(external_id)}" ({differs})'
-            cure = (
+            fix = (
                 ', declare the setup as Traceloop has it, or overwrite it with if_exists="replace"'
             )
         else:
             found = f'the setup "{printable(external_id)}"'
-            cure = ', or adopt it with if_exists="adopt"'
+            fix = ', or adopt it with if_exists="adopt"'
         super().__init__(
             f"Traceloop already has {found}, which this stack does not manage, and if_exists is"
-            f' "{if_exists}": choose another external_id{cure}. One that moves here from elsewhere'
-            " in the program: move it first, and change it in the next update"
+            f' "{if_exists}": choose another external_id{fix}. If the setup moves here from'
+            " another resource, move it first, and change it in the next update"
         )
 
 
@@ -130,7 +130,7 @@ class DeclaredTwiceError(TraceloopError):
 
 
 class GoneError(TraceloopError):
-    """A setup that a program only reads, with ``AutoMonitorSetup.get``, does not exist.
+    """The setup of an ``AutoMonitorSetup.get`` does not exist.
 
     Attributes:
         external_id: the setup's key.
@@ -146,7 +146,7 @@ class GoneError(TraceloopError):
 
 
 class DeletionError(TraceloopError):
-    """Some setups of a group could not be deleted; the others are gone.
+    """Some setups of a group could not be deleted; the others were.
 
     Attributes:
         failed: ``{external_id: why}``.
@@ -162,19 +162,19 @@ class DeletionError(TraceloopError):
 
 
 class RequestError(TraceloopError):
-    """A request to the API that failed.
+    """A request to the API failed.
 
     Attributes:
         method: the HTTP method.
-        path: the path below the base URL, still encoded.
-        external_id: the setup that the request was about; ``None`` for lists and batches.
-        status: the HTTP status; ``None`` where no response came.
-        server_message: the ``error`` text of the response or the reason of the failure, printable
-            and cut short.
-        summary: that and the status, without the setup's name: for lists that have it already, and
-            the same for all requests that fail in the same way.
-        request_id: what Traceloop's support finds the request by, if the response has it.
-        outcome_unknown: whether a write that failed like this may have been applied.
+        path: the encoded path below the base URL.
+        external_id: the setup of the request; ``None`` for lists and batches.
+        status: the HTTP status; ``None`` without a response.
+        server_message: the ``error`` text of the response or the reason of the failure, short and
+            printable.
+        summary: the message and the status, without the setup, so that equal failures can be
+            grouped.
+        request_id: the id for Traceloop's support, if the response has one.
+        outcome_unknown: whether the failed write may have been applied.
 
     """
 
@@ -210,19 +210,19 @@ class RequestError(TraceloopError):
 
 
 class TransportError(RequestError):
-    """No complete response came: the connection was refused, timed out or dropped."""
+    """No complete response: the connection was refused, timed out or dropped."""
 
     outcome_unknown = True
 
 
 class ConnectionFailedError(TransportError):
-    """There was no connection to the service in any attempt, so nothing was sent."""
+    """No attempt reached the service: nothing was sent."""
 
     outcome_unknown = False
 
 
 class MalformedResponseError(RequestError):
-    """A response that is not what the API documents, such as a proxy's page or cut-off JSON."""
+    """An undocumented response, such as a proxy's page or truncated JSON."""
 
     outcome_unknown = True
 
@@ -232,13 +232,13 @@ class AuthenticationError(RequestError):
 
 
 class NotFoundError(RequestError):
-    """The service knows no such setup, or another server than the API responded (404, 410)."""
+    """The setup does not exist, or another server than the API responded (404, 410)."""
 
 
 class ConflictError(RequestError):
-    """Another write at the same time prevented this one (409).
+    """A concurrent write prevented this one (409).
 
-    Only a read shows what the setup is now.
+    Only a read shows the current setup.
     """
 
     outcome_unknown = True
@@ -249,9 +249,9 @@ class RateLimitedError(RequestError):
 
 
 class RejectedError(RequestError):
-    """The service refuses the request as it is (any other 3xx or 4xx).
+    """The service refused the request (any other 3xx or 4xx).
 
-    It has no status where the external_id is one that no request can carry.
+    The status is ``None`` if the external_id does not fit in a URL.
     """
 
 

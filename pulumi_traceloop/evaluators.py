@@ -1,4 +1,4 @@
-"""The evaluators that Traceloop documents: which somebody may have meant, which cannot work."""
+"""The evaluators that Traceloop documents: suggestions for typos, and known incompatibilities."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from ._naming import is_named
 from ._text import names
 
-__all__ = ["DOCUMENTED", "meant", "slugs", "unfitness", "warning"]
+__all__ = ["DOCUMENTED", "incompatibility", "slugs", "suggestions", "warning"]
 
 #: Source: the page "Evaluator Slugs" and the evaluators' own pages of traceloop/docs (June 2026).
 DOCUMENTED = (
@@ -80,15 +80,15 @@ _ONLY_SAAS = frozenset(
     {"tone-detection", "prompt-injection", "sexism-detector", "toxicity-detector"}
 )
 
-#: How many slugs one warning tells.
-_TOLD = 10
+#: How many slugs one warning lists.
+_LISTED = 10
 
-#: So many evaluators may have been meant, and a shorter word says nothing.
-_MEANT, _SHORT = 3, 2
+#: The most suggestions, and the longest word that is too short for one.
+_SUGGESTED, _SHORT = 3, 2
 
 
 def slugs(setup: Any) -> Iterator[str]:
-    """Yield the slugs of a setup, an args class or a dict, that are known by now."""
+    """Yield the known slugs of a setup, an args class or a dict."""
     for key in ("evaluators", "evaluator_configs"):
         evaluators = _part(setup, key)
         for evaluator in evaluators if isinstance(evaluators, (list, tuple)) else ():
@@ -108,15 +108,15 @@ def _fields(value: Any) -> dict[str, Any]:
 def warning(
     used: Iterable[tuple[str, str]], ignored: Collection[str] = (), *, self_hosted: bool = False
 ) -> str | None:
-    """Return a warning about evaluators that may not work; ``None`` if all are well.
+    """Return a warning about evaluators that may not work, or ``None``.
 
-    They may be right all the same: a project can have evaluators of its own, and spans can carry
-    what an evaluator needs.
+    They may be correct: a project can have custom evaluators, and spans may have the data that an
+    evaluator needs.
 
     Args:
         used: pairs of a slug and the external_id of a setup that uses it.
-        ignored: the slugs that are silenced; they may be patterns.
-        self_hosted: whether the setups are for a self-hosted service.
+        ignored: the slugs or patterns to ignore.
+        self_hosted: whether the service is self-hosted.
 
     """
     external_ids: dict[str, list[str]] = {}
@@ -129,9 +129,9 @@ def warning(
             continue
         line = f'"{slug}" (in {names(external_ids[slug])})'
         if slug not in _DOCUMENTED:
-            near = " or ".join(f'"{other}"' for other in meant(slug))
+            near = " or ".join(f'"{other}"' for other in suggestions(slug))
             unknown.append(f"{line}; did you mean {near}?" if near else line)
-        elif why := unfitness(slug, self_hosted=self_hosted):
+        elif why := incompatibility(slug, self_hosted=self_hosted):
             unfit.append(f"{line} {why}")
     parts = [
         "\n".join([head, *(f"  {line}" for line in _cut(lines))])
@@ -145,12 +145,12 @@ def warning(
 
 
 def _cut(lines: list[str]) -> list[str]:
-    rest = len(lines) - _TOLD
-    return [*lines[:_TOLD], *([f"and {rest} more"] if rest > 0 else [])]
+    rest = len(lines) - _LISTED
+    return [*lines[:_LISTED], *([f"and {rest} more"] if rest > 0 else [])]
 
 
-def unfitness(slug: str, *, self_hosted: bool = False) -> str | None:
-    """Return why a documented evaluator cannot work as setups declare it; ``None`` if it can."""
+def incompatibility(slug: str, *, self_hosted: bool = False) -> str | None:
+    """Return why a documented evaluator cannot work in a setup, or ``None``."""
     if slug in _NEEDS_CONFIG:
         return f"needs {_NEEDS_CONFIG[slug]}, which a setup has no place for"
     if slug in _NEEDS_REFERENCE:
@@ -160,15 +160,17 @@ def unfitness(slug: str, *, self_hosted: bool = False) -> str | None:
     return None
 
 
-def meant(slug: str) -> list[str]:
-    """Return the documented evaluators that somebody may have meant, three at most."""
-    spelled = "-".join(re.split(r"[\s_-]+", slug.strip().casefold()))
-    if spelled in _DOCUMENTED:
-        return [spelled]
-    longer = [other for other in DOCUMENTED if other.startswith(f"{spelled}-")]
-    if 1 <= len(longer) <= _MEANT:
+def suggestions(slug: str) -> list[str]:
+    """Return up to three documented evaluators similar to *slug*."""
+    normalized = "-".join(re.split(r"[\s_-]+", slug.strip().casefold()))
+    if normalized in _DOCUMENTED:
+        return [normalized]
+    longer = [other for other in DOCUMENTED if other.startswith(f"{normalized}-")]
+    if 1 <= len(longer) <= _SUGGESTED:
         return longer
-    near = difflib.get_close_matches(spelled, DOCUMENTED, n=1, cutoff=0.7)
-    # "pii-detection", "tone-detector": the first word says which.
-    same = [other for other in DOCUMENTED if other.partition("-")[0] == spelled.partition("-")[0]]
-    return near or (same if len(same) == 1 and len(spelled) > _SHORT else [])
+    near = difflib.get_close_matches(normalized, DOCUMENTED, n=1, cutoff=0.7)
+    # "pii-detection", "tone-detector": the first word decides.
+    same = [
+        other for other in DOCUMENTED if other.partition("-")[0] == normalized.partition("-")[0]
+    ]
+    return near or (same if len(same) == 1 and len(normalized) > _SHORT else [])

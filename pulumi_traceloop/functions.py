@@ -1,7 +1,7 @@
-"""Reading setups in a program, as other packages' ``get_...`` functions do.
+"""Functions that read setups in a program, like the ``get_...`` functions of other packages.
 
-Dynamic providers have no functions, so these ask Traceloop from the program's own process, in
-previews as well. A program under `pulumi.runtime.set_mocks` asks its mocks instead.
+Dynamic providers have no functions, so these send requests from the program's process, in previews
+too. Under `pulumi.runtime.set_mocks` they call the mocks instead.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class SelectorRuleResult(SelectorRuleArgs):
-    """One rule of a setup that was read; a new setup takes it as it is."""
+    """One rule of a setup that was read; usable in the selector of a new setup."""
 
     #: The attribute's key.
     key: str
-    #: ``span_attributes`` or ``resource_attributes``; another text if Traceloop adds one.
+    #: ``span_attributes``, ``resource_attributes`` or a source that Traceloop adds later.
     source: Source
-    #: Such as ``equals``; another text if Traceloop adds one.
+    #: Such as ``equals``, or an operator that Traceloop adds later.
     operator: Operator = "equals"
-    #: What the operator compares with, if it takes one value.
+    #: The operand of an operator that takes one value.
     value: str | None = None
-    #: What the operator compares with, if it takes several.
+    #: The operands of an operator that takes several.
     values: tuple[str, ...] | None = None
 
 
@@ -67,27 +67,27 @@ class EvaluatorResult:
     slug: str
     #: ``pending``, ``in_progress``, ``waiting_for_spans``, ``completed`` or ``failed``.
     status: str
-    #: ``session``, ``trace`` or ``span``; ``None`` where the evaluator decides.
+    #: ``session``, ``trace`` or ``span``; ``None`` if the evaluator decides.
     scope: Scope | None = None
-    #: Why it failed, if it did.
+    #: Why the evaluator failed, if it did.
     error_message: str | None = None
 
 
 @dataclass(frozen=True)
 class AutoMonitorSetupResult:
-    """A setup as Traceloop has it. Its status and those of its evaluators change by themselves."""
+    """A setup as Traceloop has it. Traceloop changes the statuses asynchronously."""
 
-    #: The id that Traceloop gave the setup.
+    #: The setup's id in Traceloop.
     id: str
     #: The setup's key.
     external_id: str
-    #: The Traceloop project and environment that the setup is in.
+    #: The setup's Traceloop project and environment.
     env_project_id: str | None
     #: ``pending``, ``in_progress``, ``waiting_for_spans``, ``completed``, ``partial``, ``failed``.
     status: str
-    #: The rules that a span has to match.
+    #: The rules; a span has to match all of them.
     selector: tuple[SelectorRuleResult, ...]
-    #: The evaluators that run on what matches.
+    #: The evaluators that run on matching spans.
     evaluators: tuple[EvaluatorResult, ...]
     #: When the setup was created, as Traceloop reports it.
     created_at: str | None
@@ -98,104 +98,103 @@ class AutoMonitorSetupResult:
 def get_auto_monitor_setup(
     external_id: str, *, config_namespace: str | None = None
 ) -> AutoMonitorSetupResult:
-    """Read one setup, whoever manages it.
+    """Read one setup, managed by this stack or not.
 
     Example::
 
-        theirs = get_auto_monitor_setup("checkout-agent")
-        AutoMonitorSetup("copy", selector=theirs.selector, evaluators=["faithfulness"])
+        existing = get_auto_monitor_setup("checkout-agent")
+        AutoMonitorSetup("copy", selector=existing.selector, evaluators=["faithfulness"])
 
-    The program waits for the response, in previews as well.
+    The program waits for the response, in previews too.
 
     Args:
         external_id: the setup's key in Traceloop.
-        config_namespace: the configuration's namespace with the ``apiKey`` and ``baseUrl`` to use;
-            ``traceloop`` if left out.
+        config_namespace: the configuration namespace of ``apiKey`` and ``baseUrl``; ``traceloop``
+            by default.
 
     Raises:
-        NotFoundError: there is no such setup in the API key's project.
-        ConfigurationError: there is no API key, or the base URL is unusable.
+        NotFoundError: the API key's project has no such setup.
+        ConfigurationError: the API key is missing, or the base URL is invalid.
         RequestError: the request failed.
         TypeError: *external_id* is an Output.
 
     """
     if isinstance(external_id, pulumi.Output):
-        raise TypeError("the external_id is an Output; use get_auto_monitor_setup_output")
+        raise TypeError("the external_id is an Output: use get_auto_monitor_setup_output")
     if _mocked():
-        answer = pulumi.runtime.invoke(_GET, {"external_id": external_id}).value
-        return _mock_result({"external_id": external_id, **(answer or {})})
-    return _asked(partial(_get, _project(config_namespace), external_id))
+        result = pulumi.runtime.invoke(_GET, {"external_id": external_id}).value
+        return _mock_result({"external_id": external_id, **(result or {})})
+    return _without_frames(partial(_get, _project(config_namespace), external_id))
 
 
 def get_auto_monitor_setup_output(
     external_id: pulumi.Input[str], *, config_namespace: str | None = None
 ) -> pulumi.Output[AutoMonitorSetupResult]:
-    """Read one setup, as `get_auto_monitor_setup` does, but without making the program wait.
+    """Read one setup without blocking the program.
 
-    If *external_id* comes from a resource that is not created yet, the setup is read after
-    that; in a preview, the result is then not known.
+    If *external_id* comes from a resource that is yet to be created, the setup is read after that;
+    in a preview, the result is unknown.
 
     Args:
         external_id: the setup's key in Traceloop.
-        config_namespace: the configuration's namespace with the ``apiKey`` and ``baseUrl`` to use;
-            ``traceloop`` if left out.
+        config_namespace: the configuration namespace of ``apiKey`` and ``baseUrl``; ``traceloop``
+            by default.
 
     """
     if _mocked():
         given = pulumi.Output.from_input(external_id)
-        answer = pulumi.runtime.invoke_output(_GET, {"external_id": given})
-        return pulumi.Output.all(given, answer).apply(
+        result = pulumi.runtime.invoke_output(_GET, {"external_id": given})
+        return pulumi.Output.all(given, result).apply(
             lambda both: _mock_result({"external_id": both[0], **(both[1] or {})})
         )
-    there = _project(config_namespace)
-    return _when_created(external_id, lambda known: _get(there, known))
+    project = _project(config_namespace)
+    return _when_created(external_id, lambda known: _get(project, known))
 
 
 def list_auto_monitor_setups(
     status: str | None = None, *, config_namespace: str | None = None
 ) -> list[AutoMonitorSetupResult]:
-    """Read all setups of the API key's project, whoever manages them, by external_id.
+    """Read all setups of the API key's project, sorted by external_id.
 
     Example::
 
         broken = list_auto_monitor_setups(status="failed")
 
-    The program waits for the response, in previews as well.
+    The program waits for the response, in previews too.
 
     Args:
-        status: only those with this status.
-        config_namespace: the configuration's namespace with the ``apiKey`` and ``baseUrl`` to use;
-            ``traceloop`` if left out.
+        status: the status to filter by.
+        config_namespace: the configuration namespace of ``apiKey`` and ``baseUrl``; ``traceloop``
+            by default.
 
     Raises:
-        ConfigurationError: there is no API key, or the base URL is unusable.
+        ConfigurationError: the API key is missing, or the base URL is invalid.
         RequestError: the request failed.
         TypeError: *status* is an Output.
 
     """
     if isinstance(status, pulumi.Output):
-        raise TypeError("the status is an Output; use list_auto_monitor_setups_output")
+        raise TypeError("the status is an Output: use list_auto_monitor_setups_output")
     if _mocked():
-        answer = pulumi.runtime.invoke(_LIST, {"status": status}).value
-        return _mock_results(answer)
-    return _asked(partial(_list, _project(config_namespace), status))
+        return _mock_results(pulumi.runtime.invoke(_LIST, {"status": status}).value)
+    return _without_frames(partial(_list, _project(config_namespace), status))
 
 
 def list_auto_monitor_setups_output(
     status: pulumi.Input[str] | None = None, *, config_namespace: str | None = None
 ) -> pulumi.Output[list[AutoMonitorSetupResult]]:
-    """Read all setups, as `list_auto_monitor_setups` does, but without making the program wait.
+    """Read all setups of the API key's project without blocking the program.
 
     Args:
-        status: only those with this status.
-        config_namespace: the configuration's namespace with the ``apiKey`` and ``baseUrl`` to use;
-            ``traceloop`` if left out.
+        status: the status to filter by.
+        config_namespace: the configuration namespace of ``apiKey`` and ``baseUrl``; ``traceloop``
+            by default.
 
     """
     if _mocked():
         return pulumi.runtime.invoke_output(_LIST, {"status": status}).apply(_mock_results)
-    there = _project(config_namespace)
-    return _when_created(status, lambda known: _list(there, known))
+    project = _project(config_namespace)
+    return _when_created(status, lambda known: _list(project, known))
 
 
 def _project(config_namespace: str | None) -> Project:
@@ -206,43 +205,42 @@ def _project(config_namespace: str | None) -> Project:
     return deployment().project(connection(setting, os.environ, config_namespace))
 
 
-def _asked(ask: Callable[[], _T]) -> _T:
-    # What the user sees is the program's own traceback, which ends at the call.
+def _without_frames(read: Callable[[], _T]) -> _T:
+    # The traceback ends at the call in the program.
     try:
-        return ask()
+        return read()
     except TraceloopError as error:
         failure = error
     raise failure.with_traceback(None) from None
 
 
-def _when_created(given: pulumi.Input[_T], ask: Callable[[_T], Any]) -> pulumi.Output[Any]:
-    """Ask in a thread, once *given* is known and the resources that it comes from are there.
+def _when_created(given: pulumi.Input[_T], read: Callable[[_T], Any]) -> pulumi.Output[Any]:
+    """Read in a thread, once *given* is known and its resources exist.
 
-    A resource that is yet to be created may well know its external_id in a preview, but reading
-    that would fail.
+    In a preview, the external_id of a resource may be known although the setup does not exist yet.
     """
     output = pulumi.Output.from_input(given)
 
     def in_thread(known: Any) -> Awaitable[Any]:
         loop = asyncio.get_running_loop()
-        return loop.run_in_executor(None, partial(_asked, partial(ask, known)))
+        return loop.run_in_executor(None, partial(_without_frames, partial(read, known)))
 
-    async def answer(known: Any) -> Any:
+    async def result(known: Any) -> Any:
         resources = await output.resources()
         ids = [r.id for r in resources if isinstance(r, pulumi.CustomResource)]
         return pulumi.Output.all(*ids).apply(lambda _: in_thread(known))
 
-    # The second one unwraps: an awaitable that ends in an Output is none to the SDK.
-    return output.apply(answer).apply(lambda answered: answered)
+    # The second apply unwraps the Output that the awaitable resolves to; the SDK does not.
+    return output.apply(result).apply(lambda inner: inner)
 
 
-def _get(there: Project, external_id: str) -> AutoMonitorSetupResult:
-    setup = there.get(external_id)
+def _get(project: Project, external_id: str) -> AutoMonitorSetupResult:
+    setup = project.get(external_id)
     if setup is None:
         raise NotFoundError(
             "GET",
             f"/v2/auto-monitor-setups/{quote(external_id, safe='')}",
-            "the Traceloop project that the API key belongs to has no such monitor setup; check the"
+            "the API key's Traceloop project has no such monitor setup: check the"
             " external_id (list_auto_monitor_setups() lists the existing ones) and"
             " traceloop:apiKey, or declare the setup with AutoMonitorSetup",
             status=404,
@@ -251,9 +249,9 @@ def _get(there: Project, external_id: str) -> AutoMonitorSetupResult:
     return _result(setup)
 
 
-def _list(there: Project, status: str | None) -> list[AutoMonitorSetupResult]:
-    # Not filtered by the service: which setups are the key's own shows in the whole list only.
-    setups = there.setups(fresh=True)
+def _list(project: Project, status: str | None) -> list[AutoMonitorSetupResult]:
+    # Not filtered by the service: only the whole list shows which setups are the key's own.
+    setups = project.setups(fresh=True)
     return [
         _result(setup)
         for _, setup in sorted(setups.items())
@@ -288,19 +286,19 @@ def _result(setup: Setup) -> AutoMonitorSetupResult:
     )
 
 
-# Unit tests of programs.
+# Mocks, for unit tests of programs.
 
 
 def _mocked() -> bool:
     return isinstance(get_monitor(), MockMonitor)
 
 
-def _mock_results(answer: Mapping[str, Any] | None) -> list[AutoMonitorSetupResult]:
-    return [_mock_result(setup) for setup in (answer or {}).get("setups", ())]
+def _mock_results(result: Mapping[str, Any] | None) -> list[AutoMonitorSetupResult]:
+    return [_mock_result(setup) for setup in (result or {}).get("setups", ())]
 
 
 def _mock_result(given: Mapping[str, Any]) -> AutoMonitorSetupResult:
-    """Return what a mock answers with the names of the results; what it leaves out has defaults."""
+    """Return a mock's result, with defaults for omitted fields."""
     return AutoMonitorSetupResult(
         id=given.get("id", ""),
         external_id=given["external_id"],

@@ -1,4 +1,4 @@
-"""The component that a program declares many setups with."""
+"""The component that declares many setups."""
 
 from __future__ import annotations
 
@@ -14,8 +14,14 @@ import pulumi
 from ._codec import packed
 from ._naming import declarer
 from ._text import by_cause
-from ._validation import Problem, group_oddities, group_problems, option_problems, setup_path
-from ._validation import warning as odd_texts_warning
+from ._validation import (
+    Problem,
+    group_problems,
+    option_problems,
+    setup_path,
+    suspicious_group_texts,
+    suspicious_texts_warning,
+)
 from ._warnings import warnings
 from .args import (
     AutoMonitorSetupArgs,
@@ -32,9 +38,9 @@ from .resources import (
     AutoMonitorSetupMembership,
     IfExists,
     WaitFor,
+    display_of,
     options,
     refuse_provider,
-    stand_in_of,
 )
 
 __all__ = ["AutoMonitorSetupGroup"]
@@ -55,15 +61,15 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
             },
         )
 
-    A setup that Traceloop refuses does not block the others: what worked is in the state, the
-    program ends with one error that names each failed setup and why, and the next ``pulumi up``
-    sends only those. What ends the program also holds back what it declares after the group's
-    outputs are known, and the deployment's deletes; they wait for the next successful update.
+    A setup that Traceloop refuses does not block the others: the state records the successful ones,
+    the program ends with one error that lists each failed setup and the reason, and the next
+    ``pulumi up`` sends only the failed ones. The error also postpones resources that depend on the
+    group's outputs, and all deletes of the deployment, until the next successful update.
     """
 
-    #: ``{external_id: the server's id}``. In an update it fails while a setup is not in place.
+    #: ``{external_id: server id}``. In an update it fails while a setup has failed or is not ready.
     setup_ids: pulumi.Output[dict[str, str]]
-    #: ``{external_id: why}`` of the setups that are not in place.
+    #: ``{external_id: why}`` of the setups that failed.
     failed: pulumi.Output[dict[str, str]]
 
     def __init__(
@@ -86,66 +92,63 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
             resource_name: the group's name in Pulumi.
             setups: the setups by external_id; a setup or any part of one may be an Output.
             opts: the component's options; ``protect`` makes the engine refuse to remove a setup.
-                Hooks and ``additional_secret_outputs`` are those of the writes; what has no effect
-                on a group is refused.
-            if_exists: what to do about setups that Traceloop has under these external_ids and that
-                this stack does not manage. ``replace``, the default: take over those that are
-                equal, overwrite those that differ. ``adopt``: take over those that are equal, fail
-                over those that differ. ``fail``: take over none. The stack owns what it takes over,
-                and destroys it.
-            wait_for_setup: end the update only when Traceloop has set the setups up, and fail if it
-                could not.
-            wait_timeout: for how long to wait, in seconds; 600 if left out.
-            wait_for: what to wait for. ``spans``, the default: that spans have matched, until which
-                no monitor exists. ``accepted``: that Traceloop has processed the setups, whether
-                or not spans have matched.
-            max_deletes: how many setups may leave the group in one update, as a number or a
-                percentage such as ``"10%"``; over it, preview and update fail before the group's
-                first write. No limit if left out. It does not guard against the removal of the
-                whole group: ``protect`` does.
-            max_evaluations: how many evaluations a day all setups of the group together may run, as
-                estimated from recorded spans: matched spans a day times evaluators. Over it, a
-                preview fails. It needs the configuration ``traceloop:matchSpans``, and does not
-                guard an update without a preview.
-            config_namespace: the configuration's namespace with the ``apiKey`` and ``baseUrl`` to
-                use, for a second Traceloop project in one stack; ``traceloop`` if left out.
+                Hooks and ``additional_secret_outputs`` apply to the writes. Options without effect
+                on a group are refused.
+            if_exists: how to treat an existing setup that this stack does not manage. ``replace``
+                (default): adopt it if equal, else overwrite it. ``adopt``: adopt it if equal, else
+                fail. ``fail``: always fail. The stack owns adopted setups, and destroys them.
+            wait_for_setup: whether the update waits until Traceloop has provisioned the setups, and
+                fails if it cannot.
+            wait_timeout: the longest wait, in seconds; 600 by default.
+            wait_for: the state to wait for. ``spans`` (default): spans have matched and monitors
+                exist. ``accepted``: Traceloop has processed the setups, with or without spans.
+            max_deletes: the most setups to remove from the group in one update, as a number or a
+                percentage such as ``"10%"``; above it, preview and update fail before the group's
+                first write. No limit by default. It does not guard against the removal of the whole
+                group: ``protect`` does.
+            max_evaluations: the most evaluations a day for the whole group, estimated from recorded
+                spans as matched spans a day times evaluators; above it, a preview fails. It needs
+                the configuration ``traceloop:matchSpans``, and does not guard an update without a
+                preview.
+            config_namespace: the configuration namespace of ``apiKey`` and ``baseUrl``, for a
+                second Traceloop project in one stack; ``traceloop`` by default.
 
         Raises:
-            InputError: an input that is known by now is wrong.
+            InputError: a known input is invalid.
 
         """
         refuse_provider("AutoMonitorSetupGroup", resource_name, opts)
         name = f'AutoMonitorSetupGroup "{resource_name}"'
         declared_by = declarer("AutoMonitorSetupGroup", resource_name, opts)
-        how = options(
+        batch_options = options(
             if_exists, wait_for_setup, wait_timeout, wait_for, max_evaluations, config_namespace
         ) | {"max_deletes": max_deletes}
-        declared = _read(name, setups, [*option_problems(how), *_option_problems(opts)])
-        own, for_batch = _own_and_handed_on(opts)
-        super().__init__("traceloop:index:AutoMonitorSetupGroup", resource_name, None, own)
+        declared = _read(name, setups, [*option_problems(batch_options), *_option_problems(opts)])
+        own_opts, batch_opts = _split_options(opts)
+        super().__init__("traceloop:index:AutoMonitorSetupGroup", resource_name, None, own_opts)
         child = pulumi.ResourceOptions(parent=self)
         self._declared = declared
         packed_setups = packed(declared.known)
         batch = AutoMonitorSetupBatch(
             resource_name,
-            declared.awaited if packed_setups else {**declared.known, **declared.awaited},
+            declared.pending if packed_setups else {**declared.known, **declared.pending},
             packed_setups,
-            declared.stand_ins,
+            declared.displayed,
             declared_by,
-            how,
-            pulumi.ResourceOptions.merge(child, for_batch),
+            batch_options,
+            pulumi.ResourceOptions.merge(child, batch_opts),
         )
         for warning in warnings(setups.items(), config_namespace=config_namespace):
             pulumi.log.warn(warning, resource=batch)
-        if odd := odd_texts_warning(declared.odd):
-            pulumi.log.warn(odd, resource=batch)
+        if suspicious := suspicious_texts_warning(declared.suspicious):
+            pulumi.log.warn(suspicious, resource=batch)
         membership = AutoMonitorSetupMembership(
             resource_name, batch, declared_by, config_namespace, child
         )
         self.failed = batch.failed.apply(lambda failed: failed or {})
 
         def report(results: list[Any]) -> None:
-            failed, unsettled, _ = results
+            failed, not_ready, _ = results
             if pulumi.runtime.is_dry_run():
                 return
             problems = []
@@ -154,38 +157,37 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
                     f"{len(failed)} of {len(setups)} monitor setups failed; the next `pulumi up`"
                     f" sends only these again:\n{by_cause(failed)}"
                 )
-            if unsettled:
+            if not_ready:
                 problems.append(
-                    f"{len(unsettled)} of {len(setups)} monitor setups are written but not ready;"
-                    f" the next `pulumi up` checks again:\n{by_cause(unsettled)}"
+                    f"{len(not_ready)} of {len(setups)} monitor setups are written but not ready;"
+                    f" the next `pulumi up` checks again:\n{by_cause(not_ready)}"
                 )
             if problems:
                 pulumi.log.error("\n".join(problems), resource=batch)
-                count = len({*(failed or {}), *(unsettled or {})})
+                count = len({*(failed or {}), *(not_ready or {})})
                 raise pulumi.RunError(f"{name}: {count} of {len(setups)} setups failed")
 
-        # The membership has to know what was written before the program ends.
+        # The membership records the written setups before the program ends.
         reported = pulumi.Output.all(batch.failed, batch.unsettled, membership.id).apply(report)
         setup_ids = batch.setup_ids.apply(_ids)
         self.setup_ids = reported.apply(lambda _: setup_ids)
-        # Not setup_ids: the SDK and the engine handle each value by itself, and the batch has them.
-        # After the report: a component that is served to another program awaits these outputs, and
-        # none that nobody returns.
+        # Without setup_ids: the SDK and the engine handle each value separately, and the batch
+        # stores them. After the report: a remote component awaits its registered outputs only.
         failed = self.failed
         self.register_outputs({"failed": reported.apply(lambda _: failed)})
 
     @property
     def setups(self) -> pulumi.Output[dict[str, SetupOutput]]:
-        """The setups that the group declares, by external_id, for exports and for unit tests.
+        """The declared setups by external_id, for exports and unit tests.
 
-        It is a secret as a whole while one of the setups has a secret value.
+        The whole output is secret if one setup has a secret value.
         """
-        known, awaited, *_ = self._declared
+        known, pending, *_ = self._declared
 
         def decoded(texts: Mapping[str, Any]) -> dict[str, SetupOutput]:
             return {i: json.loads(text) for i, text in sorted({**known, **texts}.items())}
 
-        return pulumi.Output.from_input(awaited).apply(decoded)
+        return pulumi.Output.from_input(pending).apply(decoded)
 
     @classmethod
     def from_file(
@@ -205,20 +207,20 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
         """Declare the setups of a YAML or JSON file.
 
         Args:
-            path: the file; a relative path begins at the working directory, which under
-                ``pulumi up`` is the project's folder.
+            path: the file, relative to the working directory, which under ``pulumi up`` is the
+                project's folder.
             opts: the component's options.
-            resource_name: the group's name in Pulumi; the file's, without its ending, if left out.
-            if_exists: as of the class.
-            wait_for_setup: as of the class.
-            wait_timeout: as of the class.
-            wait_for: as of the class.
-            max_deletes: as of the class.
-            max_evaluations: as of the class.
-            config_namespace: as of the class.
+            resource_name: the group's name in Pulumi; the file's name without extension by default.
+            if_exists: as in the constructor.
+            wait_for_setup: as in the constructor.
+            wait_timeout: as in the constructor.
+            wait_for: as in the constructor.
+            max_deletes: as in the constructor.
+            max_evaluations: as in the constructor.
+            config_namespace: as in the constructor.
 
         Raises:
-            FileError: the file cannot be read, or something in it is wrong.
+            FileError: the file cannot be read or is invalid.
 
         """
         from .files import load_setups
@@ -245,20 +247,20 @@ class _Declared(NamedTuple):
     """The setups of a group, each as canonical JSON."""
 
     known: dict[str, str]
-    #: Those that hold an Output.
-    awaited: dict[str, pulumi.Input[str]]
-    #: What people may see of those.
-    stand_ins: dict[str, pulumi.Input[str]]
-    odd: list[Problem]
+    #: The setups that contain an Output.
+    pending: dict[str, pulumi.Input[str]]
+    #: Their display versions.
+    displayed: dict[str, pulumi.Input[str]]
+    suspicious: list[Problem]
 
 
 def _read(group: str, setups: Any, found: list[Problem]) -> _Declared:
     """Validate and encode the setups of a group.
 
     Args:
-        group: what people call the group.
+        group: the group's name in messages.
         setups: the setups by external_id.
-        found: the problems that were found before.
+        found: the problems found so far.
 
     Raises:
         InputError: there is a problem.
@@ -266,32 +268,32 @@ def _read(group: str, setups: Any, found: list[Problem]) -> _Declared:
     """
     declared = _Declared({}, {}, {}, [])
     if not isinstance(setups, Mapping):
-        raise InputError(group, [*found, Problem("setups", _no_mapping(setups))])
+        raise InputError(group, [*found, Problem("setups", _not_a_mapping(setups))])
     for external_id, setup in setups.items():
         text = canonical_if_known(setup)
-        spelled = plain(setup) if text is None else json.loads(text)
-        if wrong := group_problems(external_id, spelled, pulumi.Output):
-            found += wrong
+        content = plain(setup) if text is None else json.loads(text)
+        if problems := group_problems(external_id, content, pulumi.Output):
+            found += problems
             continue
-        if text is None and resolved(spelled):
-            text = canonical(spelled)
+        if text is None and resolved(content):
+            text = canonical(content)
         if text is not None:
             declared.known[external_id] = text
         else:
-            declared.awaited[external_id] = _json(group, external_id, spelled)
-            if (stand_in := stand_in_of(spelled)) is not None:
-                declared.stand_ins[external_id] = stand_in
-        declared.odd.extend(group_oddities(external_id, spelled, text))
+            declared.pending[external_id] = _json(group, external_id, content)
+            if (displayed := display_of(content)) is not None:
+                declared.displayed[external_id] = displayed
+        declared.suspicious.extend(suspicious_group_texts(external_id, content, text))
     if found:
         raise InputError(group, found)
     return declared
 
 
-def _no_mapping(setups: object) -> str:
+def _not_a_mapping(setups: object) -> str:
     if isinstance(setups, (pulumi.Output, Awaitable)):
         return (
-            "must map each external_id to its setup, and not be an Output: a preview has to know"
-            " which setups there are. Use the Output for a setup,"
+            "must map each external_id to its setup, and not be an Output: a preview needs the"
+            " external_ids. Use the Output for a setup,"
             ' {"checkout": output.apply(lambda value: {...})}, or for a part of one,'
             ' {"selector": [span("service.name").equals(output)], ...}'
         )
@@ -299,19 +301,19 @@ def _no_mapping(setups: object) -> str:
 
 
 def _json(group: str, external_id: str, setup: Any) -> pulumi.Output[str]:
-    def spelled(known: Any) -> str:
+    def encode(known: Any) -> str:
         try:
             return canonical(known)
         except TypeError as error:
             raise TypeError(f"{group}, {setup_path(external_id)}: {error}") from None
 
-    return pulumi.Output.from_input(setup).apply(spelled)
+    return pulumi.Output.from_input(setup).apply(encode)
 
 
-#: Options that a component does not hand on to its children, and what to do instead.
+#: Options that a component does not pass to its children, and what to do instead.
 _REFUSED_OPTIONS: Final = {
     "ignore_changes": (
-        "has no effect on a group: leave the setup out of the group, or declare it as an"
+        "has no effect on a group: remove the setup from the group, or declare it as an"
         " AutoMonitorSetup, which takes this option"
     ),
     "replace_on_changes": "has no effect on a group: to send a setup again, change its triggers",
@@ -323,7 +325,7 @@ _SECRET_OUTPUTS: Final = ("failed", "setup_ids")
 
 
 def _option_problems(opts: pulumi.ResourceOptions | None) -> list[Problem]:
-    """Return which options a group cannot keep to."""
+    """Return the options that a group does not support."""
     found = [
         Problem(f"opts.{name}", reason)
         for name, reason in _REFUSED_OPTIONS.items()
@@ -336,21 +338,21 @@ def _option_problems(opts: pulumi.ResourceOptions | None) -> list[Problem]:
     hooks = opts.hooks if opts else None
     if hooks and (hooks.before_delete or hooks.after_delete):
         reason = (
-            "takes no delete hooks: setups that leave a group are deleted together, after the"
-            " program; declare what needs one as an AutoMonitorSetup"
+            "takes no delete hooks: the setups removed from a group are deleted together, after the"
+            " program. Declare a setup that needs one as an AutoMonitorSetup"
         )
         found.append(Problem("opts.hooks", reason))
     return found
 
 
-def _own_and_handed_on(
+def _split_options(
     opts: pulumi.ResourceOptions | None,
 ) -> tuple[pulumi.ResourceOptions | None, pulumi.ResourceOptions]:
-    """Return the component's options, and those that are for the batch, which does the writing."""
+    """Return the options of the component and those of its batch."""
     if opts is None:
         return None, pulumi.ResourceOptions()
-    own = copy.copy(opts)
-    own.hooks = own.additional_secret_outputs = None
-    return own, pulumi.ResourceOptions(
+    own_opts = copy.copy(opts)
+    own_opts.hooks = own_opts.additional_secret_outputs = None
+    return own_opts, pulumi.ResourceOptions(
         hooks=opts.hooks, additional_secret_outputs=opts.additional_secret_outputs
     )

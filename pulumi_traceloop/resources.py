@@ -1,4 +1,4 @@
-"""The resources that a program declares."""
+"""The dynamic resources."""
 
 from __future__ import annotations
 
@@ -15,11 +15,17 @@ from pulumi.runtime.mocks import MockMonitor
 from pulumi.runtime.settings import _get_rpc_manager
 
 from . import providers
-from ._masking import shown
+from ._masking import displayed
 from ._naming import declarer, external_id_problem
 from ._text import use_utf8
-from ._validation import Problem, oddities, oddity, option_problems, problems
-from ._validation import warning as odd_texts_warning
+from ._validation import (
+    Problem,
+    option_problems,
+    problems,
+    suspicion,
+    suspicious_texts,
+    suspicious_texts_warning,
+)
 from ._warnings import warnings
 from .args import (
     AutoMonitorSetupArgs,
@@ -39,19 +45,19 @@ from .providers import (
     AutoMonitorSetupProvider,
 )
 
-#: What to do about a setup that Traceloop has already and this stack does not manage.
+#: How to treat an existing setup that this stack does not manage.
 IfExists = Literal["replace", "adopt", "fail"]
 
-#: When a setup is up: once spans match it, or once Traceloop waits for such spans.
+#: When a setup is ready: once spans match it, or once Traceloop waits for such spans.
 WaitFor = Literal["spans", "accepted"]
 
 __all__ = ["AutoMonitorSetup", "AutoMonitorSetupBatch", "AutoMonitorSetupMembership"]
 
-#: The package of the dynamic provider in Python.
+#: The package of Python's dynamic provider.
 _DYNAMIC = "pulumi-python"
 
 if pulumi.runtime.settings.SETTINGS.monitor is not None:
-    # An engine runs this program, and reads what it prints as UTF-8.
+    # The engine reads the program's output as UTF-8.
     use_utf8()
 
 
@@ -92,29 +98,29 @@ class AutoMonitorSetup(_Hosted, module="traceloop", name="AutoMonitorSetup"):
             evaluators=["answer-relevancy", "toxicity-detector"],
         )
 
-    A setup that Traceloop already has under the external_id is taken over: it is written only where
-    it differs. Many setups are faster and fail one by one in an `AutoMonitorSetupGroup`.
+    An existing setup with the external_id is adopted, and written only if it differs. For many
+    setups use an `AutoMonitorSetupGroup`: it is faster, and one failure does not block the others.
     """
 
     #: The key of the setup in Traceloop.
     external_id: pulumi.Output[str]
     #: The rules that a span has to match.
     selector: pulumi.Output[Sequence[dict[str, Any]]]
-    #: The slugs of the evaluators, where no options were given.
+    #: The slugs of the evaluators, if declared without options.
     evaluators: pulumi.Output[Sequence[str] | None]
-    #: The evaluators with their options, where some were given.
+    #: The evaluators with options, if declared with options.
     evaluator_configs: pulumi.Output[Sequence[dict[str, Any]] | None]
-    #: What makes Traceloop process the setup again when it changes.
+    #: Values whose change makes Traceloop process the setup again.
     triggers: pulumi.Output[Sequence[Any] | None]
-    #: The id that Traceloop gave the setup.
+    #: The setup's id in Traceloop.
     setup_id: pulumi.Output[str]
-    #: The Traceloop project and environment that the setup is in.
+    #: The setup's Traceloop project and environment.
     env_project_id: pulumi.Output[str]
-    #: Why the setup was not ready, where ``wait_for_setup`` waited for it.
+    #: Why the setup was not ready, if ``wait_for_setup`` waited for it.
     unsettled: pulumi.Output[str | None]
-    #: Why it is not known whether the setup is in place; the next update reads it again.
+    #: Why the outcome of the write is unknown; the next update reads the setup again.
     failed: pulumi.Output[str | None]
-    #: The digest of the setup as Traceloop stores it, where that differs from the declared one.
+    #: The digest of the setup as Traceloop normalized it, if that differs from the declared one.
     normalized: pulumi.Output[str | None]
 
     @overload
@@ -193,37 +199,32 @@ class AutoMonitorSetup(_Hosted, module="traceloop", name="AutoMonitorSetup"):
 
         Args:
             resource_name: the resource's name in Pulumi.
-            args: the contents of the setup, in place of the four keywords from *selector* to
-                *triggers*.
+            args: the contents of the setup, instead of the four keywords *selector* to *triggers*.
             opts: the resource's options.
-            external_id: the setup's key in Traceloop, unique in the project; the resource's name if
-                left out. Another one makes another setup: the resource is replaced. It is the
-                resource's id, so it is shown and stored even where it comes from a secret.
-            selector: the rules that a span has to match, all of them; at least one.
-            evaluators: the slugs of the evaluators to run on what matches.
-            evaluator_configs: the evaluators with options; in place of *evaluators*.
-            triggers: any values; when they change, the setup is sent again even if it is equal to
-                what Traceloop has.
-            if_exists: what to do about a setup that Traceloop has under the external_id and that
-                this stack does not manage. ``replace``, the default: take over one that is equal,
-                overwrite one that differs. ``adopt``: take over one that is equal, fail over one
-                that differs. ``fail``: take over none. The stack owns what it takes
-                over, and destroys it.
-            wait_for_setup: end the update only when Traceloop has set the setup up, and fail if it
-                could not.
-            wait_timeout: for how long to wait, in seconds; 600 if left out.
-            wait_for: what to wait for. ``spans``, the default: that spans have matched, until which
-                no monitor exists. ``accepted``: that Traceloop has processed the setup, whether or
-                not spans have matched.
-            max_evaluations: how many evaluations a day the setup may run, as estimated from
-                recorded spans: matched spans a day times evaluators. Over it, a preview fails. It
-                needs the configuration ``traceloop:matchSpans``, and does not guard an update
-                without a preview.
-            config_namespace: the configuration's namespace with the ``apiKey`` and ``baseUrl`` to
-                use, for a second Traceloop project in one stack; ``traceloop`` if left out.
+            external_id: the setup's key in Traceloop, unique in the project; the resource's name by
+                default. A change replaces the resource. It is the resource's id, so it is displayed
+                and stored in plain text even if it comes from a secret.
+            selector: the rules, at least one; a span has to match all of them.
+            evaluators: the slugs of the evaluators to run on matching spans.
+            evaluator_configs: the evaluators with options, instead of *evaluators*.
+            triggers: any values; when they change, the setup is sent again even if Traceloop has an
+                equal one.
+            if_exists: how to treat an existing setup that this stack does not manage. ``replace``
+                (default): adopt it if equal, else overwrite it. ``adopt``: adopt it if equal, else
+                fail. ``fail``: always fail. The stack owns an adopted setup, and destroys it.
+            wait_for_setup: whether the update waits until Traceloop has provisioned the setup, and
+                fails if it cannot.
+            wait_timeout: the longest wait, in seconds; 600 by default.
+            wait_for: the state to wait for. ``spans`` (default): spans have matched and a monitor
+                exists. ``accepted``: Traceloop has processed the setup, with or without spans.
+            max_evaluations: the most evaluations a day, estimated from recorded spans as matched
+                spans a day times evaluators; above it, a preview fails. It needs the configuration
+                ``traceloop:matchSpans``, and does not guard an update without a preview.
+            config_namespace: the configuration namespace of ``apiKey`` and ``baseUrl``, for a
+                second Traceloop project in one stack; ``traceloop`` by default.
 
         Raises:
-            InputError: an input that is known by now is wrong.
+            InputError: a known input is invalid.
 
         """
         setup = plain(
@@ -238,52 +239,52 @@ class AutoMonitorSetup(_Hosted, module="traceloop", name="AutoMonitorSetup"):
         only_read = opts is not None and (opts.id is not None or opts.urn is not None)
         if args is not None:
             if setup:
-                reason = f"has the contents of the setup, so leave out {', '.join(setup)}"
+                reason = f"has the contents of the setup: remove {', '.join(setup)}"
                 found.append(Problem("args", reason))
             setup = plain(args)
         key = resource_name if external_id is None else external_id
-        how = options(
+        write_options = options(
             if_exists, wait_for_setup, wait_timeout, wait_for, max_evaluations, config_namespace
         )
         if not only_read:
-            awaited = isinstance(key, (pulumi.Output, Awaitable))
-            if not awaited and (why := external_id_problem(key)):
+            pending = isinstance(key, (pulumi.Output, Awaitable))
+            if not pending and (why := external_id_problem(key)):
                 found.append(Problem("external_id", why))
-            found += problems(setup, pulumi.Output) + option_problems(how)
+            found += problems(setup, pulumi.Output) + option_problems(write_options)
         if found:
             raise InputError(f'AutoMonitorSetup "{resource_name}"', found)
         props: dict[str, Any] = {
             "external_id": key,
             **dict.fromkeys(("selector", "evaluators", "evaluator_configs", "triggers")),
             **setup,
-            "shown": stand_in_of(setup),
+            "shown": display_of(setup),
             "preview": pulumi.runtime.is_dry_run() or None,
             "upcoming": None if only_read else _announced(key, config_namespace),
             "declared_by": declarer("AutoMonitorSetup", resource_name, opts),
-            **how,
+            **write_options,
             **dict.fromkeys(("setup_id", "env_project_id", "unsettled", "failed", "normalized")),
         }
         refuse_provider("AutoMonitorSetup", resource_name, opts)
         super().__init__(AutoMonitorSetupProvider, resource_name, props, opts)
         name = key if isinstance(key, str) else resource_name
-        odd = [Problem("external_id", why)] if (why := oddity(key)) else []
+        suspicious = [Problem("external_id", why)] if (why := suspicion(key)) else []
         for text in (
             *warnings([(name, setup)], config_namespace=config_namespace),
-            odd_texts_warning([*odd, *oddities(setup)]),
+            suspicious_texts_warning([*suspicious, *suspicious_texts(setup)]),
         ):
             if text:
                 pulumi.log.warn(text, resource=self)
         report_in_program(pulumi.Output.all(self.failed, self.unsettled), self._report)
 
     def _report(self, results: Sequence[str | None]) -> None:
-        failed, unsettled = results
-        if pulumi.runtime.is_dry_run() or not (failed or unsettled):
+        failed, not_ready = results
+        if pulumi.runtime.is_dry_run() or not (failed or not_ready):
             return
         name = f'AutoMonitorSetup "{self.pulumi_resource_name}"'
         if failed:
             pulumi.log.error(f"{failed}; the next `pulumi up` reads it again", resource=self)
-            raise pulumi.RunError(f"{name}: it is not known whether the setup is in place")
-        pulumi.log.error(f"the monitor setup is written, but {unsettled}", resource=self)
+            raise pulumi.RunError(f"{name}: the outcome of the write is unknown")
+        pulumi.log.error(f"the monitor setup is written, but {not_ready}", resource=self)
         raise pulumi.RunError(f"{name} is not ready")
 
     @staticmethod
@@ -300,12 +301,12 @@ class AutoMonitorSetup(_Hosted, module="traceloop", name="AutoMonitorSetup"):
             resource_name: the resource's name in Pulumi.
             id: the setup's external_id.
             opts: the resource's options.
-            config_namespace: the configuration's namespace with the ``apiKey`` and ``baseUrl`` to
-                use; ``traceloop`` if left out.
+            config_namespace: the configuration namespace of ``apiKey`` and ``baseUrl``;
+                ``traceloop`` by default.
 
         """
         opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(id=id))
-        declare: Any = AutoMonitorSetup  # a setup that is only read declares no rules
+        declare: Any = AutoMonitorSetup  # without rules, unlike its overloads
         found: AutoMonitorSetup = declare(
             resource_name, external_id=id, config_namespace=config_namespace, opts=opts
         )
@@ -313,23 +314,23 @@ class AutoMonitorSetup(_Hosted, module="traceloop", name="AutoMonitorSetup"):
 
 
 class AutoMonitorSetupBatch(_Hosted, module="traceloop", name="AutoMonitorSetupBatch"):
-    """The setups of an `AutoMonitorSetupGroup`, which declares it; it is of no use alone."""
+    """The setups of an `AutoMonitorSetupGroup`, which declares it; do not use it directly."""
 
-    #: ``{external_id: why}`` of the setups that are not in place.
+    #: ``{external_id: why}`` of the setups that failed.
     failed: pulumi.Output[dict[str, str] | None]
-    #: ``{external_id: why}`` of those that are in place but not ready.
+    #: ``{external_id: why}`` of the setups that are written but not ready.
     unsettled: pulumi.Output[dict[str, str] | None]
-    #: The external_ids that this group wrote or adopted, or may have written, as JSON.
+    #: The external_ids that this group wrote, adopted or may have written, as JSON.
     owned: pulumi.Output[str | None]
-    #: ``{external_id: the server's id, or null}`` of what it owned before, as JSON.
+    #: ``{external_id: server id or null}`` of the setups that it owned before, as JSON.
     left: pulumi.Output[str | None]
-    #: ``{external_id: the server's id}`` of the setups that are in place, as JSON.
+    #: ``{external_id: server id}`` of the stored setups, as JSON.
     setup_ids: pulumi.Output[str | None]
-    #: The Traceloop project and environment that the setups are in.
+    #: The setups' Traceloop project and environment.
     env_project_id: pulumi.Output[str | None]
-    #: The external_ids of the setups, as JSON: of those too that a transform has added.
+    #: The external_ids of the setups, including those added by a transform, as JSON.
     external_ids: pulumi.Output[str]
-    #: ``{external_id: digest}`` of setups that Traceloop stores differently than declared.
+    #: ``{external_id: digest}`` of the setups that Traceloop normalized.
     normalized: pulumi.Output[dict[str, str] | None]
 
     def __init__(
@@ -366,7 +367,7 @@ class AutoMonitorSetupBatch(_Hosted, module="traceloop", name="AutoMonitorSetupB
 
 
 class AutoMonitorSetupMembership(_Hosted, module="traceloop", name="AutoMonitorSetupMembership"):
-    """Which setups an `AutoMonitorSetupGroup` owns; the group declares it."""
+    """The setups that an `AutoMonitorSetupGroup` owns; the group declares it."""
 
     def __init__(
         self,
@@ -416,10 +417,10 @@ def _announced(
 
 
 def report_in_program(results: pulumi.Output[Any], report: Callable[[Any], None]) -> None:
-    """Let *report* end the program, wherever the resource stands.
+    """Let *report* end the program, in remote components too.
 
-    An exception in an Output that nobody reads is lost in a component that is served to another
-    program: that awaits only requests (`wait_for_rpcs` of SDK 3.272). So this is counted as one.
+    A remote component awaits only RPCs (`wait_for_rpcs` of SDK 3.272), and loses an exception in an
+    unused Output. So the report is registered as an RPC.
     """
 
     async def reported() -> None:
@@ -431,11 +432,11 @@ def report_in_program(results: pulumi.Output[Any], report: Callable[[Any], None]
 def refuse_provider(kind: str, name: str, opts: pulumi.ResourceOptions | None) -> None:
     """Refuse an explicit provider.
 
-    It would run in a separate process, which does not know what the rest of the program declares:
-    a setup that moves to or from the resource would be deleted.
+    It would run in a separate process, which does not know the program's other declarations: it
+    would delete a setup that moves to or from the resource.
 
     Raises:
-        pulumi.RunError: the options, or a parent's, have one.
+        pulumi.RunError: the options or a parent have one.
 
     """
     if opts is None:
@@ -446,21 +447,21 @@ def refuse_provider(kind: str, name: str, opts: pulumi.ResourceOptions | None) -
     inherited = opts.parent and opts.parent.get_provider(f"{_DYNAMIC}:dynamic:Resource")
     if inherited or any(provider.package == _DYNAMIC for provider in given):
         raise pulumi.RunError(
-            f'{kind} "{name}": an explicit provider runs in a separate process, which does not know'
-            " what the rest of the program declares, and would delete a monitor setup that moves."
-            " Remove the options `provider` and `providers`; config_namespace chooses the project"
+            f'{kind} "{name}": an explicit provider runs in a separate process, does not know the'
+            " program's other declarations, and would delete a monitor setup that moves. Remove"
+            " the options `provider` and `providers`; config_namespace chooses the project"
         )
 
 
-def stand_in_of(setup: Any) -> pulumi.Input[str] | None:
-    """Return what people may see of the `plain` *setup*; ``None`` if that is the setup itself."""
+def display_of(setup: Any) -> pulumi.Input[str] | None:
+    """Return the display JSON of a `plain` *setup*; ``None`` if it has no Outputs."""
     if resolved(setup):
         return None
 
-    async def spelled() -> str:
-        return canonical(await shown(setup))
+    async def display() -> str:
+        return canonical(await displayed(setup))
 
-    return pulumi.Output.from_input(spelled())
+    return pulumi.Output.from_input(display())
 
 
 def options(
@@ -471,7 +472,7 @@ def options(
     max_evaluations: int | None,
     config_namespace: str | None,
 ) -> dict[str, Any]:
-    """Return the inputs that say how to put setups in place; what is left out is ``None``."""
+    """Return the inputs that control writes; an omitted one is ``None``."""
     return {
         "if_exists": if_exists,
         "wait_for_setup": wait_for_setup or None,

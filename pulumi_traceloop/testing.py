@@ -1,4 +1,4 @@
-"""For tests of programs: do the monitors that a program declares match real spans?
+"""Tests whether the monitors of a program match recorded spans.
 
 Example::
 
@@ -8,7 +8,7 @@ Example::
         setups = declared_setups("__main__.py", config={"shop:chatModel": "gpt-4o"})
         assert_matches(setups, load_spans("tests/spans.jsonl"))
 
-A program runs on a mocked engine: no request reaches Pulumi or Traceloop.
+Programs run on a mocked engine, without requests to Pulumi or Traceloop.
 """
 
 from __future__ import annotations
@@ -50,23 +50,23 @@ __all__ = [
 
 _RESOURCES = "pulumi-python:dynamic/traceloop:"
 
-#: One setup, setups by external_id, or the name of a file of setups.
+#: One setup, setups by external_id, or a file of setups.
 Setups: TypeAlias = (
     AutoMonitorSetupArgs | AutoMonitorSetupArgsDict | Mapping[str, Any] | str | os.PathLike[str]
 )
 
-#: What `load_spans` returns, the name of a file, or spans.
+#: The result of `load_spans`, a file, or spans.
 Spans: TypeAlias = SpanIndex | str | os.PathLike[str] | Iterable[Span]
 
 
 def load_spans(*paths: str | os.PathLike[str]) -> SpanIndex:
-    """Return the spans of files: OTLP as JSON, or what Traceloop returns.
+    """Return the spans of files: OTLP as JSON, or responses of Traceloop.
 
-    What end users wrote is dropped. What is broken in a file becomes a warning.
+    End-user content is dropped. Invalid parts of a file become warnings.
 
     Raises:
-        SpanFileError: there is no span in one of them.
-        OSError: one of them cannot be read.
+        SpanFileError: a file has no span.
+        OSError: a file cannot be read.
 
     """
     sample = read_files(paths)
@@ -76,14 +76,14 @@ def load_spans(*paths: str | os.PathLike[str]) -> SpanIndex:
 
 
 def surveys(setups: Setups, spans: Spans) -> dict[str, Survey]:
-    """Return, for each setup, how many spans match, and if none, why.
+    """Return how many spans each setup matches, and why none if none.
 
     Args:
-        setups: one setup, several by external_id, or the name of a file of setups.
-        spans: what to try them on.
+        setups: one setup, setups by external_id, or a file of setups.
+        spans: the spans to match.
 
     Raises:
-        TypeError: a selector holds an Output; see `declared_setups`.
+        TypeError: a selector contains an Output; use `declared_setups`.
 
     """
     index = _index(spans)
@@ -94,14 +94,14 @@ def assert_matches(setups: Setups, spans: Spans, *, allow_none: Iterable[str] = 
     """Assert that each setup matches at least one span.
 
     Args:
-        setups: one setup, several by external_id, or the name of a file of setups.
-        spans: what to try them on.
-        allow_none: the external_ids of those that may match nothing here; they may be
-            patterns, such as ``canary-*``.
+        setups: one setup, setups by external_id, or a file of setups.
+        spans: the spans to match.
+        allow_none: the external_ids of setups that may match nothing, or patterns such as
+            ``canary-*``.
 
     Raises:
-        AssertionError: one matches nothing; the message says why, and what to change.
-        TypeError: a selector holds an Output; see `declared_setups`.
+        AssertionError: a setup matches nothing; the message explains why and what to change.
+        TypeError: a selector contains an Output; use `declared_setups`.
 
     """
     __tracebackhide__ = True
@@ -113,31 +113,31 @@ def assert_matches(setups: Setups, spans: Spans, *, allow_none: Iterable[str] = 
         if not survey.matched and not is_named(external_id, allowed)
     }
     if silent:
-        raise AssertionError(_told(silent, found, "match no span"))
+        raise AssertionError(_message(silent, found, "match no span"))
 
 
 def assert_matches_nothing(setups: Setups, spans: Spans) -> None:
     """Assert that no setup matches any span.
 
     Args:
-        setups: one setup, several by external_id, or the name of a file of setups.
-        spans: what to try them on.
+        setups: one setup, setups by external_id, or a file of setups.
+        spans: the spans to match.
 
     Raises:
-        AssertionError: one matches a span, or may match one.
-        TypeError: a selector holds an Output; see `declared_setups`.
+        AssertionError: a setup matches a span, or may match one.
+        TypeError: a selector contains an Output; use `declared_setups`.
 
     """
     __tracebackhide__ = True
     found = surveys(setups, spans)
-    seeing = {i: survey for i, survey in found.items() if survey.matched or survey.undecided}
-    if seeing:
-        raise AssertionError(_told(seeing, found, "match spans, or may"))
+    matching = {i: survey for i, survey in found.items() if survey.matched or survey.undecided}
+    if matching:
+        raise AssertionError(_message(matching, found, "match spans, or may"))
 
 
-def _told(some: Mapping[str, Survey], of: Mapping[str, Survey], what: str) -> str:
-    head = f"{len(some)} of {len(of)} setups {what}:"
-    return "\n".join([head, *(f"  {i}: {survey}" for i, survey in sorted(some.items()))])
+def _message(listed: Mapping[str, Survey], found: Mapping[str, Survey], what: str) -> str:
+    head = f"{len(listed)} of {len(found)} setups {what}:"
+    return "\n".join([head, *(f"  {i}: {survey}" for i, survey in sorted(listed.items()))])
 
 
 def _index(spans: Spans) -> SpanIndex:
@@ -151,23 +151,23 @@ def _index(spans: Spans) -> SpanIndex:
 def _selectors(setups: Setups) -> Iterator[tuple[str, list[Rule]]]:
     if isinstance(setups, (str, os.PathLike)):
         setups = load_setups(setups)
-    spelled = plain(setups)
-    if isinstance(spelled, dict) and isinstance(spelled.get("selector"), list):
-        spelled = {"the setup": spelled}
-    if not isinstance(spelled, dict) or not spelled:
-        raise TypeError("there is no setup to try: give one, several by external_id, or a file")
-    for external_id, setup in spelled.items():
+    content = plain(setups)
+    if isinstance(content, dict) and isinstance(content.get("selector"), list):
+        content = {"the setup": content}
+    if not isinstance(content, dict) or not content:
+        raise TypeError("no setups given: pass one setup, setups by external_id, or a file")
+    for external_id, setup in content.items():
         selector = setup.get("selector") if isinstance(setup, dict) else None
         if not isinstance(selector, list) or not resolved(selector):
             raise TypeError(
-                f'setup "{external_id}": its selector is not known here; run the program with'
+                f'setup "{external_id}": the selector is unknown; run the program with'
                 " declared_setups, or with SetupMocks"
             )
         yield external_id, [Rule(**rule) for rule in selector]
 
 
 class SetupMocks(pulumi.runtime.Mocks):
-    """Mocks for `pulumi.runtime.set_mocks` that note the setups a program declares.
+    """Mocks for `pulumi.runtime.set_mocks` that record the declared setups.
 
     Example::
 
@@ -175,33 +175,31 @@ class SetupMocks(pulumi.runtime.Mocks):
         pulumi.runtime.set_mocks(mocks)
 
     Args:
-        mocks: the test's own mocks, which respond; without them, a resource's outputs are its
-            inputs.
+        mocks: the test's mocks, which respond; without them, a resource's outputs are its inputs.
 
     """
 
     def __init__(self, mocks: pulumi.runtime.Mocks | None = None) -> None:
         self._mocks = mocks
-        #: The setups by external_id, those of single resources and of groups. They are complete
-        #: when the program has ended.
+        #: The setups of resources and groups by external_id, complete when the program has ended.
         self.setups: dict[str, dict[str, Any]] = {}
 
     def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
-        """Note what a resource declares, and respond for it."""
+        """Record the setups of a resource, and respond."""
         self.setups |= _declared(args)
         if self._mocks is not None:
             return self._mocks.new_resource(args)
         return f"{args.name}-id", args.inputs
 
     def call(self, args: MockCallArgs) -> Any:
-        """Respond to a function's call."""
+        """Respond to a function call."""
         return self._mocks.call(args) if self._mocks is not None else {}
 
 
 def _declared(args: MockResourceArgs) -> dict[str, dict[str, Any]]:
     inputs = _open(args.inputs)
     kind = args.typ.removeprefix(_RESOURCES)
-    if kind == "AutoMonitorSetup" and not args.resource_id:  # `get` reads one, by its id
+    if kind == "AutoMonitorSetup" and not args.resource_id:  # else a `get`
         parts = {name: inputs.get(name) for name in ("evaluators", "evaluator_configs")}
         known = {name: part for name, part in parts.items() if part is not None}
         return {inputs["external_id"]: {"selector": inputs.get("selector"), **known}}
@@ -211,7 +209,7 @@ def _declared(args: MockResourceArgs) -> dict[str, dict[str, Any]]:
 
 
 def _open(value: Any) -> Any:
-    """Return the value with its secrets unwrapped."""
+    """Return the value with secrets unwrapped."""
     value = rpc.unwrap_rpc_secret(value)
     if isinstance(value, dict):
         return {key: _open(item) for key, item in value.items()}
@@ -226,9 +224,9 @@ def declared_setups(
     stack: str = "stack",
     mocks: pulumi.runtime.Mocks | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Run a program on a mocked engine, and return the setups that it declares, by external_id.
+    """Run a program on a mocked engine, and return its setups by external_id.
 
-    Single resources and groups count, those of files too; Outputs and secrets are resolved.
+    They include resources, groups and files; Outputs and secrets are resolved.
 
     Args:
         program: a function that declares resources, or the program's file, such as
@@ -236,23 +234,21 @@ def declared_setups(
         config: the stack's configuration, such as ``{"shop:chatModel": "gpt-4o"}``.
         project: the project's name.
         stack: the stack's name.
-        mocks: what responds for resources and functions; without, a resource's outputs are its
-            inputs.
+        mocks: the mocks that respond; without them, a resource's outputs are its inputs.
 
     Raises:
-        Exception: what the program raises.
+        Exception: an exception of the program.
 
     """
-    noted = SetupMocks(mocks)
+    recorder = SetupMocks(mocks)
     run = program if callable(program) else partial(_run_file, Path(program))
-    # The SDK's settings and configuration belong to a context, and its event loop to a thread:
-    # those of the test stay as they are.
+    # The SDK's settings belong to a context and its event loop to a thread: isolate both.
     with ThreadPoolExecutor(1) as thread:
         started = thread.submit(
-            copy_context().run, _run, run, noted, dict(config or {}), project, stack
+            copy_context().run, _run, run, recorder, dict(config or {}), project, stack
         )
         started.result()
-    return noted.setups
+    return recorder.setups
 
 
 def _run_file(path: Path) -> None:
@@ -265,7 +261,7 @@ def _run_file(path: Path) -> None:
 
 
 class _Monitor(MockMonitor):
-    """A mocked engine that leaves no event loop open in the SDK's worker threads."""
+    """A mocked engine that closes the event loops of the SDK's worker threads."""
 
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802
         return _in_a_loop(super().RegisterResource, request)

@@ -74,6 +74,12 @@ class World:
         self._checked(lambda: self.stack.operate("preview", "--save-plan", str(plan)), fails=False)
         return self._checked(lambda: self.stack.operate("up", "--plan", str(plan)), fails=False)
 
+    def strict(self, program: str) -> Result:
+        """Run an update that is constrained by its own preview."""
+        self._write(program)
+        options = ("--skip-preview=false", "--strict")
+        return self._checked(lambda: self.stack.operate("up", *options), fails=False)
+
     def preview(self, program: str | None = None, *, fails: bool = False) -> Result:
         self._write(program)
         return self._checked(self.stack.preview, fails)

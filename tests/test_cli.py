@@ -761,7 +761,7 @@ traceloop.AutoMonitorSetupGroup(
         assert declared.keys() == texts.keys()
         for external_id, setup in setups.items():
             spec = SetupSpec.model_validate(args.plain(declared[external_id]))
-            assert spec.meaning == setup.meaning
+            assert spec.definition == setup.definition
         _assert_ruff(program.encode())
 
     @given(st.dictionaries(_text.filter(lambda i: not external_id_problem(i)), _text, max_size=6))

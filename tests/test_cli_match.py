@@ -130,13 +130,13 @@ class TestFiles:
         )
         result = run("m.yaml", "--spans", SPANS)
         assert "up to 5 of 12" in result.stdout
-        assert "gen_ai.input.messages holds what end users wrote" in result.stdout
+        assert "gen_ai.input.messages holds end-user content" in result.stdout
         assert result.exit_code == 0
 
     def test_a_broken_line_is_a_warning(self, run: Run) -> None:
         Path("spans.jsonl").write_text(Path(SPANS).read_text() + f'{{"{PLANTED}\n')
         result = run("monitors.yaml", "openai", "--spans", "spans.jsonl")
-        assert "warning: spans.jsonl:13: no JSON" in result.stderr
+        assert "warning: spans.jsonl:13: invalid JSON" in result.stderr
         assert PLANTED not in result.output
         assert result.exit_code == 0
 

@@ -116,7 +116,7 @@ def test_spans_of_traceloop(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["--since", "soon"], 2, "is not a time"),
         (["--since", "1h", "--spans", __file__], 2, "do not go together"),
-        (["--spans", __file__], 2, "no JSON"),
+        (["--spans", __file__], 2, "invalid JSON"),
         (["--since", "1h"], 2, "TRACELOOP_API_KEY"),
     ],
 )

@@ -260,7 +260,7 @@ class TestCallsAgainstTheEmulator:
     ) -> None:
         client = client_of(emulator.url)
         created = client.upsert_setup("m", SPEC)
-        assert created.meaning == SPEC.meaning
+        assert created.definition == SPEC.definition
         changed = SPEC.model_copy(update={"evaluators": ["word-count"]})
         assert client.upsert_setup("m", changed).id == created.id
         assert emulator.writes == {"m": 2}
@@ -270,7 +270,7 @@ class TestCallsAgainstTheEmulator:
         client.upsert_setup("m", SPEC)
         setup = client.get_setup("m")
         assert setup is not None
-        assert (setup.external_id, setup.meaning) == ("m", SPEC.meaning)
+        assert (setup.external_id, setup.definition) == ("m", SPEC.definition)
 
     def test_get_returns_none_for_an_unknown_one(
         self, emulator: Emulator, client_of: Clients

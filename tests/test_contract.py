@@ -419,7 +419,7 @@ class TestTheClientsModels:
         assert isinstance(good, BulkItem)
         assert isinstance(bad, BulkItem)
         assert good.result is not None
-        assert good.result.meaning == SetupSpec.model_validate(EXAMPLE).meaning
+        assert good.result.definition == SetupSpec.model_validate(EXAMPLE).definition
         assert (bad.status, bad.result) == ("error", None)
 
     @pytest.mark.parametrize(
@@ -434,7 +434,7 @@ class TestTheClientsModels:
         setup = Setup.model_validate(content)
         assert setup.status == setup_status
         declared = SetupSpec.model_validate({"selector": OPENAI, "evaluator_configs": configs})
-        assert setup.meaning == declared.meaning
+        assert setup.definition == declared.definition
 
 
 class TestTheClientAgainstTheDocumentedErrors:

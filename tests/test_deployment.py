@@ -157,9 +157,9 @@ class TestDeclarerElsewhere:
     ) -> None:
         put(traceloop, "a")
         deployment.declare("a", "one", same)
-        assert deployment.expected_declarer("a", here) is None
+        assert deployment.known_declarer("a", here) is None
         assert deployment.declarer("a", here) == "one"
-        assert deployment.expected_declarer("a", here) == "one"
+        assert deployment.known_declarer("a", here) == "one"
 
     def test_by_a_key_of_another_project(
         self, deployment: Deployment, traceloop: Emulator, here: Project, other: Project

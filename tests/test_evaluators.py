@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pulumi_traceloop.evaluators import DOCUMENTED, meant, unfitness, warning
+from pulumi_traceloop.evaluators import DOCUMENTED, incompatibility, suggestions, warning
 
 
 @pytest.mark.parametrize(
@@ -26,27 +26,27 @@ from pulumi_traceloop.evaluators import DOCUMENTED, meant, unfitness, warning
     ],
 )
 def test_what_was_meant(slug: str, expected: list[str]) -> None:
-    assert meant(slug) == expected
+    assert suggestions(slug) == expected
 
 
 @pytest.mark.parametrize("slug", DOCUMENTED)
 def test_a_documented_evaluator_means_itself(slug: str) -> None:
-    assert meant(slug.upper()) == [slug]
+    assert suggestions(slug.upper()) == [slug]
 
 
 def test_what_cannot_work() -> None:
-    assert unfitness("agent-flow-quality") == (
+    assert incompatibility("agent-flow-quality") == (
         "needs conditions and a threshold, which a setup has no place for"
     )
-    assert unfitness("answer-correctness") == (
+    assert incompatibility("answer-correctness") == (
         "needs a reference to compare with, which spans hardly ever have"
     )
-    assert unfitness("toxicity-detector") is None
-    assert unfitness("toxicity-detector", self_hosted=True) == (
+    assert incompatibility("toxicity-detector") is None
+    assert incompatibility("toxicity-detector", self_hosted=True) == (
         "runs on Traceloop's own service only, and traceloop:baseUrl is another one"
     )
-    assert unfitness("faithfulness", self_hosted=True) is None
-    assert unfitness("one-of-ours", self_hosted=True) is None
+    assert incompatibility("faithfulness", self_hosted=True) is None
+    assert incompatibility("one-of-ours", self_hosted=True) is None
 
 
 def test_one_warning_has_both() -> None:

@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 
 from pulumi_traceloop import _naming, _validation, _yaml
 from pulumi_traceloop.errors import TraceloopError
-from pulumi_traceloop.evaluators import DOCUMENTED, unfitness
+from pulumi_traceloop.evaluators import DOCUMENTED, incompatibility
 from pulumi_traceloop.files import SCHEMA, FileError, FileProblem, load_setups
 from pulumi_traceloop.spans.attributes import doubts, renames
 from tests.conftest import REPOSITORY, World
@@ -194,7 +194,7 @@ class TestBadFiles:
         ],
     )
     def test_a_value_that_is_no_string_has_to_be_quoted(self, value: str, meant: str) -> None:
-        reason = f'YAML takes {value} for {meant}; put it in quotes, "{value}"'
+        reason = f'YAML reads {value} as {meant}; put it in quotes, "{value}"'
         assert wrong(with_value(value)) == [(6, 'setups["m"].selector[0].value', reason)]
         assert load(with_value(f'"{value}"'))["m"]["selector"][0]["value"] == value
 
@@ -205,11 +205,11 @@ class TestBadFiles:
         assert problem.reason.endswith(f'put it in quotes, "{value}"')
 
     @pytest.mark.parametrize(
-        ("key", "meant"), [("1", "a number"), ("on", "a boolean"), ("~", "nothing")]
+        ("key", "meant"), [("1", "a number"), ("on", "a boolean"), ("~", "null")]
     )
     def test_an_external_id_that_is_no_string_has_to_be_quoted(self, key: str, meant: str) -> None:
         (problem,) = wrong(in_setup(GOOD).replace("m:", f"{key}:"))
-        reason = f'YAML takes the key {key} for {meant}; put it in quotes, "{key}"'
+        reason = f'YAML reads the key {key} as {meant}; put it in quotes, "{key}"'
         assert problem == (2, "setups", reason)
 
     @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ class TestBadFiles:
                 f"{RULE}\nevaluators:\n  - a\n  - null",
                 6,
                 ".evaluators[1]",
-                'must be a string; if the text is meant, put it in quotes, "null"',
+                'must be a string; if a string is meant, put it in quotes, "null"',
             ),
             (
                 f"{RULE}\nevaluator_configs:\n- slug: a\n  scope: spans",
@@ -292,7 +292,7 @@ setups:
         with pytest.raises(TraceloopError) as caught:
             load(with_value("on"), "team.yaml")
         assert str(caught.value) == (
-            'team.yaml:6: setups["m"].selector[0].value: YAML takes on for a boolean; put it in'
+            'team.yaml:6: setups["m"].selector[0].value: YAML reads on as a boolean; put it in'
             ' quotes, "on"'
         )
         with pytest.raises(FileError) as caught:
@@ -300,7 +300,7 @@ setups:
         assert str(caught.value) == (
             "3 problems in team.yaml:\n"
             '  team.yaml:2: setups["a"]: must be a mapping\n'
-            '  team.yaml:3: setups["b"]: YAML takes 1 for a number; put it in quotes, "1"\n'
+            '  team.yaml:3: setups["b"]: YAML reads 1 as a number; put it in quotes, "1"\n'
             '  team.yaml:3: setups["b"]: must be a mapping'
         )
 
@@ -350,14 +350,14 @@ setups:
     @pytest.mark.parametrize(
         ("text", "line", "reason"),
         [
-            ("", None, "is empty; a file that declares no monitors says so: `setups: {}`"),
+            ("", None, "is empty; to declare no monitors, write `setups: {}`"),
             ("# nothing\n---\n", None, "is empty;"),
             ("~", 1, "must be a mapping with the key `setups`"),
             ("- a", 1, "must be a mapping with the key `setups`"),
             ("setups", 1, "must be a mapping with the key `setups`"),
-            ("{}", 1, "has no `setups`; to declare none: `setups: {}`"),
+            ("{}", 1, "has no `setups`; to declare none, write `setups: {}`"),
             ("x-a: 1", 1, "has no `setups`"),
-            ("setups:\n  # a: b\n", 1, "is empty; to declare none: `setups: {}`"),
+            ("setups:\n  # a: b\n", 1, "is empty; to declare none, write `setups: {}`"),
             ("setups: [a]", 1, "must map each external_id to its setup"),
             ("setups: {}\nsetup: {}", 2, 'is not a known key; did you mean "setups"?'),
             ("setups: {}\nshared: {}", 2, "setups belong under `setups`, shared parts under `x-"),
@@ -367,15 +367,15 @@ setups:
             ("setups:\n\tm: x", 2, "begins with a tab; YAML is indented with spaces"),
             ("setups: @x", 1, 'a value cannot begin with @; put it in quotes, "@..."'),
             ("setups: `x`", 1, "a value cannot begin with `"),
-            ("setups: a: b", 1, 'there is a ":" too many'),
+            ("setups: a: b", 1, 'unexpected ":"'),
             ("setups:\n  m: 'x\n\n", 4, "that begins in line 2"),
             ("setups: {a: [b}", 1, "is not valid YAML"),
             ("setups: {}\n  a", 2, "is not valid YAML"),
             ("setups: *s", 1, "the alias *s needs an anchor &s before it"),
             ("setups: &s {a: *s}", 1, "the alias *s is inside its own anchor"),
             ("setups: {a: &s {}, b: &s {}}", 1, "found duplicate anchor"),
-            ("setups: {? [a] : b}", 1, "a list or mapping is no key"),
-            ("setups: {{ all }}", 1, "put a text that begins with [ or { in quotes"),
+            ("setups: {? [a] : b}", 1, "a key cannot be a list or mapping"),
+            ("setups: {{ all }}", 1, "quote a string that begins with [ or {"),
             (
                 "setups: !!python/object/apply:os.abort []",
                 1,
@@ -386,10 +386,10 @@ setups:
             ("setups: !!set {a}", 1, "the tag !!set is not allowed here; remove it"),
             (b"setups: {}\n# caf\xe9", 2, "is not UTF-8 text; save the file as UTF-8"),
             ("setups: {}\n\x1b[2J", 2, "the character U+001B is not allowed"),
-            ("setups: " + "[" * 200 + "]" * 200, 1, "is nested more than 100 deep"),
+            ("setups: " + "[" * 200 + "]" * 200, 1, "is nested more than 100 levels deep"),
             # So many that a parser which recurses in C crashes.
-            ("[" * 1_000_000, 1, "is nested more than 100 deep"),
-            ("- " * 1_000_000, 1, "is nested more than 100 deep"),
+            ("[" * 1_000_000, 1, "is nested more than 100 levels deep"),
+            ("- " * 1_000_000, 1, "is nested more than 100 levels deep"),
         ],
     )
     def test_a_bad_file(self, text: str | bytes, line: int | None, reason: str) -> None:
@@ -430,7 +430,7 @@ setups:
         text = "x-0: &a0 {a: b}\n"
         text += "".join(f"x-{n}: &a{n} {{<<: *a{n - 1}}}\n" for n in range(1, 5000))
         (problem,) = wrong(text + "setups: {}\n")
-        assert "is nested more than 100 deep" in problem.reason
+        assert "is nested more than 100 levels deep" in problem.reason
 
     def test_a_huge_file_is_not_read(self) -> None:
         with Path("m.yaml").open("wb") as file:
@@ -442,7 +442,7 @@ setups:
         with pytest.raises(FileError) as caught:
             load_setups("no.yaml")
         assert str(caught.value) == (
-            f"no.yaml: there is no such file in {tmp_path}; a relative path begins at the working"
+            f"no.yaml: does not exist in {tmp_path}; a relative path begins at the working"
             " directory, which under `pulumi up` is the project's folder"
         )
 
@@ -626,7 +626,7 @@ class TestSchema:
         suggested, _ = json.loads(SCHEMA.read_text())["$defs"]["slug"]["anyOf"]
         hints = dict(zip(suggested["enum"], suggested["enumDescriptions"], strict=True))
         for slug, hint in hints.items():
-            why = unfitness(slug) or unfitness(slug, self_hosted=True) or ""
+            why = incompatibility(slug) or incompatibility(slug, self_hosted=True) or ""
             assert bool(hint) is bool(why)
             assert hint[1:-1] == why[1 : len(hint) - 1]
 
@@ -684,5 +684,5 @@ class TestInAProgram:
         (world.stack.project_dir / "monitors.yaml").write_text(with_value("on"))
         program = 'AutoMonitorSetupGroup.from_file("monitors.yaml")'
         failed = world.preview(program, fails=True)
-        assert 'monitors.yaml:6: setups["m"].selector[0].value: YAML takes on' in failed.output
+        assert 'monitors.yaml:6: setups["m"].selector[0].value: YAML reads on' in failed.output
         assert "Traceback" not in failed.output

@@ -84,8 +84,8 @@ class TestPlain:
         with pytest.raises(errors.NotFoundError) as caught:
             get_auto_monitor_setup("no/such")
         assert str(caught.value) == (
-            'setup "no/such": the Traceloop project that the API key belongs to has no such monitor'
-            " setup; check the external_id (list_auto_monitor_setups() lists the existing ones)"
+            'setup "no/such": the API key\'s Traceloop project has no such monitor'
+            " setup: check the external_id (list_auto_monitor_setups() lists the existing ones)"
             " and traceloop:apiKey, or declare the setup with AutoMonitorSetup (HTTP 404)"
             " [GET /v2/auto-monitor-setups/no%2Fsuch]"
         )
@@ -227,7 +227,7 @@ pulumi.export("status", get_auto_monitor_setup_output(m.external_id).status)
     @pytest.mark.parametrize("variant", ["", "_output"])
     def test_one_that_is_not_there_ends_the_program(self, world: World, variant: str) -> None:
         failed = world.preview(f'{IMPORTS}\nget_auto_monitor_setup{variant}("nowhere")', fails=True)
-        assert 'setup "nowhere": the Traceloop project that the API key' in failed.output
+        assert 'setup "nowhere": the API key\'s Traceloop project' in failed.output
         assert "client.py" not in failed.output
 
     def test_a_second_project_in_one_stack(self, world: World) -> None:

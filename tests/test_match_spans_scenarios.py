@@ -177,7 +177,11 @@ class TestWhatCannotBeRead:
 
     @pytest.mark.parametrize(
         ("text", "why"),
-        [(None, "neither a time such as 24h nor a file"), ("no spans", "no JSON"), ("", "no span")],
+        [
+            (None, "neither a duration such as 24h nor a file"),
+            ("no spans", "invalid JSON"),
+            ("", "no span"),
+        ],
     )
     def test_an_unusable_file(
         self, world: World, tmp_path: Path, text: str | None, why: str

@@ -46,9 +46,9 @@ class TestMeaning:
         ],
     )
     def test_is_the_same(self, one: dict[str, Any], other: dict[str, Any]) -> None:
-        meaning = SetupSpec.model_validate(one).meaning
-        assert meaning == SetupSpec.model_validate(other).meaning
-        assert hash(meaning) == hash(SetupSpec.model_validate(other).meaning)
+        meaning = SetupSpec.model_validate(one).definition
+        assert meaning == SetupSpec.model_validate(other).definition
+        assert hash(meaning) == hash(SetupSpec.model_validate(other).definition)
 
     @pytest.mark.parametrize(
         "other",
@@ -67,12 +67,12 @@ class TestMeaning:
         ],
     )
     def test_differs(self, other: dict[str, Any]) -> None:
-        assert spec().meaning != SetupSpec.model_validate(other).meaning
+        assert spec().definition != SetupSpec.model_validate(other).definition
 
     def test_a_scope_is_part_of_it(self) -> None:
         span = SetupSpec.model_validate(configs({"slug": "a", "scope": "span"}))
         trace = SetupSpec.model_validate(configs({"slug": "a", "scope": "trace"}))
-        assert span.meaning != trace.meaning
+        assert span.definition != trace.definition
 
 
 class TestRequestBody:
@@ -124,28 +124,28 @@ def read(**changes: Any) -> Setup:
 
 class TestStoredSetups:
     def test_means_what_was_declared(self) -> None:
-        assert read().meaning == spec().meaning
+        assert read().definition == spec().definition
 
     def test_a_rule_without_an_operator_is_an_equality(self) -> None:
-        assert read(init_rules=[RULE]).meaning == spec().meaning
+        assert read(init_rules=[RULE]).definition == spec().definition
 
     def test_the_openapi_files_name_of_the_operator_is_read(self) -> None:
         given = read(init_rules=[{**RULE, "op": "not_equals"}])
-        assert given.meaning == spec(selector=[rule(operator="not_equals")]).meaning
+        assert given.definition == spec(selector=[rule(operator="not_equals")]).definition
 
     def test_what_the_operator_does_not_take_means_nothing(self) -> None:
         rules = [{**RULE, "operator": "exists", "value": "", "values": []}]
         expected = spec(selector=[rule(operator="exists", value=...)])
-        assert read(init_rules=rules).meaning == expected.meaning
+        assert read(init_rules=rules).definition == expected.definition
 
     @pytest.mark.parametrize("scope", [None, "", ...])
     def test_no_scope_is_no_scope(self, scope: object) -> None:
         evaluator = without({"evaluator_type": "pii-detector", "scope": scope})
-        assert read(evaluators=[evaluator]).meaning == spec().meaning
+        assert read(evaluators=[evaluator]).definition == spec().definition
 
     def test_an_unknown_operator_is_a_difference(self) -> None:
         given = read(init_rules=[{**RULE, "operator": "matches"}])
-        assert given.meaning != spec().meaning
+        assert given.definition != spec().definition
 
     @pytest.mark.parametrize(
         "given",
@@ -165,8 +165,8 @@ class TestStoredSetups:
             init_rules=body["selector"],
             evaluators=[{"evaluator_type": c["slug"], "scope": c.get("scope")} for c in config],
         )
-        assert back.meaning == declared.meaning
-        assert SetupSpec.model_validate(back.as_input()).meaning == declared.meaning
+        assert back.definition == declared.definition
+        assert SetupSpec.model_validate(back.as_input()).definition == declared.definition
         assert set(back.as_input()) == set(given)
 
     def test_unknown_fields_and_statuses_are_no_problem(self) -> None:

@@ -29,7 +29,7 @@ class TestExternalIds:
             ("a\u00a0", "must not begin or end with a blank"),
             (
                 "a" * 2001,
-                "is too long for a URL: 2,001 bytes once it is encoded, and 2,000 are allowed",
+                "is too long for a URL: 2,001 bytes when encoded, and 2,000 are allowed",
             ),
             ("é" * 334, "is too long for a URL: 2,004 bytes"),
             ("m-Calling __str__ on an Output[T] is not supported.", "is the text of an Output"),

@@ -275,7 +275,7 @@ class TestSetup:
         with pytest.raises(InputError) as failure:
             program.run(lambda: AutoMonitorSetup("m", ARGS, evaluators=["x"]))  # type: ignore[call-overload]
         assert str(failure.value) == (
-            'AutoMonitorSetup "m", args: has the contents of the setup, so leave out evaluators'
+            'AutoMonitorSetup "m", args: has the contents of the setup: remove evaluators'
         )
 
     def test_get_takes_a_namespace_and_no_setup(self, program: Program) -> None:
@@ -675,7 +675,7 @@ class TestInputsThatAreWrong:
             program.run(declare, preview=preview)
         assert str(failure.value) == (
             'AutoMonitorSetupGroup "g", setups: must map each external_id to its setup, and not be'
-            " an Output: a preview has to know which setups there are. Use the Output for a setup,"
+            " an Output: a preview needs the external_ids. Use the Output for a setup,"
             ' {"checkout": output.apply(lambda value: {...})}, or for a part of one,'
             ' {"selector": [span("service.name").equals(output)], ...}'
         )
@@ -713,7 +713,7 @@ ODD: Any = {
 class TestOptionsOfAGroup:
     REFUSED = (
         (
-            "ignore_changes: has no effect on a group: leave the setup out of the group, or declare"
+            "ignore_changes: has no effect on a group: remove the setup from the group, or declare"
             " it as an AutoMonitorSetup, which takes this option"
         ),
         "replace_on_changes: has no effect on a group: to send a setup again, change its triggers",
@@ -723,8 +723,8 @@ class TestOptionsOfAGroup:
         ),
         'additional_secret_outputs: takes "failed" and "setup_ids", not "owned"',
         (
-            "hooks: takes no delete hooks: setups that leave a group are deleted together, after"
-            " the program; declare what needs one as an AutoMonitorSetup"
+            "hooks: takes no delete hooks: the setups removed from a group are deleted together,"
+            " after the program. Declare a setup that needs one as an AutoMonitorSetup"
         ),
     )
 
@@ -773,7 +773,7 @@ class TestOddTexts:
         (record,) = caplog.records
         assert record.levelname == "WARNING"
         assert record.message.splitlines() == [
-            "texts match as they are written; check these:",
+            "rules match texts literally; check these:",
             "  external_id has a curly quote: “",
             "  selector[0].value has a placeholder that nothing fills in: ${env}",
             "  selector[1].key has an invisible character: U+200B",
@@ -786,7 +786,7 @@ class TestOddTexts:
         program.run(lambda: AutoMonitorSetupGroup("g", setups))
         (record,) = caplog.records
         assert record.message.splitlines() == [
-            "texts match as they are written; check these:",
+            "rules match texts literally; check these:",
             '  setups["{{x}}"] the external_id has a placeholder that nothing fills in: {{x}}',
             '  setups["{{x}}"].selector[0].value has a placeholder that nothing fills in: ${env}',
             '  setups["{{x}}"].selector[1].key has an invisible character: U+200B',

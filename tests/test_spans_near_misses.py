@@ -91,8 +91,8 @@ def test_neither_values_of_other_keys_nor_operands_are_shown(rule: Rule) -> None
 def test_a_dropped_value() -> None:
     index = SpanIndex(spans(3, "gen_ai.input.messages", None))
     assert why(index, Rule("gen_ai.input.messages", operator="contains", value="x")) == (
-        "0 of 3; gen_ai.input.messages holds what end users wrote, which is not read: only exists"
-        " and not_exists can be tried on it"
+        "0 of 3; gen_ai.input.messages holds end-user content, which is not read: only exists"
+        " and not_exists can be checked"
     )
 
 
@@ -118,9 +118,9 @@ def test_rules_that_exclude_each_other() -> None:
         ),
         (
             Rule("a", operator="starts_with"),
-            "a is compared in a way that this version does not know",
+            "a is compared with an operator or source that this version does not know",
         ),
-        (Rule("a", ""), "a is compared in a way that this version does not know"),
+        (Rule("a", ""), "a is compared with an operator or source that this version does not know"),
     ],
 )
 def test_other_reasons(rule: Rule, text: str) -> None:

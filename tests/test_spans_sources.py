@@ -133,7 +133,7 @@ class TestFiles:
         sample = read_file(path)
         assert len(sample.spans) == 2
         assert sample.problems == [
-            f"{path}:2: no JSON (Invalid control character at, column 40)",
+            f"{path}:2: invalid JSON (Invalid control character at, column 40)",
             f"{path}:4: neither OTLP spans nor a response of Traceloop",
         ]
 

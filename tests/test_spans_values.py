@@ -55,7 +55,7 @@ def test_a_float_reads_back(value: float) -> None:
 
 
 def test_what_is_no_value_is_refused() -> None:
-    with pytest.raises(TypeError, match="a object is no attribute's value"):
+    with pytest.raises(TypeError, match="an attribute value cannot be a object"):
         as_text([object()])
 
 

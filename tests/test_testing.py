@@ -95,7 +95,7 @@ class TestAssertions:
         rule = span("gen_ai.input.messages").contains("refund")
         setups: Any = {"m": {"selector": [rule], "evaluators": ["faithfulness"]}}
         for assertion in (assert_matches, assert_matches_nothing):
-            with pytest.raises(AssertionError, match="holds what end users wrote"):
+            with pytest.raises(AssertionError, match="holds end-user content"):
                 assertion(setups, spans)
 
     def test_a_file_of_setups(self, spans: Any, tmp_path: Path) -> None:
@@ -115,10 +115,13 @@ class TestAssertions:
     @pytest.mark.parametrize(
         ("setups", "reason"),
         [
-            (lambda _: {}, "there is no setup to try"),
-            (lambda output: {"m": {"selector": output([])}}, 'setup "m": its selector is not'),
-            (lambda output: {"m": OPENAI, "n": output(OPENAI)}, 'setup "n": its selector is'),
-            (lambda output: {"selector": [span("a").equals(output("b"))]}, "is not known here"),
+            (lambda _: {}, "no setups given"),
+            (lambda output: {"m": {"selector": output([])}}, 'setup "m": the selector is unknown'),
+            (lambda output: {"m": OPENAI, "n": output(OPENAI)}, 'setup "n": the selector is'),
+            (
+                lambda output: {"selector": [span("a").equals(output("b"))]},
+                "the selector is unknown",
+            ),
         ],
     )
     @pytest.mark.usefixtures("loop")
@@ -133,7 +136,7 @@ class TestSpans:
     def test_a_broken_line_is_a_warning(self, tmp_path: Path) -> None:
         path = tmp_path / "spans.jsonl"
         path.write_text(CAPTURED.read_text() + "{\n")
-        with pytest.warns(UserWarning, match=r"spans\.jsonl:13: no JSON"):
+        with pytest.warns(UserWarning, match=r"spans\.jsonl:13: invalid JSON"):
             assert len(load_spans(path)) == 12
 
     def test_no_spans_are_an_error(self, tmp_path: Path) -> None:

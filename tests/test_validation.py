@@ -9,13 +9,13 @@ import pytest
 
 from pulumi_traceloop._codec import encoded
 from pulumi_traceloop._validation import (
-    group_oddities,
     group_problems,
-    oddities,
     option_problems,
     problems,
     problems_in_json,
-    warning,
+    suspicious_group_texts,
+    suspicious_texts,
+    suspicious_texts_warning,
 )
 
 RULE = {"key": "gen_ai.system", "source": "span_attributes", "value": "openai"}
@@ -400,15 +400,15 @@ class TestOddTexts:
         )
         assert problems(setup(selector=[rule(value=text)])) == []
         for setup_of_one in (given, configs({"slug": text})):
-            found = group_oddities("m", setup_of_one)
-            assert group_oddities("m", setup_of_one, encoded(setup_of_one)) == found
-        found = list(oddities(given)) + list(oddities(configs({"slug": text})))
+            found = suspicious_group_texts("m", setup_of_one)
+            assert suspicious_group_texts("m", setup_of_one, encoded(setup_of_one)) == found
+        found = list(suspicious_texts(given)) + list(suspicious_texts(configs({"slug": text})))
         paths = ("selector[0].value", "selector[1].key", "selector[2].values[1]", "evaluators[1]")
         expected = [(path, reason) for path in (*paths, "evaluator_configs[0].slug") if reason]
         assert found == expected
 
     def test_in_an_external_id(self) -> None:
-        assert group_oddities("a-{{b}}", setup()) == [
+        assert suspicious_group_texts("a-{{b}}", setup()) == [
             (
                 'setups["a-{{b}}"]',
                 "the external_id has a placeholder that nothing fills in: {{b}}",
@@ -416,12 +416,12 @@ class TestOddTexts:
         ]
 
     def test_in_triggers_they_are_fine(self) -> None:
-        assert list(oddities(setup(triggers=["${x}", " "]))) == []
+        assert list(suspicious_texts(setup(triggers=["${x}", " "]))) == []
 
     def test_one_warning_names_the_first_ten(self) -> None:
-        assert warning([]) is None
+        assert suspicious_texts_warning([]) is None
         given = setup(selector=[rule(value=f"{n} ") for n in range(12)])
-        lines = (warning(list(oddities(given))) or "").splitlines()
-        assert lines[0] == "texts match as they are written; check these:"
+        lines = (suspicious_texts_warning(list(suspicious_texts(given))) or "").splitlines()
+        assert lines[0] == "rules match texts literally; check these:"
         assert lines[1] == "  selector[0].value begins or ends with a blank"
         assert (len(lines), lines[-1]) == (12, "  and 2 more")

@@ -61,7 +61,7 @@ def exportable(setups: Iterable[Setup]) -> Exportable:
             refused[setup.external_id] = "; ".join(f"{path} {reason}" for path, reason in wrong)
         elif problem := external_id_problem(setup.external_id):
             refused[setup.external_id] = f"its external_id {problem}"
-        elif SetupSpec.model_validate(spec).meaning != setup.meaning:
+        elif SetupSpec.model_validate(spec).definition != setup.definition:
             refused[setup.external_id] = "a program cannot express it"
         else:
             found[setup.external_id] = spec

@@ -1,5 +1,5 @@
 """Start the emulator from a shell: `python -m pulumi_traceloop.emulator`."""
-# ruff: noqa: T201 (a command talks on stdout)
+# ruff: noqa: T201 (a command prints to stdout)
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-#: How the emulator is started, unless by another command.
+#: The default program name.
 _PROG = "python -m pulumi_traceloop.emulator"
 
 
@@ -25,8 +25,8 @@ def main(argv: Sequence[str] | None = None, prog: str = _PROG) -> int:
     """Run until Ctrl-C or SIGTERM; return the exit status, 2 if it cannot start.
 
     Args:
-        argv: the arguments, those of the process if ``None``.
-        prog: how the user calls it, for its help.
+        argv: the arguments; those of the process if ``None``.
+        prog: the program name in the help text.
 
     """
     options = _parser(prog).parse_args(argv)
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None, prog: str = _PROG) -> int:
     except (OSError, ValueError) as error:
         reason = str(error)
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            reason = f"port {options.port} is in use; --port 0 takes a free one"
+            reason = f"port {options.port} is in use; --port 0 chooses a free one"
         print(f"cannot start: {reason}", file=sys.stderr)
         if emulator is not None:
             emulator.close()
@@ -89,7 +89,7 @@ def _parser(prog: str = _PROG) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    add("--port", type=int, default=8787, help="0 takes a free one (default: %(default)s)")
+    add("--port", type=int, default=8787, help="0 chooses a free one (default: %(default)s)")
     add(
         "--base-path", default="", metavar="PATH", help="path in front of every route, such as /api"
     )
@@ -120,15 +120,15 @@ def _parser(prog: str = _PROG) -> argparse.ArgumentParser:
         type=_seconds,
         default=5.0,
         metavar="SECONDS",
-        help="from a write to the end of its processing (default: %(default)s)",
+        help="time from a write to the end of processing (default: %(default)s)",
     )
     add(
         "--spans-needed",
         type=_natural,
         default=1,
         metavar="N",
-        help="so many spans have to match a setup before its status is completed, and until then"
-        " it is waiting_for_spans; 0 if you send none (default: %(default)s)",
+        help="matching spans that complete a setup, which is waiting_for_spans until then; 0 if you"
+        " send none (default: %(default)s)",
     )
     add(
         "--foreign-setups",
@@ -143,13 +143,13 @@ def _parser(prog: str = _PROG) -> argparse.ArgumentParser:
         type=_seconds,
         default=0.0,
         metavar="SECONDS",
-        help="how long every response takes (default: %(default)s)",
+        help="delay of every response (default: %(default)s)",
     )
     add(
         "--rate-limit",
         type=_count,
         metavar="N",
-        help="requests per second, more get a 429 (default: none)",
+        help="requests per second; further ones get a 429 (default: none)",
     )
     return parser
 

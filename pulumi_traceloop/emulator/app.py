@@ -38,18 +38,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# aiohttp routes on the encoded path, so `a%2Fb` is one segment, and decodes `match_info` once. Its
-# own pattern would not take braces.
+# aiohttp routes on the encoded path, so `a%2Fb` is one segment, and decodes `match_info` once. The
+# default pattern excludes braces.
 _EXTERNAL_ID = "{external_id:[^/]+}"
 
-#: A bulk request may be large; the service's own limit is undocumented. Bytes.
+#: The longest body, in bytes, large enough for a bulk request. The service's limit is undocumented.
 MAX_BODY = 64 * 2**20
 
-_MAY_SHOW_KEY = {"authorization", "proxy-authorization", "cookie", "x-api-key"}
+_SECRET_HEADERS = {"authorization", "proxy-authorization", "cookie", "x-api-key"}
 
 
 class RefusedError(Exception):
-    """The request is answered with this status and `{"error": text}`."""
+    """The response is this status and `{"error": text}`."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -58,7 +58,7 @@ class RefusedError(Exception):
 
 @dataclass
 class Call:
-    """One request on its way through a route."""
+    """One request to a route."""
 
     request: web.Request
     record: RequestRecord
@@ -69,8 +69,8 @@ class Call:
 
 
 @dataclass
-class Answer:
-    """Status, body and headers that a route decided on."""
+class Response:
+    """Status, body and headers of a route's response."""
 
     status: int
     text: str = ""
@@ -78,11 +78,11 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-Work = Callable[[Call], Answer]
+Work = Callable[[Call], Response]
 
 
 def make_app(backend: Backend, base_path: str = "") -> web.Application:
-    """Return the application: the service's routes under `base_path`, the emulator's own not."""
+    """Return the application: service routes under `base_path`, control routes at the root."""
     prefix = "/" + base_path.strip("/") if base_path.strip("/") else ""
     service = _Service(backend)
     app = web.Application(client_max_size=MAX_BODY, middlewares=[_errors_as_json(backend)])
@@ -110,31 +110,31 @@ def make_app(backend: Backend, base_path: str = "") -> web.Application:
 
 
 class _Service:
-    """What each route does once key, rate limit and faults have let the request through."""
+    """The work of each route, after authentication, rate limit and faults."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
-    def list(self, call: Call) -> Answer:
-        """Answer 200 with a plain array: no paging is documented."""
+    def list(self, call: Call) -> Response:
+        """Respond 200 with a plain array; no paging is documented."""
         status = call.request.query.get("status")
         external_id = call.request.query.get("external_id")
         hidden = {external_id for fault in call.faults for external_id in fault.hide}
         texts = [
-            self._backend.answer(record)
+            self._backend.to_json(record)
             for record in self._backend.listed(call.project, external_id or None)
             if record.external_id not in hidden
             and (not status or self._backend.status(record) == status)
         ]
         foreign = self._backend.foreign(call.project, status, external_id)
-        return Answer(200, f"[{','.join([*texts, foreign] if foreign else texts)}]")
+        return Response(200, f"[{','.join([*texts, foreign] if foreign else texts)}]")
 
-    def get(self, call: Call) -> Answer:
-        """Answer 200 or 404."""
-        return Answer(200, self._backend.answer(self._existing(call)))
+    def get(self, call: Call) -> Response:
+        """Respond 200 or 404."""
+        return Response(200, self._backend.to_json(self._existing(call)))
 
-    def create(self, call: Call) -> Answer:
-        """Answer 201 or 400."""
+    def create(self, call: Call) -> Response:
+        """Respond 201 or 400."""
         body = validation.parse_object(call.body)
         external_id = validation.external_id_of(body)
         content = validation.for_create(body, self._backend.known_evaluators())
@@ -143,39 +143,38 @@ class _Service:
             raise InvalidRequestError(f'invalid input: external_id "{external_id}" already exists')
         return self._written(call, external_id, content)
 
-    def update(self, call: Call) -> Answer:
-        """Answer 200, 400 or 404: changes only what is given, in an existing setup.
+    def update(self, call: Call) -> Response:
+        """Respond 200, 400 or 404; changes only the given parts of an existing setup.
 
-        A change restarts the set-up as an upsert does; a body that names nothing writes nothing
-        (undocumented).
+        A change restarts processing as an upsert does; an empty body writes nothing (undocumented).
         """
         body = validation.parse_object(call.body)
         record = self._existing(call)
         content = validation.for_update(body, self._backend.known_evaluators())
         if content == Content(None, None):
-            return Answer(200, self._backend.answer(record))
+            return Response(200, self._backend.to_json(record))
         return self._written(call, call.external_id, content)
 
-    def upsert(self, call: Call) -> Answer:
-        """Answer 200 replaced, 201 created, or 400. An `external_id` in the body is ignored."""
+    def upsert(self, call: Call) -> Response:
+        """Respond 200 replaced, 201 created, or 400. An `external_id` in the body is ignored."""
         body = validation.parse_object(call.body)
         content = validation.for_upsert(body, self._backend.known_evaluators())
         return self._written(call, call.external_id, content)
 
-    def delete(self, call: Call) -> Answer:
-        """Answer 204 or 404."""
+    def delete(self, call: Call) -> Response:
+        """Respond 204 or 404."""
         if not self._backend.drop_setup(call.project, call.external_id):
             raise _not_found(call.external_id)
         call.record.external_ids = (call.external_id,)
-        return Answer(204)
+        return Response(204)
 
-    def bulk(self, call: Call) -> Answer:
-        """Answer 207 with one entry per item in input order, or 400 with nothing written.
+    def bulk(self, call: Call) -> Response:
+        """Respond 207 with one entry per item in input order, or 400 with nothing written.
 
-        The page describes an item twice: as "the same shape as the Create request body" and as
-        "using the same semantics as Update by External ID". Where these differ the emulator checks
-        as for a create (`evaluators` required, `selector` optional, as in that page's table) and
-        writes as in an upsert.
+        The page describes an item as "the same shape as the Create request body" and as "using the
+        same semantics as Update by External ID". Where these differ, the emulator validates as for
+        a create (`evaluators` required, `selector` optional, as in the page's table) and writes as
+        in an upsert.
         """
         batch = validation.batch_of(validation.parse_object(call.body))
         known = self._backend.known_evaluators()
@@ -203,7 +202,7 @@ class _Service:
             except InvalidRequestError as error:
                 text = json.dumps(f"setups[{index}]: {error}")
                 return f'{{"external_id":{name},"status":"error","error":{text}}}'
-            result = self._backend.answer(record, written_now=True)
+            result = self._backend.to_json(record, written_now=True)
             return f'{{"external_id":{name},"status":"ok","result":{result}}}'
 
         def write_items() -> None:
@@ -215,23 +214,23 @@ class _Service:
             if fault.reorder:
                 entries.reverse()
             entries = entries[: max(0, len(entries) - fault.shorten)]
-        return Answer(207, f'{{"setups":[{",".join(entries)}]}}')
+        return Response(207, f'{{"setups":[{",".join(entries)}]}}')
 
-    def traces(self, call: Call) -> Answer:
-        """Answer 200, 400 or 415, as OTLP says: spans come in."""
+    def traces(self, call: Call) -> Response:
+        """Respond 200, 400 or 415, as OTLP specifies; stores the spans."""
         kind = _otlp_type(call)
         self._backend.receive(otlp.decode(call.body, kind), call.project)
-        return Answer(200, otlp.success(kind), content_type=kind)
+        return Response(200, otlp.success(kind), content_type=kind)
 
-    def metrics(self, call: Call) -> Answer:
-        """Answer 200 and keep nothing: Traceloop's SDK logs an error if it can't send metrics."""
+    def metrics(self, call: Call) -> Response:
+        """Respond 200 and drop the metrics, which Traceloop's SDK sends."""
         kind = _otlp_type(call)
-        return Answer(200, otlp.success(kind), content_type=kind)
+        return Response(200, otlp.success(kind), content_type=kind)
 
-    def spans(self, call: Call) -> Answer:
-        """Answer 200 or 400, with a page of the environment's spans."""
+    def spans(self, call: Call) -> Response:
+        """Respond 200 or 400, with a page of the environment's spans."""
         found = self._backend.find_spans(call.project, call.request.query)
-        return Answer(200, json.dumps(found))
+        return Response(200, json.dumps(found))
 
     def _existing(self, call: Call) -> Record:
         record = self._backend.find(call.project, call.external_id)
@@ -239,10 +238,10 @@ class _Service:
             raise _not_found(call.external_id)
         return record
 
-    def _written(self, call: Call, external_id: str, content: Content) -> Answer:
+    def _written(self, call: Call, external_id: str, content: Content) -> Response:
         record, new = self._backend.write(call.project, external_id, content)
         self._backend.wrote(call.record, [external_id])
-        return Answer(201 if new else 200, self._backend.answer(record, written_now=True))
+        return Response(201 if new else 200, self._backend.to_json(record, written_now=True))
 
 
 def _otlp_type(call: Call) -> str:
@@ -262,12 +261,12 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def _endpoint(backend: Backend, route: str, work: Work) -> _Handler:
-    """Wrap a route's work: count, latency, key, rate limit, faults."""
+    """Wrap a route's work with count, latency, authentication, rate limit and faults."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         record = _record(backend, request, route)
         body = await request.read()
-        if route != TRACES_ROUTE:  # the log shall not hold what end users wrote
+        if route != TRACES_ROUTE:  # keep end-user content out of the log
             record.body = body
         backend.seen(record)
         if backend.latency:
@@ -282,29 +281,29 @@ def _endpoint(backend: Backend, route: str, work: Work) -> _Handler:
         if fault and fault.drop == "before":
             return _drop(request)
         if fault and fault.status is not None and fault.when == "before_write":
-            answer = _fault_answer(fault)
+            response = _fault_response(fault)
         else:
-            answer = _service_answer(backend, work, request, record, body, external_id, faults)
+            response = _service_response(backend, work, request, record, body, external_id, faults)
             await _delay(faults, "after_write")
             if fault and fault.drop == "after":
                 return _drop(request)
             if fault and fault.status is not None:
-                answer = _fault_answer(fault)
+                response = _fault_response(fault)
         if fault and fault.body is not None:
-            answer.text = (
+            response.text = (
                 fault.body
                 if isinstance(fault.body, str)
                 else fault.body.decode("utf-8", "surrogateescape")
             )
-        record.status = answer.status
+        record.status = response.status
         if fault and fault.truncate:
-            return await _truncated(request, answer, fault.truncate)
-        return _response(answer)
+            return await _truncated(request, response, fault.truncate)
+        return _web_response(response)
 
     return handle
 
 
-def _service_answer(
+def _service_response(
     backend: Backend,
     work: Work,
     request: web.Request,
@@ -312,43 +311,43 @@ def _service_answer(
     body: bytes,
     external_id: str,
     faults: list[Fault],
-) -> Answer:
-    """Return what the service answers, its own refusals included."""
+) -> Response:
+    """Return the service's response, including errors."""
     authorization = request.headers.get("Authorization", "")
     project = backend.project_of(authorization)
     if project is None:
-        return Answer(401, _error("unauthorized"))  # text undocumented
+        return Response(401, _error("unauthorized"))  # text undocumented
     wait = backend.over_limit(authorization)
     if wait is not None:
-        return Answer(
+        return Response(
             429, _error("rate limit exceeded"), headers={"Retry-After": str(wait)}
         )  # undocumented
     try:
         return work(Call(request, record, body, project, external_id, faults))
     except InvalidRequestError as error:
-        return Answer(400, _error(str(error)))
+        return Response(400, _error(str(error)))
     except RefusedError as error:
-        return Answer(error.status, _error(str(error)))
+        return Response(error.status, _error(str(error)))
 
 
-def _fault_answer(fault: Fault) -> Answer:
+def _fault_response(fault: Fault) -> Response:
     status = fault.status or 500
     if status == 204:
-        answer = Answer(status)
+        response = Response(status)
     elif fault.body_kind == "html":
-        answer = Answer(status, gateway_page(status), content_type="text/html")
+        response = Response(status, gateway_page(status), content_type="text/html")
     elif fault.body_kind == "text":
-        answer = Answer(status, server_line(status), content_type="text/plain")
+        response = Response(status, server_line(status), content_type="text/plain")
     elif fault.body_kind == "kong":
         text = json.dumps({"message": fault.message or kong_text(status)})
-        answer = Answer(status, text, headers={"X-Kong-Request-Id": uuid4().hex})
+        response = Response(status, text, headers={"X-Kong-Request-Id": uuid4().hex})
     elif fault.body_kind == "empty":
-        answer = Answer(status)
+        response = Response(status)
     else:
-        answer = Answer(status, _error(fault.message or error_text(status)))
+        response = Response(status, _error(fault.message or error_text(status)))
     if (retry_after := fault.retry_after_header()) is not None:
-        answer.headers["Retry-After"] = retry_after
-    return answer
+        response.headers["Retry-After"] = retry_after
+    return response
 
 
 async def _delay(faults: list[Fault], when: str) -> None:
@@ -360,37 +359,39 @@ async def _delay(faults: list[Fault], when: str) -> None:
 def _drop(request: web.Request) -> web.StreamResponse:
     if request.transport is not None:
         request.transport.abort()
-    return web.Response()  # is not sent any more
+    return web.Response()  # never sent
 
 
-async def _truncated(request: web.Request, answer: Answer, kind: str) -> web.StreamResponse:
-    body = _bytes(answer.text)
+async def _truncated(request: web.Request, response: Response, kind: str) -> web.StreamResponse:
+    body = _bytes(response.text)
     half = body[: len(body) // 2]
     if kind == "json":
-        answer.text = half.decode("utf-8", "surrogateescape")
-        return _response(answer)
-    response = web.StreamResponse(status=answer.status, headers=_headers(answer))
+        response.text = half.decode("utf-8", "surrogateescape")
+        return _web_response(response)
+    stream = web.StreamResponse(status=response.status, headers=_headers(response))
     if kind == "chunked":
-        response.enable_chunked_encoding()
+        stream.enable_chunked_encoding()
     else:
-        response.content_length = len(body)
-    await response.prepare(request)
-    await response.write(half)
+        stream.content_length = len(body)
+    await stream.prepare(request)
+    await stream.write(half)
     if request.transport is not None:
-        request.transport.close()  # sends what was written, then hangs up
-    return response
+        request.transport.close()  # after the written bytes
+    return stream
 
 
-def _response(answer: Answer) -> web.Response:
-    if answer.status == 204 and not answer.text:
+def _web_response(response: Response) -> web.Response:
+    if response.status == 204 and not response.text:
         return web.Response(status=204)
-    return web.Response(status=answer.status, body=_bytes(answer.text), headers=_headers(answer))
+    return web.Response(
+        status=response.status, body=_bytes(response.text), headers=_headers(response)
+    )
 
 
-def _headers(answer: Answer) -> dict[str, str]:
-    binary = answer.content_type == otlp.PROTOBUF
-    content_type = answer.content_type + ("" if binary else "; charset=utf-8")
-    return {"Content-Type": content_type, **answer.headers}
+def _headers(response: Response) -> dict[str, str]:
+    binary = response.content_type == otlp.PROTOBUF
+    content_type = response.content_type + ("" if binary else "; charset=utf-8")
+    return {"Content-Type": content_type, **response.headers}
 
 
 def _bytes(text: str) -> bytes:
@@ -403,14 +404,14 @@ def _error(text: str) -> str:
 
 def _record(backend: Backend, request: web.Request, route: str) -> RequestRecord:
     headers = {
-        name: "[hidden]" if name.lower() in _MAY_SHOW_KEY else value
+        name: "[hidden]" if name.lower() in _SECRET_HEADERS else value
         for name, value in request.headers.items()
     }
     return RequestRecord(request.method, request.raw_path, route, backend.clock(), headers)
 
 
 def _external_ids(request: web.Request, in_path: str, body: bytes) -> frozenset[str]:
-    """Return which setups a request is about, for the faults' filters."""
+    """Return the external_ids of a request, for the filters of faults."""
     if in_path:
         return frozenset([in_path])
     if request.method == "GET":
@@ -420,11 +421,11 @@ def _external_ids(request: web.Request, in_path: str, body: bytes) -> frozenset[
         items = value.get("setups", [value])
         return frozenset(item["external_id"] for item in items)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return frozenset()  # the route is going to refuse it
+        return frozenset()  # the route will refuse it
 
 
 def _errors_as_json(backend: Backend) -> Middleware:
-    """Give every error the service's body, and note requests that no route matches."""
+    """Give every error the service's body, and record requests that no route matches."""
 
     @web.middleware
     async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamResponse:
@@ -441,7 +442,7 @@ def _errors_as_json(backend: Backend) -> Middleware:
             return web.json_response(
                 {"error": error_text(error.status)}, status=error.status, headers=headers
             )
-        except web.RequestPayloadError:  # such as gzip that is none
+        except web.RequestPayloadError:  # such as invalid gzip
             return web.json_response({"error": error_text(400)}, status=400)
         except asyncio.CancelledError:
             raise

@@ -1,4 +1,4 @@
-"""The emulated service without HTTP: projects, clock, counters, and the controls that tests use."""
+"""The emulated service without HTTP: projects, clock, counters and controls for tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..spans.matching import SpanIndex
 from . import validation
-from .faults import Fault, FaultBox
+from .faults import Fault, FaultQueue
 from .organization import foreign_setups
 from .span_log import SpanLog
 from .store import Record, Store, phase_of, render, selector_of, status_of, stored_evaluators
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 DEFAULT_API_KEY = "emulator-key"
 DEFAULT_ENV_PROJECT_ID = "cm9v2ga9i0000emulatorenv0"
 
-#: What `Emulator.log` keeps at most.
+#: The most requests in `Emulator.log`.
 LOG_SIZE = 20_000
 
 
 class ManualClock:
-    """A clock that stands still until it is told to move, in seconds since the epoch.
+    """A clock that moves on `advance` only, in seconds since the epoch.
 
     ::
 
@@ -61,36 +61,34 @@ class Project:
     org_id: str
     project_id: str
     env_project_id: str
-    #: Where its setups are kept. Two environments with the same space see and replace each other's
-    #: setups.
+    #: The key of its setups. Environments with the same space share their setups.
     space: str
 
 
 @dataclass
 class RequestRecord:
-    """One request as the emulator saw it."""
+    """One request as received."""
 
     method: str
-    #: Path and query as they came, still percent-encoded.
+    #: Percent-encoded path and query.
     raw_path: str
-    #: Template, "PUT /v2/auto-monitor-setups/by-external-id/{external_id}"; "unmatched" when there
-    #: is none.
+    #: Template, "PUT /v2/auto-monitor-setups/by-external-id/{external_id}", or "unmatched".
     route: str
-    #: By the emulator's clock, seconds since the epoch.
+    #: The emulator's time, in seconds since the epoch.
     time: float
-    #: Without the API key: `Authorization` reads "[hidden]".
+    #: `Authorization` is "[hidden]".
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
-    #: None: the connection was dropped, or there is no response yet.
+    #: None: the connection was dropped, or the response is pending.
     status: int | None = None
-    #: What this request wrote or deleted.
+    #: The setups that this request wrote or deleted.
     external_ids: tuple[str, ...] = ()
 
 
 class Backend:
-    """State and controls of the emulator; every method is safe to call from any thread.
+    """State and controls of the emulator. Thread-safe.
 
-    Its arguments are described at `Emulator`.
+    `Emulator` documents the arguments.
     """
 
     def __init__(
@@ -122,7 +120,7 @@ class Backend:
         self._lock = threading.RLock()
         self._store = Store(data or ":memory:", seed=seed)
         self._spans = SpanLog()
-        self._faults = FaultBox()
+        self._faults = FaultQueue()
         self._projects: dict[str, Project] = {}
         self._numbers = count()
         self._failing: dict[str, str] = {}
@@ -135,26 +133,26 @@ class Backend:
         for slug in evaluators:
             self.add_evaluator(slug)
 
-    # -- what tests read --
+    # -- reads for tests --
 
     @property
     def requests(self) -> Counter[str]:
-        """Requests since `reset_counts`, refused ones included, by route template.
+        """Requests since `reset_counts` by route template, including refused ones.
 
-        "unmatched" counts those for a path or method that the service does not have.
+        "unmatched" counts requests for unknown paths or methods.
         """
         with self._lock:
             return Counter(self._requests)
 
     @property
     def writes(self) -> Counter[str]:
-        """How often each external id was written over HTTP; a delete is no write."""
+        """Writes over HTTP by external id; deletes do not count."""
         with self._lock:
             return Counter(self._writes)
 
     @property
     def log(self) -> list[RequestRecord]:
-        """The last requests, oldest first."""
+        """The latest requests, oldest first."""
         with self._lock:
             return [replace(record) for record in self._log]
 
@@ -167,20 +165,20 @@ class Backend:
 
     @property
     def setups(self) -> dict[str, dict[str, Any]]:
-        """The default project's setups by external id, each as the service would return it now."""
+        """The default project's setups by external id, as the service would return them now."""
         return self.setups_of(self.api_key)
 
     def setups_of(self, api_key: str) -> dict[str, dict[str, Any]]:
         """Like `setups`, for another project."""
         records = self._store.all(self._projects[api_key].space)
-        return {record.external_id: json.loads(self.answer(record)) for record in records}
+        return {record.external_id: json.loads(self.to_json(record)) for record in records}
 
     @property
     def spans(self) -> list[dict[str, Any]]:
-        """The default project's latest spans, oldest first, each as the service returns it."""
+        """The default project's latest spans, oldest first, as the service returns them."""
         return self._spans.all(self._projects[self.api_key].env_project_id)
 
-    # -- what tests change --
+    # -- changes by tests --
 
     def add_project(
         self,
@@ -189,15 +187,15 @@ class Backend:
         env_project_id: str | None = None,
         same_project_as: str | None = None,
     ) -> Project:
-        """Make another key valid, by default for a project of its own.
+        """Add a key, by default for a new project.
 
         Args:
-            api_key: the new key. Given again, it moves to the project named now.
-            env_project_id: its environment; that of an existing key makes this a second key for the
-                same setups.
-            same_project_as: a key whose project this one shares while its environment differs.
-                External ids are unique "for the org/project" ("Upsert by External ID" page), so
-                either key can replace the other's setup, which then keeps its env_project_id.
+            api_key: the new key. An existing one moves to this project.
+            env_project_id: its environment; an existing one makes this a second key for the same
+                setups.
+            same_project_as: a key of the same project in another environment. External ids are
+                unique "for the org/project" ("Upsert by External ID" page), so either key can
+                replace the other's setup, which keeps its env_project_id.
         """
         with self._lock:
             number = next(self._numbers)
@@ -220,33 +218,33 @@ class Backend:
             return project
 
     def revoke_key(self, api_key: str) -> None:
-        """Make a key invalid: 401 from now on. Its setups stay."""
+        """Make a key invalid: its requests get a 401. Its setups stay."""
         with self._lock:
             self._projects.pop(api_key, None)
 
     def add_evaluator(self, slug: str) -> None:
-        """Add a custom evaluator, to every project."""
+        """Add a custom evaluator to every project."""
         self._store.add_evaluator(slug)
 
     def fail_evaluator(self, slug: str, message: str) -> None:
-        """Let this evaluator fail, in setups that exist and in those written from now on.
+        """Make this evaluator fail, in existing and later setups.
 
-        Seen once the set-up has settled: the evaluator is `failed` with this `error_message`, its
-        setup `partial`, or `failed` if it has no other evaluator.
+        After `settle` the evaluator is `failed` with this `error_message`, and its setup `partial`,
+        or `failed` without other evaluators.
         """
         with self._lock:
             self._failing[slug] = message
             self._store.fail_evaluator(slug, message)
 
     def heal_evaluator(self, slug: str) -> None:
-        """End `fail_evaluator`. A setup that failed stays so until it is written again."""
+        """End `fail_evaluator`. A failed setup stays failed until its next write."""
         with self._lock:
             self._failing.pop(slug, None)
 
     def force_status(self, external_id: str, status: str | None) -> None:
-        """Let reads of a setup return another status: "waiting_for_spans", or an unknown one.
+        """Make reads of a setup return another status, even an unknown one; None ends it.
 
-        None ends it. An answer to a write says "pending" all the same.
+        Responses to writes still say "pending".
         """
         with self._lock:
             if status is None:
@@ -263,9 +261,9 @@ class Backend:
         *,
         api_key: str | None = None,
     ) -> dict[str, Any]:
-        """Create or change a setup by hand: not counted, not hit by faults.
+        """Create or change a setup without a request, counts or faults.
 
-        Only what is given changes in an existing one. Returns the setup, raises ValueError on
+        In an existing setup only the given parts change. Returns the setup, raises ValueError on
         invalid content.
         """
         given = {
@@ -285,19 +283,19 @@ class Backend:
                 record, _ = self.write(project, external_id, content)
         except InvalidRequestError as error:
             raise ValueError(str(error)) from None
-        setup: dict[str, Any] = json.loads(self.answer(record))
+        setup: dict[str, Any] = json.loads(self.to_json(record))
         return setup
 
     def delete(self, external_id: str, *, api_key: str | None = None) -> bool:
-        """Delete a setup by hand; False when there was none."""
+        """Delete a setup without a request; False if it does not exist."""
         return self._store.delete(self._projects[api_key or self.api_key].space, external_id)
 
     def clear_spans(self) -> None:
-        """Remove the spans of every project. What they completed stays completed."""
+        """Remove the spans of every project. Completed setups stay completed."""
         self._spans.clear()
 
     def inject(self, fault: Fault) -> Fault:
-        """Let something go wrong from now on; keep the result to `remove` it."""
+        """Add a fault; pass the result to `remove` to end it."""
         return self._faults.inject(fault)
 
     def remove(self, fault: Fault) -> None:
@@ -310,18 +308,18 @@ class Backend:
 
     @property
     def faults(self) -> list[Fault]:
-        """The faults that are not used up."""
+        """The pending faults."""
         return self._faults.pending()
 
-    # -- what the routes use --
+    # -- methods for the routes --
 
     def project_of(self, authorization: str) -> Project | None:
-        """Return the project of an `Authorization` header, None if that is missing or wrong."""
+        """Return the project of an `Authorization` header, None if missing or invalid."""
         scheme, _, key = authorization.partition(" ")
         return self._projects.get(key.strip()) if scheme.lower() == "bearer" else None
 
     def known_evaluators(self) -> frozenset[str]:
-        """Return every slug that a request may name."""
+        """Return all valid slugs."""
         return validation.DOCUMENTED_EVALUATORS.union(self._store.evaluators())
 
     def find(self, project: Project, external_id: str) -> Record | None:
@@ -329,7 +327,7 @@ class Backend:
         return self._store.get(project.space, external_id)
 
     def listed(self, project: Project, external_id: str | None) -> list[Record]:
-        """Return the project's setups, or only this one."""
+        """Return the project's setups, or only one."""
         return self._store.all(project.space, external_id)
 
     def foreign(self, project: Project, status: str | None, external_id: str | None) -> str:
@@ -339,7 +337,7 @@ class Backend:
         return foreign_setups(self.foreign_setups, project.org_id)
 
     def write(self, project: Project, external_id: str, content: Content) -> tuple[Record, bool]:
-        """Create a setup or replace what is given; True if it is new."""
+        """Create a setup, or replace the given parts; True if it is new."""
         now = self.clock()
         with self._lock, self._store.transaction():
             evaluators = stored_evaluators(content, self._failing)
@@ -355,41 +353,41 @@ class Backend:
             return record, False
 
     def write_all(self, work: Callable[[], None]) -> None:
-        """Run several writes as one transaction (a bulk is one commit instead of a hundred)."""
+        """Run several writes in one transaction."""
         with self._lock, self._store.transaction():
             work()
 
     def drop_setup(self, project: Project, external_id: str) -> bool:
-        """Delete a setup; False when there was none."""
+        """Delete a setup; False if it does not exist."""
         return self._store.delete(project.space, external_id)
 
     def receive(self, spans: Sequence[ReceivedSpan], project: Project) -> None:
-        """Keep spans, and count which setups of their environment they match.
+        """Store spans, and count the setups of their environment that they match.
 
-        Only what comes after a setup's last write counts ("incoming spans", "Create" page).
+        Only spans after a setup's last write count ("incoming spans", "Create" page).
         """
         environment = project.env_project_id
         now = self.clock()
         with self._lock, self._store.transaction():
             self._spans.add(environment, spans)
-            lacking = self._store.lacking(project.space, environment, self.spans_needed)
-            if not lacking:
+            waiting = self._store.unmatched(project.space, environment, self.spans_needed)
+            if not waiting:
                 return
             index = SpanIndex(span.attributes for span in spans)
-            matched = [(r, index.survey(selector_of(r)).matched) for r in lacking]
+            matched = [(r, index.survey(selector_of(r)).matched) for r in waiting]
             self._store.add_matches([(r, count) for r, count in matched if count], now)
 
     def find_spans(self, project: Project, query: Mapping[str, str]) -> dict[str, Any]:
         """Return a page of the project's spans."""
         return self._spans.find(project.env_project_id, query)
 
-    def answer(self, record: Record, *, written_now: bool = False) -> str:
-        """Return a setup's JSON text; that of a write says `pending` even if `settle` is 0."""
+    def to_json(self, record: Record, *, written_now: bool = False) -> str:
+        """Return a setup's JSON; after a write it says `pending` even if `settle` is 0."""
         phase, status = ("pending", "pending") if written_now else self._state(record)
         return render(record, phase, status, max(record.written + self.settle, record.last_match))
 
     def status(self, record: Record) -> str:
-        """Return a setup's status now."""
+        """Return a setup's current status."""
         return self._state(record)[1]
 
     def _state(self, record: Record) -> tuple[str, str]:
@@ -400,7 +398,7 @@ class Backend:
         return phase, status_of(record, phase)
 
     def over_limit(self, authorization: str) -> int | None:
-        """Count a request against the rate limit; return when to retry (seconds) if too many."""
+        """Count a request against the rate limit; return the `Retry-After` seconds if exceeded."""
         limit = self.rate_limit
         if limit is None:
             return None
@@ -415,17 +413,17 @@ class Backend:
             return max(1, ceil(recent[0] + 1 - now)) if recent else 1
 
     def take_faults(self, method: str, route: str, external_ids: frozenset[str]) -> list[Fault]:
-        """Return the faults that hit this request."""
+        """Return the faults of this request."""
         return self._faults.take(method, route, external_ids)
 
     def seen(self, record: RequestRecord) -> None:
-        """Note a request, before anything is done about it."""
+        """Record a request before its work."""
         with self._lock:
             self._requests[record.route] += 1
             self._log.append(record)
 
     def wrote(self, record: RequestRecord, external_ids: Iterable[str]) -> None:
-        """Note what a request wrote."""
+        """Record the setups that a request wrote."""
         with self._lock:
             record.external_ids = tuple(external_ids)
             self._writes.update(record.external_ids)

@@ -1,4 +1,4 @@
-"""The emulator's own routes under `/_emulator/`, for control from another process.
+"""Control routes under `/_emulator/`, for other processes.
 
 They need no key, and accept requests from this machine only:
 
@@ -6,14 +6,14 @@ They need no key, and accept requests from this machine only:
 |---|---|
 | `GET /_emulator/requests` | `{"requests": {route: n}, "writes": {external_id: n}, "log": [...]}` |
 | `DELETE /_emulator/requests` | reset the counts |
-| `PUT /_emulator/setups/{external_id}` | create or change a setup by hand |
-| `DELETE /_emulator/setups/{external_id}` | delete one by hand |
-| `POST /_emulator/evaluators` | `{"slug": ...}`: a custom evaluator |
-| `POST /_emulator/faults` | a `Fault`, its attributes as JSON |
+| `PUT /_emulator/setups/{external_id}` | create or change a setup |
+| `DELETE /_emulator/setups/{external_id}` | delete a setup |
+| `POST /_emulator/evaluators` | `{"slug": ...}`: add a custom evaluator |
+| `POST /_emulator/faults` | attributes of a `Fault` as JSON: inject it |
 | `DELETE /_emulator/faults` | remove all faults |
 | `PUT /_emulator/spans_needed` | `{"spans": n}`: see `Emulator` |
 | `PUT /_emulator/foreign_setups` | `{"count": n}`: see `Emulator` |
-| `DELETE /_emulator/spans` | forget the spans received; no status changes |
+| `DELETE /_emulator/spans` | remove the spans; no status changes |
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 
 def add_control_routes(app: web.Application, backend: Backend, external_id: str) -> None:
-    """Add the routes to the application; they are under no base path.
+    """Add the routes to the application, without the base path.
 
     Args:
         app: the emulator's application.
-        backend: what they control.
-        external_id: the pattern of an external id in a path.
+        backend: the emulator's backend.
+        external_id: the path pattern of an external id.
 
     """
 

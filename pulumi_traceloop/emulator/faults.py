@@ -1,4 +1,4 @@
-"""Faults to inject: what can go wrong between a client and the service."""
+"""Faults to inject between a client and the service."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Fault:
-    """One thing that goes wrong. First come the attributes that say when, then those that say what.
+    """A fault: first the attributes that select requests, then the effects.
 
     ::
 
@@ -25,60 +25,57 @@ class Fault:
         Fault(method="PUT", external_id="m-1", drop="after")  # written, no response
         Fault(item_error={"m-7": "internal error"}, times=None)
 
-    Of the faults that replace the service's response (`status`, `drop`, `body`, `truncate`) a
-    request gets the one that was injected first; all others that fit (`delay`, `hide`,
-    `item_error`, ...) apply together.
+    Of the faults that replace the response (`status`, `drop`, `body`, `truncate`), a request gets
+    the one injected first. All other matching faults (`delay`, `hide`, `item_error`, ...) apply
+    together.
     """
 
     #: Only this route, as a template: "PUT /v2/auto-monitor-setups/by-external-id/{external_id}".
     route: str | None = None
     #: Only this HTTP method.
     method: str | None = None
-    #: Only requests about this setup: in the path, the query or the body (any item of a bulk).
+    #: Only requests with this setup in the path, the query or the body (any item of a bulk).
     external_id: str | None = None
-    #: How many requests; None: until removed.
+    #: The number of requests to hit; None: until removed.
     times: int | None = 1
-    #: So many matching requests pass before the first one is hit.
+    #: The number of matching requests that pass first.
     skip: int = 0
 
     #: Respond with this status.
     status: int | None = None
-    #: The `Retry-After` of that response: seconds, a moment (sent as an HTTP date), or the literal
-    #: text.
+    #: `Retry-After` of that response: seconds, a time (sent as an HTTP date) or literal text.
     retry_after: float | datetime | str | None = None
-    #: Body of that response: "json", `{"error": "..."}` as the service writes it; or what others
-    #: write: "html", a load balancer's page; "kong", a gateway's `{"message": "..."}` with its
-    #: `X-Kong-Request-Id`; "text", a Go server's line, such as `404 page not found`; "empty".
+    #: Body of that response: "json", the service's `{"error": "..."}`; "html", a load balancer's
+    #: page; "kong", a gateway's `{"message": "..."}` with `X-Kong-Request-Id`; "text", a Go
+    #: server's line, such as `404 page not found`; "empty".
     body_kind: Literal["json", "html", "kong", "text", "empty"] = "json"
-    #: Text of the JSON error or message; by default the service's own for a 500, the gateway's for
-    #: a 404, else the status's name.
+    #: Text of the JSON error or message; the default depends on `status` and `body_kind`.
     message: str | None = None
-    #: Whether the service does its work before it responds `status`, and where `delay` falls.
+    #: Whether the service writes before it responds with `status`, and when `delay` applies.
     when: Literal["before_write", "after_write"] = "before_write"
-    #: Cut the connection without a response, before or after the write.
+    #: Drop the connection without a response, before or after the write.
     drop: Literal["before", "after"] | None = None
-    #: Seconds.
+    #: Delay in seconds.
     delay: float = 0
-    #: Cut the body in half. "json": a complete HTTP response with half a document; "length": fewer
-    #: bytes than `Content-Length` promised; "chunked": chunks that break off.
+    #: Truncate the body by half. "json": a complete HTTP response with half a document; "length":
+    #: fewer bytes than `Content-Length`; "chunked": incomplete chunks.
     truncate: Literal["json", "length", "chunked"] | None = None
-    #: Send this body; the status is `status` or else that of the real response.
+    #: Send this body, with `status` or the status of the real response.
     body: str | bytes | None = None
-    #: External ids that the list leaves out, while a GET of each still finds it.
+    #: External ids missing in the list, though a GET by id finds them.
     hide: Iterable[str] = ()
-    #: {external id: message} of bulk items to refuse. With `when="after_write"` they are written
-    #: anyway.
+    #: {external id: message} of bulk items to refuse; written anyway with `when="after_write"`.
     item_error: Mapping[str, str] = field(default_factory=dict)
     #: Return the items of a bulk in reverse order.
     reorder: bool = False
-    #: Leave out so many items at the end of a bulk response.
+    #: The number of items to omit at the end of a bulk response.
     shorten: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what would never do anything."""
+        """Refuse invalid faults and those without effect."""
         self.hide = frozenset([self.hide] if isinstance(self.hide, str) else self.hide)
         if self.times is not None and self.times < 1:
-            raise ValueError("times must be at least 1, or None for: until removed")
+            raise ValueError("times must be at least 1, or None for until removed")
         for name, allowed in (
             ("route", (None, *ROUTES)),
             ("body_kind", ("json", "html", "kong", "text", "empty")),
@@ -93,12 +90,12 @@ class Fault:
         alters = self.delay or self.hide or self.item_error or self.reorder or self.shorten
         if not (self.replaces_answer or alters):
             raise ValueError(
-                "this fault does nothing: give a status, drop, delay, truncate, body, hide, ..."
+                "this fault has no effect: give a status, drop, delay, truncate, body, hide, ..."
             )
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Fault:
-        """Make a fault from the body of `POST /_emulator/faults`."""
+        """Create a fault from the body of `POST /_emulator/faults`."""
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
             raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
@@ -106,12 +103,12 @@ class Fault:
 
     @property
     def replaces_answer(self) -> bool:
-        """Whether the client gets this instead of the service's answer."""
-        answers = (self.status, self.drop, self.body, self.truncate)
-        return any(given is not None for given in answers)  # an empty body is one, too
+        """Whether this replaces the service's response."""
+        replacements = (self.status, self.drop, self.body, self.truncate)
+        return any(given is not None for given in replacements)  # even an empty body
 
     def fits(self, method: str, route: str, external_ids: frozenset[str]) -> bool:
-        """Tell whether this fault is for such a request, leaving `times` and `skip` aside."""
+        """Whether this fault matches a request, apart from `times` and `skip`."""
         if self.hide and route != LIST_ROUTE:
             return False
         if (self.item_error or self.reorder or self.shorten) and route != BULK_ROUTE:
@@ -125,7 +122,7 @@ class Fault:
         )
 
     def retry_after_header(self) -> str | None:
-        """Return the text of the `Retry-After` header."""
+        """Return the `Retry-After` header."""
         if isinstance(self.retry_after, datetime):
             return format_datetime(self.retry_after.astimezone(timezone.utc), usegmt=True)
         if isinstance(self.retry_after, float) and self.retry_after.is_integer():
@@ -133,58 +130,58 @@ class Fault:
         return None if self.retry_after is None else str(self.retry_after)
 
 
-class FaultBox:
-    """The injected faults, in order. Safe to use from several threads."""
+class FaultQueue:
+    """The injected faults in order. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._left: dict[Fault, tuple[int, int | None]] = {}  # to skip, to hit
+        self._pending: dict[Fault, tuple[int, int | None]] = {}  # to skip, to hit
 
     def inject(self, fault: Fault) -> Fault:
         """Add a fault and return it."""
         with self._lock:
-            self._left[fault] = (fault.skip, fault.times)
+            self._pending[fault] = (fault.skip, fault.times)
         return fault
 
     def remove(self, fault: Fault) -> None:
-        """Take a fault back; nothing happens if it is used up."""
+        """Remove a fault, if pending."""
         with self._lock:
-            self._left.pop(fault, None)
+            self._pending.pop(fault, None)
 
     def clear(self) -> None:
-        """Take every fault back."""
+        """Remove every fault."""
         with self._lock:
-            self._left.clear()
+            self._pending.clear()
 
     def pending(self) -> list[Fault]:
-        """Return the faults that are not used up."""
+        """Return the pending faults."""
         with self._lock:
-            return list(self._left)
+            return list(self._pending)
 
     def take(self, method: str, route: str, external_ids: frozenset[str]) -> list[Fault]:
-        """Return the faults that hit this request, and count them as used."""
+        """Return the faults of this request, and count their use."""
         hits: list[Fault] = []
         replaced = False
         with self._lock:
-            for fault, (skip, times) in list(self._left.items()):
+            for fault, (skip, times) in list(self._pending.items()):
                 if (fault.replaces_answer and replaced) or not fault.fits(
                     method, route, external_ids
                 ):
                     continue
                 if skip:
-                    self._left[fault] = (skip - 1, times)
+                    self._pending[fault] = (skip - 1, times)
                     continue
                 replaced = replaced or fault.replaces_answer
                 hits.append(fault)
                 if times == 1:
-                    del self._left[fault]
+                    del self._pending[fault]
                 elif times is not None:
-                    self._left[fault] = (0, times - 1)
+                    self._pending[fault] = (0, times - 1)
         return hits
 
 
 def error_text(status: int) -> str:
-    """Return the text of an error body; only "internal server error" is documented."""
+    """Return the service's error text; only "internal server error" is documented."""
     return "internal server error" if status == 500 else _phrase(status).lower()
 
 
@@ -194,12 +191,12 @@ def kong_text(status: int) -> str:
 
 
 def server_line(status: int) -> str:
-    """Return the text of a Go server that does not know the route, or of another failure."""
+    """Return a Go server's plain-text error."""
     return "404 page not found\n" if status == 404 else f"{_phrase(status)}\n"
 
 
 def gateway_page(status: int) -> str:
-    """Return an HTML page as a load balancer in front of the service writes it."""
+    """Return the HTML page of a load balancer in front of the service."""
     title = f"{status} {_phrase(status)}"
     return (
         f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n"

@@ -1,7 +1,7 @@
-"""What instrumented programs send, OTLP over HTTP, as the spans that the service shows.
+"""Converts OTLP over HTTP to the spans that the service returns.
 
-The encodings are OpenTelemetry's (specification "OTLP", part "OTLP/HTTP"): protobuf, and JSON with
-ids in hexadecimal. A span's shape is that of the page "Get Spans".
+The encodings are protobuf, and JSON with hexadecimal ids (OpenTelemetry's specification "OTLP",
+part "OTLP/HTTP"). The output follows the page "Get Spans".
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ PROTOBUF, JSON = "application/x-protobuf", "application/json"
 
 
 class ReceivedSpan(NamedTuple):
-    """A span: what rules are about, and what the service answers (without `environment`)."""
+    """A span: its attributes for rules, and its JSON in responses (without `environment`)."""
 
     attributes: Span
-    answer: dict[str, Any]
+    response: dict[str, Any]
 
 
 def decode(body: bytes, content_type: str) -> list[ReceivedSpan]:
@@ -44,7 +44,7 @@ def decode(body: bytes, content_type: str) -> list[ReceivedSpan]:
         content_type: `application/x-protobuf` or `application/json`.
 
     Raises:
-        InvalidRequestError: the body is nothing of that kind.
+        InvalidRequestError: the body is invalid.
 
     """
     as_json = content_type == JSON
@@ -61,7 +61,7 @@ def decode(body: bytes, content_type: str) -> list[ReceivedSpan]:
 
 
 def success(content_type: str) -> str:
-    """Return the body of a full success: a message without fields, which is empty in protobuf."""
+    """Return the body of a success: an empty message."""
     return "{}" if content_type == JSON else ""
 
 
@@ -78,7 +78,7 @@ def _received(
 ) -> ReceivedSpan:
     own = _attributes(span.attributes)
     service = resource.get("service.name", "")
-    answer = {
+    response = {
         "timestamp": span.start_time_unix_nano // 1_000_000,
         "trace_id": _hexadecimal(span.trace_id, 16, as_json=as_json),
         "span_id": _hexadecimal(span.span_id, 8, as_json=as_json),
@@ -94,15 +94,15 @@ def _received(
         "duration": max(0, span.end_time_unix_nano - span.start_time_unix_nano) // 1_000_000,
         "status_code": _name(Status.StatusCode, span.status.code),
         "status_message": span.status.message,
-        # The page has these two with keys such as "llm.prompts.0.role". Where today's attributes
-        # go, gen_ai.input.messages and the like, it does not say: they stay where they are.
+        # The page has keys such as "llm.prompts.0.role" here. It does not document today's
+        # attributes, such as gen_ai.input.messages: they stay in span_attributes.
         "prompts": _content(own, "prompt"),
         "completions": _content(own, "completion"),
         "input": own.get("traceloop.entity.input", ""),
         "output": own.get("traceloop.entity.output", ""),
     }
     attributes = Span(own, resource, span.name, service, span.start_time_unix_nano / 1e9)
-    return ReceivedSpan(attributes, answer)
+    return ReceivedSpan(attributes, response)
 
 
 def _attributes(pairs: Iterable[KeyValue]) -> dict[str, str]:
@@ -130,8 +130,7 @@ def _content(attributes: dict[str, str], kind: str) -> dict[str, str]:
 
 
 def _hexadecimal(value: bytes, size: int, *, as_json: bool) -> str:
-    # OTLP's JSON has ids in hexadecimal, while protobuf's own reads every text as base64: its
-    # opposite brings the hexadecimal text back.
+    # OTLP's JSON has hexadecimal ids, which protobuf's JSON parser decoded as base64: undo that.
     text = b64encode(value).decode() if as_json else value.hex()
     if text and not re.fullmatch(f"[0-9a-fA-F]{{{2 * size}}}", text):
         raise InvalidRequestError(f"invalid request body: an id has {size} bytes, in hexadecimal")
@@ -139,5 +138,5 @@ def _hexadecimal(value: bytes, size: int, *, as_json: bool) -> str:
 
 
 def _name(kinds: Any, number: int) -> str:
-    """Return a number's name; one that this version does not know stays a number."""
+    """Return the name of an enum number; an unknown one stays a number."""
     return str(kinds.Name(number)) if number in kinds.values() else str(number)

@@ -1,4 +1,4 @@
-"""The pytest fixture `traceloop_emulator`; pytest finds it through the package's entry point."""
+"""The pytest fixture `traceloop_emulator`, registered by entry point."""
 
 from __future__ import annotations
 

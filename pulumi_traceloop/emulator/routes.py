@@ -1,4 +1,4 @@
-"""The service's routes, as `Emulator.requests` counts them and `Fault.route` names them."""
+"""The service's routes, the keys of `Emulator.requests` and the values of `Fault.route`."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ ROUTES = (
     SPANS_ROUTE,
 )
 
-#: Counts requests for none of them.
+#: The key of requests that match no route.
 UNMATCHED = "unmatched"

@@ -1,4 +1,4 @@
-"""`Emulator`: the emulated service on a port of this machine, in a thread of its own."""
+"""`Emulator`: the emulated service on a local port, in a separate thread."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ class Emulator(Backend):
             client = Client(base_url=emulator.url, api_key=emulator.api_key)
 
     Args:
-        host: address to listen on. Anything but loopback lets others in your network use it.
-        port: 0 takes a free one.
-        base_path: path in front of every route, as in `https://app.traceloop.com/api`.
+        host: address to listen on; other than loopback exposes it to your network.
+        port: 0 chooses a free one.
+        base_path: path before every route, as in `https://app.traceloop.com/api`.
         api_key: key of the default project.
         env_project_id: environment of the default project.
-        data: file for the setups and custom evaluators; by default they live in memory.
-        evaluators: slugs of the projects' custom evaluators, known besides the documented ones.
-        settle: seconds from a write until its set-up is completed. With 0 the write still returns
+        data: file for the setups and custom evaluators; in memory by default.
+        evaluators: slugs of custom evaluators.
+        settle: seconds from a write to the end of processing. With 0 the write still returns
             `pending`, and the next read `completed`.
-        latency: seconds that every response takes.
-        rate_limit: requests per second and key; more get a 429 with a `Retry-After`.
+        latency: delay of every response in seconds.
+        rate_limit: requests per second and key; further ones get a 429 with a `Retry-After`.
             None: no limit.
-        spans_needed: how many spans have to match a setup after its write, and `settle`, before it
-            is completed; until then it is `waiting_for_spans`. With 0 the time alone completes it,
-            for tests that send no spans.
-        foreign_setups: how many setups of other projects of the organization the list has as well,
-            2 kB each; no other route knows them.
-        clock: seconds since the epoch; decides status, timestamps and rate limit (not `latency`).
-        seed: changes the ids that the server makes.
+        spans_needed: matching spans after a write that complete a setup; until then, after
+            `settle`, it is `waiting_for_spans`. With 0 time alone completes it, for tests that
+            send no spans.
+        foreign_setups: number of other projects' setups, 2 kB each, that the organization's list
+            contains as well; no other route has them.
+        clock: seconds since the epoch, for status, timestamps and rate limit (not `latency`).
+        seed: varies the generated ids.
     """
 
     def __init__(
@@ -91,21 +91,21 @@ class Emulator(Backend):
 
     @property
     def url(self) -> str:
-        """Base URL for the client, without a slash at its end."""
+        """Base URL for the client, without trailing slash."""
         if not self._port:
-            raise RuntimeError("the emulator was never started, so it has no port yet")
+            raise RuntimeError("the emulator has not been started, so it has no port")
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}{self._base_path}"
 
     @property
     def root_url(self) -> str:
-        """The URL that the emulator's own routes are under: `url` without the base path."""
+        """The URL of the control routes: `url` without the base path."""
         return self.url.removesuffix(self._base_path)
 
     def start(self) -> Emulator:
-        """Begin to listen (after a `stop`: on the same port); return once connections succeed."""
+        """Start listening, after a `stop` on the same port; return once connections succeed."""
         if self._thread is not None:
-            raise RuntimeError("the emulator runs already")
+            raise RuntimeError("the emulator is already running")
         started = threading.Event()
         errors: list[BaseException] = []
         self._thread = threading.Thread(
@@ -121,7 +121,7 @@ class Emulator(Backend):
         return self
 
     def stop(self) -> None:
-        """Stop listening and cut open connections. The data stay: `start` goes on with them."""
+        """Stop listening and drop open connections. The data stay for the next `start`."""
         thread, self._thread = self._thread, None
         if thread is None:
             return
@@ -130,7 +130,7 @@ class Emulator(Backend):
         thread.join()
 
     def close(self) -> None:
-        """Stop, and close the data file; what was in memory is gone."""
+        """Stop, and close the data file; data in memory are lost."""
         self.stop()
         self._store.close()
 
@@ -162,8 +162,8 @@ class Emulator(Backend):
             finally:
                 for site in list(runner.sites):
                     await site.stop()
-                # Delayed responses are cut short, and not by the runner's time limit: a test that
-                # has frozen the clock would wait for ever.
+                # Cancel delayed responses here: with a frozen clock the runner's timeout never
+                # expires.
                 for task in asyncio.all_tasks() - {asyncio.current_task()}:
                     task.cancel()
                 await runner.cleanup()

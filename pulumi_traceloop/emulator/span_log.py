@@ -1,4 +1,4 @@
-"""The spans that were received, in memory, and how the page "Get Spans" finds them again."""
+"""The received spans, in memory, and the queries of the page "Get Spans"."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ if TYPE_CHECKING:
 
     from .otlp import ReceivedSpan
 
-#: How many spans an environment keeps, the latest ones.
+#: How many of the latest spans an environment keeps.
 KEPT = 10_000
 
-#: How many spans a page has: unless the request says so ("page_size" of the page's example), and at
-#: most (undocumented).
+#: The default page size ("page_size" of the page's example), and the largest (undocumented).
 PAGE, LARGEST_PAGE = 50, 1000
 
-#: What `sort_by` may name, as attributes; the others are fields of the span.
+#: The attributes that `sort_by` may name, and the fields of the span.
 _SORTED_BY_ATTRIBUTE = {
     "total_tokens": "gen_ai.usage.total_tokens",
     "llm_usage_total_tokens": "llm.usage.total_tokens",
@@ -54,9 +53,9 @@ _KNOWN = {
 
 
 class SpanLog:
-    """The latest spans of every environment. Safe to use from several threads.
+    """The latest spans of every environment. Thread-safe.
 
-    They are not written to the data file: they hold what end users wrote.
+    They are not written to the data file: they hold end-user content.
     """
 
     def __init__(self) -> None:
@@ -65,38 +64,38 @@ class SpanLog:
         self._last = 0
 
     def add(self, environment: str, spans: Iterable[ReceivedSpan]) -> None:
-        """Take spans of an environment."""
+        """Add spans of an environment."""
         with self._lock:
             kept = self._spans.setdefault(environment, deque(maxlen=KEPT))
             for span in spans:
                 self._last += 1
-                kept.append(_Numbered(self._last, {"environment": environment, **span.answer}))
+                kept.append(_Numbered(self._last, {"environment": environment, **span.response}))
 
     def all(self, environment: str) -> list[dict[str, Any]]:
-        """Return an environment's spans, oldest first, as the service shows them."""
-        return [span.answer for span in self._of(environment)]
+        """Return an environment's spans, oldest first, as the service returns them."""
+        return [span.response for span in self._of(environment)]
 
     def clear(self) -> None:
-        """Forget all spans."""
+        """Remove all spans."""
         with self._lock:
             self._spans.clear()
 
     def find(self, environment: str, query: Mapping[str, str]) -> dict[str, Any]:
-        """Return the answer to a request with these parameters.
+        """Return the response to a query.
 
         Raises:
-            InvalidRequestError: one of them is wrong (the texts are undocumented).
+            InvalidRequestError: a parameter is invalid (the texts are undocumented).
 
         """
         search = _Search.of(query)
-        found = [span for span in self._of(environment) if search.takes(span.answer)]
+        found = [span for span in self._of(environment) if search.accepts(span.response)]
         found.sort(key=search.place, reverse=search.descending)
         rest = [span for span in found if search.is_after_cursor(span)]
         page = rest[: search.limit]
         more = len(rest) > len(page)
         return {
             "spans": {
-                "data": [span.answer for span in page],
+                "data": [span.response for span in page],
                 "page_size": len(page),
                 "total_results": len(found),
                 "next_cursor": search.cursor_at(page[-1]) if more else "",
@@ -110,10 +109,10 @@ class SpanLog:
 
 class _Numbered(NamedTuple):
     number: int
-    answer: dict[str, Any]
+    response: dict[str, Any]
 
 
-#: What spans are sorted by: a number or a text, then the order of arrival.
+#: A sort key: a number or a text, then the order of arrival.
 _Place = tuple[float, str, int]
 
 _Condition = Callable[[dict[str, Any]], bool]
@@ -121,7 +120,7 @@ _Condition = Callable[[dict[str, Any]], bool]
 
 @dataclass(frozen=True)
 class _Search:
-    """What a request asks for."""
+    """A parsed query."""
 
     conditions: list[_Condition]
     sort_by: str
@@ -162,15 +161,15 @@ class _Search:
             _cursor(query.get("cursor")),
         )
 
-    def takes(self, span: dict[str, Any]) -> bool:
+    def accepts(self, span: dict[str, Any]) -> bool:
         return all(condition(span) for condition in self.conditions)
 
     def place(self, span: _Numbered) -> _Place:
         attribute = _SORTED_BY_ATTRIBUTE.get(self.sort_by)
         if attribute is None:
-            value = span.answer[_SORTED_BY_FIELD[self.sort_by]]
+            value = span.response[_SORTED_BY_FIELD[self.sort_by]]
         else:
-            value = span.answer["span_attributes"].get(attribute, "")
+            value = span.response["span_attributes"].get(attribute, "")
         number = _number(value)
         return (number or 0.0, "" if number is not None else str(value), span.number)
 
@@ -185,7 +184,7 @@ class _Search:
 
 
 def _cursor(text: str | None) -> _Place | None:
-    """Read a `next_cursor`. The page's example is a time; what it is made of is undocumented."""
+    """Parse a `next_cursor`, whose format is undocumented."""
     if not text:
         return None
     try:
@@ -225,9 +224,9 @@ def _filters(text: str | None) -> list[_Condition]:
 
 
 def _condition(key: str, operator: str, wanted: Any) -> _Condition:
-    """Return a filter on an attribute of the span, or on one of the span's own fields.
+    """Return a filter on a span attribute or on a field of the span.
 
-    How a filter names an attribute of the resource is undocumented: none does, here.
+    Filters on resource attributes are undocumented, and not supported here.
     """
     compare = _comparison(operator, wanted)
 
@@ -239,7 +238,7 @@ def _condition(key: str, operator: str, wanted: Any) -> _Condition:
 
 
 def _comparison(operator: str, wanted: Any) -> Callable[[str | None], bool]:
-    """Return an operator's test; a `not_` one takes what lacks the attribute (undocumented)."""
+    """Return an operator's test; `not_` ones accept a missing attribute (undocumented)."""
     if operator in ("not_equals", "not_in", "not_exists"):
         opposite = _comparison(operator.removeprefix("not_"), wanted)
         return lambda value: not opposite(value)

@@ -1,7 +1,7 @@
-"""What the emulated service keeps, in SQLite, and what a setup looks like in an answer.
+"""Stores the setups in SQLite, and renders them for responses.
 
-The status is not stored: it follows from the time of the last write and from how many spans
-matched since, so nothing has to run in the background.
+The status is not stored: it follows from the time of the last write and the number of spans matched
+since, so there is no background work.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
     from .validation import Content, Evaluator
 
-#: Of the data file; a number that no other program's file is likely to have. The older one lacks
-#: the last two columns.
+#: The data file's version, unlikely in files of other programs. The older one lacks the last two
+#: columns.
 _VERSION, _WITHOUT_SPANS = 740602, 740601
 
-# AUTOINCREMENT never uses a number twice, so a setup that is made again has another id. External
-# ids are unique inside a space. Times are seconds since the epoch, `revision` counts the writes,
-# `rules` is JSON as in init_rules, `evaluators` is JSON: [[slug, scope, why it failed]] with nulls.
-# `matched` counts the spans that matched since the last write, `last_match` is when the last came.
+# AUTOINCREMENT never reuses a number, so a recreated setup has another id. External ids are unique
+# in a space. Times are seconds since the epoch. `revision` counts writes. `rules` is JSON as in
+# init_rules, `evaluators` is JSON: [[slug, scope, failure]] with nulls. `matched` counts the spans
+# matched since the last write, `last_match` is the time of the last one.
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS setups (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -59,8 +59,7 @@ ALTER TABLE setups ADD COLUMN last_match REAL NOT NULL DEFAULT 0;
 """
 
 
-#: The two schemas on the "Create" page. For the other slugs the emulator gives one text and one
-#: score.
+#: The two schemas on the "Create" page; other slugs get one text and one score.
 _SCHEMAS: dict[str, tuple[list[dict[str, str]], list[dict[str, str]]]] = {
     "answer-relevancy": (
         [
@@ -108,17 +107,17 @@ class Record(NamedTuple):
 
 
 class Store:
-    """The stored setups and custom evaluators of every project. Safe to use from several threads.
+    """The setups and custom evaluators of every project. Thread-safe.
 
     Args:
-        path: a file, created if need be, which survives a restart and a SIGKILL; or `:memory:`.
-        seed: what the server-made ids are derived from, so that they are the same in each run.
+        path: a file, created if missing, which survives restarts and SIGKILL; or `:memory:`.
+        seed: the seed of generated ids, which are the same in each run.
     """
 
     def __init__(self, path: str = ":memory:", *, seed: int = 0) -> None:
         self._seed = seed
         self._lock = threading.RLock()
-        problem = f"{path} is no data file of this emulator"
+        problem = f"{path} is not a data file of this emulator"
         try:
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         except sqlite3.DatabaseError as error:
@@ -130,13 +129,13 @@ class Store:
             raise ValueError(f"{problem}: {error}") from error
 
     def _prepare(self, path: str) -> None:
-        """Make the tables in a new file; refuse somebody else's."""
+        """Create the tables in a new file; refuse foreign files."""
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if tables and version not in (_VERSION, _WITHOUT_SPANS):
             raise ValueError("it has other content")
         if path != ":memory:":
-            # What is committed outlives the process; only a power cut could lose it.
+            # Commits survive the process; only a power failure could lose them.
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
         if version == _WITHOUT_SPANS:
@@ -146,13 +145,13 @@ class Store:
         self._last: int = self._db.execute(last).fetchone()[0]
 
     def close(self) -> None:
-        """Close the file; the data in `:memory:` are gone."""
+        """Close the file; data in `:memory:` are lost."""
         with self._lock:
             self._db.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All writes inside, or none."""
+        """Apply all writes inside, or none."""
         with self._lock:
             if self._db.in_transaction:
                 yield
@@ -173,7 +172,7 @@ class Store:
         return Record(*row) if row else None
 
     def all(self, space: str | None = None, external_id: str | None = None) -> list[Record]:
-        """Return the setups in the order of their creation (the real order is undocumented)."""
+        """Return the setups in creation order (the service's order is undocumented)."""
         query = (
             "SELECT * FROM setups WHERE ifnull(space = ?, 1) AND ifnull(external_id = ?, 1)"
             " ORDER BY seq"
@@ -190,9 +189,9 @@ class Store:
         evaluators: list[list[str | None]],
         now: float,
     ) -> Record | None:
-        """Add a setup; None, and nothing is added, where there is one already.
+        """Add a setup; None if it exists.
 
-        `identity` is (org_id, project_id, env_project_id), fixed from here on.
+        `identity` is (org_id, project_id, env_project_id), which never changes.
         """
         texts = _text(rules), _text(evaluators)
         with self._lock:
@@ -217,7 +216,7 @@ class Store:
         evaluators: list[list[str | None]] | None,
         now: float,
     ) -> Record:
-        """Replace what is given; the identity stays ("Upsert by External ID" page)."""
+        """Replace the given parts; the identity stays ("Upsert by External ID" page)."""
         with self.transaction():
             self._db.execute(
                 "UPDATE setups SET rules = ifnull(?, rules), evaluators = ifnull(?, evaluators),"
@@ -233,8 +232,8 @@ class Store:
             )
         return self._must_get(space, external_id)
 
-    def lacking(self, space: str, env_project_id: str, matched: int) -> list[Record]:
-        """Return the environment's setups that fewer than `matched` spans matched so far."""
+    def unmatched(self, space: str, env_project_id: str, matched: int) -> list[Record]:
+        """Return the environment's setups with fewer than `matched` matching spans."""
         query = "SELECT * FROM setups WHERE space = ? AND env_project_id = ? AND matched < ?"
         with self._lock:
             rows = self._db.execute(query, (space, env_project_id, matched))
@@ -249,13 +248,13 @@ class Store:
             )
 
     def delete(self, space: str, external_id: str) -> bool:
-        """Remove a setup; False when there was none."""
+        """Remove a setup; False if it does not exist."""
         query = "DELETE FROM setups WHERE space = ? AND external_id = ?"
         with self._lock:
             return self._db.execute(query, (space, external_id)).rowcount > 0
 
     def fail_evaluator(self, slug: str, message: str) -> None:
-        """Note in every stored setup that this evaluator could not be set up."""
+        """Record in every setup that this evaluator failed."""
         with self.transaction():
             for record in self.all():
                 if slug in record.slugs:
@@ -269,7 +268,7 @@ class Store:
                     )
 
     def add_evaluator(self, slug: str) -> None:
-        """Remember a custom evaluator."""
+        """Store a custom evaluator."""
         with self._lock:
             self._db.execute("INSERT OR IGNORE INTO evaluators VALUES (?)", (slug,))
 
@@ -286,7 +285,7 @@ class Store:
 
 
 def stored_evaluators(content: Content, failing: dict[str, str]) -> list[list[str | None]] | None:
-    """Return the evaluators of a request in the form that the table keeps."""
+    """Return the evaluators of a request as stored in the table."""
 
     def stored(evaluator: Evaluator) -> list[str | None]:
         return [evaluator.slug, evaluator.scope, failing.get(evaluator.slug)]
@@ -295,15 +294,15 @@ def stored_evaluators(content: Content, failing: dict[str, str]) -> list[list[st
 
 
 def selector_of(record: Record) -> list[Rule]:
-    """Return a setup's rules in the form that the matcher takes."""
+    """Return a setup's rules for the matcher."""
     return [Rule(**rule) for rule in from_json(record.rules)]
 
 
 def phase_of(record: Record, now: float, settle: float, spans_needed: int) -> str:
-    """Tell how far the set-up is.
+    """Return the phase of processing.
 
-    Half of `settle` (seconds) pending, then in_progress; after that it is "ready and waiting for
-    enough spans" ("Create" page) until so many have matched since the last write.
+    It is pending for half of `settle` seconds, then in_progress, then "ready and waiting for enough
+    spans" ("Create" page) until `spans_needed` spans have matched since the last write.
     """
     age = now - record.written
     if age >= settle:
@@ -312,7 +311,7 @@ def phase_of(record: Record, now: float, settle: float, spans_needed: int) -> st
 
 
 def status_of(record: Record, phase: str) -> str:
-    """Return the status of the setup as a whole (table on the "Create" page)."""
+    """Return the status of the setup (table on the "Create" page)."""
     if phase != "completed":
         return phase
     failures = [failure is not None for _, _, failure in from_json(record.evaluators)]
@@ -321,24 +320,23 @@ def status_of(record: Record, phase: str) -> str:
     return "failed" if all(failures) else "partial"
 
 
-# Cached, since a list of 10,000 setups is read much more often than it changes.
+# Cached: a list of 10,000 setups is read much more often than it changes.
 @lru_cache(maxsize=65536)
 def render(record: Record, phase: str, status: str, processed: float) -> str:
-    """Return the JSON text of a setup as every route answers it.
+    """Return the JSON of a setup in responses.
 
     Args:
-        phase: of the set-up. The status words of an evaluator are undocumented, the pages show
-            "pending" only: the emulator uses those of the setup, and "pending" while it waits for
-            spans.
-        status: of the setup.
-        processed: when the set-up ended, in seconds since the epoch; shown once the phase is
-            completed.
+        record: the setup.
+        phase: its phase, also the status of its evaluators. The documentation shows "pending" only,
+            which is used while waiting for spans.
+        status: its status.
+        processed: the end of processing, in seconds since the epoch, for the phase completed.
     """
     if phase == "completed":
         evaluators = _completed(record, processed)
     else:
         waiting = phase == "waiting_for_spans"
-        evaluators = _unsettled(record.evaluators, "pending" if waiting else phase)
+        evaluators = _in_progress(record.evaluators, "pending" if waiting else phase)
     head = {
         "id": record.id,
         "external_id": record.external_id,
@@ -356,11 +354,11 @@ def render(record: Record, phase: str, status: str, processed: float) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _unsettled(evaluators: str, phase: str) -> str:
-    """Return the JSON texts of the evaluators that are still set up, without brackets.
+def _in_progress(evaluators: str, phase: str) -> str:
+    """Return the JSON of evaluators in progress, without brackets.
 
-    The examples with status "pending" have none of the fields that come with the end, openapi.json
-    makes all of them optional.
+    The examples with status "pending" lack the fields of completed evaluators, which openapi.json
+    makes optional.
     """
     return ",".join(
         _evaluator(slug, scope, {"status": phase}) for slug, scope, _ in from_json(evaluators)
@@ -368,7 +366,7 @@ def _unsettled(evaluators: str, phase: str) -> str:
 
 
 def _completed(record: Record, processed: float) -> str:
-    """Return the JSON texts of the evaluators that are set up, or failed, without brackets."""
+    """Return the JSON of completed or failed evaluators, without brackets."""
     texts = []
     for index, (slug, scope, failure) in enumerate(from_json(record.evaluators)):
         found = {"evaluator_id": _token("cme", slug), "processed_at": rfc3339(processed)}
@@ -389,12 +387,12 @@ def _evaluator(slug: str, scope: str | None, found: dict[str, str]) -> str:
 
 @lru_cache(maxsize=1024)
 def _schemas(slug: str) -> str:
-    """Return the JSON text of what an evaluator is, whichever setup it is in."""
-    takes, gives = _SCHEMAS.get(slug) or (
+    """Return the JSON of an evaluator's type and schemas."""
+    inputs, outputs = _SCHEMAS.get(slug) or (
         [{"type": "string", "name": "text"}],
         [{"type": "float", "name": "score"}],
     )
-    return _text({"evaluator_type": slug, "input_schema": takes, "output_schema": gives})
+    return _text({"evaluator_type": slug, "input_schema": inputs, "output_schema": outputs})
 
 
 def _text(value: object) -> str:
@@ -402,12 +400,12 @@ def _text(value: object) -> str:
 
 
 def _joined(*objects: str) -> str:
-    """Return the JSON texts of several objects, none of them empty, as that of one."""
+    """Merge the JSON texts of several non-empty objects."""
     return f"{{{','.join(text[1:-1] for text in objects)}}}"
 
 
 def rfc3339(seconds: float) -> str:
-    """Write seconds since the epoch as the pages do: `2026-01-15T10:30:00Z`."""
+    """Format seconds since the epoch as in the documentation: `2026-01-15T10:30:00Z`."""
     return _rfc3339(int(seconds))
 
 
@@ -417,6 +415,6 @@ def _rfc3339(seconds: int) -> str:
 
 
 def _token(prefix: str, *parts: object) -> str:
-    """Return 25 characters that look like the service's ids, the same for the same parts."""
+    """Return an id in the service's format, 25 characters derived from the parts."""
     digest = hashlib.sha256(":".join(map(str, parts)).encode("utf-8", "surrogatepass"))
     return prefix + digest.hexdigest()[:22]

@@ -1,7 +1,7 @@
-"""What the server accepts: request bodies in, plain checked values out.
+"""Validates request bodies as the server does.
 
-Source of every rule and of the texts in quotes: the pages "Create", "Upsert by External ID" and
-"Bulk Upsert" of traceloop/docs. A text without a source there is marked "undocumented".
+Sources of the rules and quoted texts: the pages "Create", "Upsert by External ID" and "Bulk Upsert"
+of traceloop/docs. Texts without a source are marked "undocumented".
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ OPERATORS = (*ONE_VALUE, *MANY_VALUES, *NO_VALUE)
 SCOPES = ("session", "trace", "span")
 MAX_BATCH = 100
 
-#: The page "Evaluator Slugs", and two that only have a page of their own (the last two).
+#: The page "Evaluator Slugs"; the last two have separate pages only.
 DOCUMENTED_EVALUATORS = frozenset(
     [
         "answer-relevancy",
@@ -64,12 +64,12 @@ DOCUMENTED_EVALUATORS = frozenset(
 
 
 class InvalidRequestError(Exception):
-    """The request is answered with a 400, or the bulk item with an error; ``str()`` is the text."""
+    """The response is a 400, or the bulk item an error; ``str()`` is the text."""
 
 
 @dataclass(frozen=True)
 class Evaluator:
-    """One evaluator of a setup: its slug and, only if the request gave one, its scope."""
+    """One evaluator of a setup: its slug and, if given, its scope."""
 
     slug: str
     scope: str | None = None
@@ -77,14 +77,14 @@ class Evaluator:
 
 @dataclass(frozen=True)
 class Content:
-    """The content of a setup. None: the request does not mention that part."""
+    """The content of a setup. None: the request lacks that part."""
 
     rules: list[dict[str, Any]] | None
     evaluators: list[Evaluator] | None
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """Decode a request body that has to be one JSON object (texts undocumented)."""
+    """Decode a request body, which must be a JSON object (texts undocumented)."""
     try:
         value = from_json(body, allow_inf_nan=False)
     except ValueError:
@@ -95,9 +95,9 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def for_create(body: dict[str, Any], known: frozenset[str]) -> Content:
-    """Check a POST's body: `evaluators` is required, `selector` may be left out ("Create" page).
+    """Check a POST's body: `evaluators` is required, `selector` is optional ("Create" page).
 
-    A selector that is given but empty is refused: the page calls it optional, not empty.
+    An empty selector is refused: the page calls it optional, not empty.
     """
     rules = _selector(body)
     if rules is not None and not rules:
@@ -124,7 +124,7 @@ def for_upsert(body: dict[str, Any], known: frozenset[str]) -> Content:
 
 
 def for_update(body: dict[str, Any], known: frozenset[str]) -> Content:
-    """Check an update's body: "Fields to update" (openapi.json), so each may be absent."""
+    """Check an update's body: "Fields to update" (openapi.json), so all are optional."""
     rules = _selector(body)
     if rules is not None and not rules:
         raise InvalidRequestError("selector must have at least 1 filter")
@@ -148,7 +148,7 @@ def external_id_of(body: dict[str, Any]) -> str:
 def batch_of(body: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Return a bulk request's items as (external id, item), or refuse the whole batch.
 
-    The causes are the four on the "Bulk Upsert" page; only the text for a duplicate is documented.
+    The "Bulk Upsert" page lists the four causes, and the text for a duplicate only.
     """
     items = body.get("setups")
     if not isinstance(items, list):
@@ -183,7 +183,7 @@ def _selector(body: dict[str, Any]) -> list[dict[str, Any]] | None:
     if selector is None:
         return None
     if not isinstance(selector, list):
-        # openapi.json still describes an object here: the pages, which are newer, an array.
+        # openapi.json describes an object here, the newer pages an array.
         raise InvalidRequestError("invalid input: selector must be an array of filters")
     return [_rule(rule, f"selector[{index}]") for index, rule in enumerate(selector)]
 
@@ -222,7 +222,7 @@ def _rule(rule: Any, where: str) -> dict[str, Any]:
         raise InvalidRequestError(
             f"invalid input: {where}: values is required for operator {operator}"
         )
-    # "Same shape as the input": a value that the operator does not need is stored as it came
+    # "Same shape as the input": a value that the operator does not need is stored too
     # (undocumented).
     checked = {"key": key, "value": value, "values": values, "source": source, "operator": operator}
     return {name: given for name, given in checked.items() if given is not None}
@@ -238,7 +238,7 @@ def _slugs(body: dict[str, Any]) -> list[Evaluator] | None:
 
 
 def _configs(body: dict[str, Any]) -> list[Evaluator] | None:
-    """Return the `evaluator_configs`, `[{slug, scope?}]`; not empty they win over `evaluators`."""
+    """Return the `evaluator_configs`, which take precedence over `evaluators` if not empty."""
     configs = body.get("evaluator_configs")
     if configs is None:
         return None

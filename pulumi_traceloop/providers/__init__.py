@@ -1,17 +1,17 @@
 """The dynamic providers: what Pulumi's engine calls for each resource.
 
-This module's path and the classes' names are part of every stack's state: the SDK stores a provider
-from an installed module by reference. They are never renamed; the modules behind may move.
+The state of every stack contains this module's path and the class names: the SDK stores a provider
+from an installed module by reference. Never rename them; the private modules may move.
 
-What the engine and the Python dynamic host do, as far as the providers rely on it (seen on the
-Pulumi CLI 3.260 with the SDK 3.272):
+The providers rely on this behaviour of the engine and the Python dynamic host (seen on the Pulumi
+CLI 3.260 with the SDK 3.272):
 
-- `check` gets the old inputs, the other calls get old outputs; in a preview only `check` and `diff`
-  are called, and what is not known yet is an `pulumi.output.Unknown` there.
-- every resource that the program declares is checked before anything is deleted, and deletes come
-  last, after the whole program succeeded; in a destroy nothing is checked.
-- what is printed appears under Diagnostics, in the preview and in the update.
-- a step that changes nothing stores the new inputs and keeps the old outputs.
+- `check` receives the old inputs, all other calls the old outputs. A preview calls only `check` and
+  `diff`, with a `pulumi.output.Unknown` for each unknown value.
+- The engine checks every declared resource before it deletes any. Deletes run last, after the whole
+  program succeeded. A destroy calls no `check`.
+- Standard output appears under Diagnostics, in previews and updates.
+- A step without changes stores the new inputs and keeps the old outputs.
 """
 
 from ._batch import AutoMonitorSetupBatchProvider

@@ -1,7 +1,7 @@
-"""What the service made of a setup, where it stores another definition than was declared.
+"""Baselines of setups that the service normalizes on write.
 
-A service may trim a value, change its case, or fill in a scope. Its response to the write says so:
-that is the baseline for later reads, so that its spelling is no drift and no reason to write again.
+The service may trim a value, change its case, or fill in a scope. The response to the write shows
+the result. Later reads compare with it, so normalization causes neither drift nor another write.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ __all__ = ["baseline", "differs_from_declaration", "report_normalized"]
 
 
 def baseline(setup: Setup) -> str:
-    """Return a digest of a stored setup's definition: what its spelling does not change."""
-    rules, evaluators = setup.meaning
+    """Return a digest of a stored setup's definition, independent of order and defaults."""
+    rules, evaluators = setup.definition
     text = repr((sorted(map(_ordered, rules)), sorted(map(str, evaluators))))
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]
 
@@ -32,24 +32,24 @@ def _ordered(rule: tuple[object, ...]) -> str:
 
 
 def differs_from_declaration(setup: Setup, spec: SetupSpec, *, secret: bool) -> str | None:
-    """Return the `baseline` of what the service stored, if that is not what was declared.
+    """Return the `baseline` of a stored setup that differs from its declaration, else ``None``.
 
-    A setup with a secret has none: a digest of few possible values would give them away.
+    A setup with a secret has no baseline: a digest of few possible values would reveal them.
     """
-    return None if secret or setup.meaning == spec.meaning else baseline(setup)
+    return None if secret or setup.definition == spec.definition else baseline(setup)
 
 
-def report_normalized(stored: Mapping[str, Setup], shown: Mapping[str, str]) -> list[str]:
-    """Return a line for each setup that the service spells in its own way.
+def report_normalized(stored: Mapping[str, Setup], displayed: Mapping[str, str]) -> list[str]:
+    """Return a line for each setup that the service normalized.
 
     Args:
-        stored: what the service stored.
-        shown: the declared setups, as JSON that people may see.
+        stored: the setups as the service stored them.
+        displayed: the declared setups as display JSON.
 
     """
     lines = []
     for external_id, setup in sorted(stored.items()):
-        texts = difference(shown[external_id], canonical(setup.as_input())).texts()
+        texts = difference(displayed[external_id], canonical(setup.as_input())).texts()
         changed = ", ".join(filter(None, texts))
         lines.append(f"  {name(external_id)}: Traceloop stores it as {changed}")
     return lines

@@ -18,7 +18,7 @@ from pulumi.dynamic import (
 from pulumi.output import Unknown
 
 from .._codec import compressed, repacked, unpacked
-from .._deployment import Granted
+from .._deployment import Assumed
 from .._masking import masked
 from .._naming import external_id_problem, resource_name
 from .._ownership import flushed, group_deletes, refreshed
@@ -39,7 +39,7 @@ from ._host import (
     without_traceback,
 )
 from ._membership import delete_owned
-from ._options import exists_error, too_many_deletes
+from ._options import GUARDS, exists_error, too_many_deletes
 from ._specs import differ, parsed
 
 if TYPE_CHECKING:
@@ -61,49 +61,49 @@ _OUTPUTS = (
     "unsettled",
 )
 
-#: How many removed setups an update asks for at most, to forget those that are gone.
-_FORGOTTEN_AT_ONCE = 100
+#: How many removed setups an update reads at most, to drop those that are gone.
+_REMOVED_READ_LIMIT = 100
 
 
 class _Changes(NamedTuple):
-    """What differs between a group's setups in the state and those that the program declares."""
+    """The external_ids that differ between a group's state and its inputs."""
 
     added: Sequence[str]
     removed: Sequence[str]
     changed: Sequence[str]
-    #: What failed before and is tried again.
-    again: Sequence[str]
+    #: Failed in an earlier update.
+    retried: Sequence[str]
 
 
 class AutoMonitorSetupBatchProvider(HostedProvider):
-    """The setups of a group: writes them; leaves deletes to the group's membership.
+    """Writes the setups of a group; the group's membership deletes them.
 
-    Inputs: ``setups``, ``{external_id: the setup as canonical JSON}``, and ``packed_setups``, which
-    is how `_codec` encodes many. `check` adds ``external_ids``, which setups these are. Outputs
-    beside them:
+    Inputs: ``setups``, ``{external_id: canonical JSON of the setup}``, and ``packed_setups``, the
+    encoding of many setups by `_codec`. `check` adds their ``external_ids``. Additional outputs:
 
-    - ``failed``, ``unsettled``: ``{external_id: why}`` of what is not in place, did not come up;
-    - ``owned``, ``left``: the group's `Ownership`: what is owned, and
-      ``{external_id: the server's id, or null}`` of what was removed;
-    - ``setup_ids``: ``{external_id: the server's id}``;
-    - ``resend``: what is still to be sent although it is equal;
-    - ``normalized``: ``{external_id: digest}`` of what the service stores in its own spelling;
-    - ``env_project_id``: the project that all are in;
-    - ``drifted``: ``{external_id: the setup as the last refresh found it, or "gone"}`` of those in
-      ``packed_setups`` that it found changed: the outputs' ``packed_setups`` are compressed.
+    - ``failed``, ``unsettled``: ``{external_id: why}`` of setups that were not written, or are not
+      ready;
+    - ``owned``, ``left``: the group's `Ownership`: the owned external_ids, and
+      ``{external_id: server id or null}`` of removed setups;
+    - ``setup_ids``: ``{external_id: server id}``;
+    - ``resend``: the external_ids to send even if Traceloop has an equal setup;
+    - ``normalized``: ``{external_id: digest}`` of setups that the service normalized;
+    - ``env_project_id``: the project of all setups;
+    - ``drifted``: ``{external_id: the setup as the last refresh found it, or "gone"}`` of changed
+      setups in ``packed_setups``, which the outputs store compressed.
 
-    ``external_ids``, ``owned``, ``left`` and ``setup_ids`` are JSON: the SDK walks every nested
-    value several times.
+    ``external_ids``, ``owned``, ``left`` and ``setup_ids`` are JSON strings: the SDK walks every
+    nested value several times.
     """
 
     @without_traceback
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
-        """Validate the setups that are new or spelled differently than before."""
+        """Validate new setups and those whose JSON changed."""
         self._take_preview(news)
         setups, old = unpacked(news), unpacked(olds)
         project = self._project(news)
-        twice = self._declare(setups, news)
-        failures = [CheckFailure(at(i), str(error)) for i, error in twice.items()]
+        duplicates = self._declare(setups, news)
+        failures = [CheckFailure(at(i), str(error)) for i, error in duplicates.items()]
         for external_id, setup in setups.items():
             if reason := external_id_problem(external_id):
                 failures.append(CheckFailure(at(external_id), f"the external_id {reason}"))
@@ -117,18 +117,20 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
                 ]
         failures += [CheckFailure(*problem) for problem in option_problems(news, Unknown)]
         self._checked.add(news["declared_by"])
-        self._deployment.grant(news["declared_by"], Granted())
+        self._deployment.assume(news["declared_by"], Assumed())
         self._deployment.manage(old, self._project(olds))
         removed = [i for i in old if i not in setups]
-        expected = self._deployment.expected_declarer
-        failures += too_many_deletes(news, old, [i for i in removed if not expected(i, project)])
+        declarer = self._deployment.known_declarer
+        failures += too_many_deletes(news, old, [i for i in removed if not declarer(i, project)])
         if not failures:
             failures += self._too_many_evaluations(news)
-        if not failures and news.get("if_exists") in ("adopt", "fail"):
-            failures += self._exist_already(news, setups, setups.keys() - old.keys())
+        if not failures:
+            new = [i for i in setups if i not in old]
+            refused = self._refused_in_preview(news, setups, new)
+            failures += [CheckFailure(at(i), str(error)) for i, error in sorted(refused.items())]
         if not failures:
             self._present(news, [] if olds else self._new_changes(news, setups, setups), setups)
-        # What the membership takes: also of a program whose transforms add or remove setups.
+        # The membership's input, which includes changes by transforms.
         return CheckResult(news | {"external_ids": canonical(sorted(setups))}, failures)
 
     def _setups(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,31 +139,34 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
     def _secrets(self, inputs: Mapping[str, Any], external_id: str, setup: Any) -> set[str]:
         return display.secrets_of(inputs, external_id, setup)
 
-    def _exist_already(
+    def _refused_in_preview(
         self, inputs: Mapping[str, Any], setups: Mapping[str, Any], external_ids: Collection[str]
-    ) -> list[CheckFailure]:
-        reading = self._project(inputs).look(external_ids)
-        there = reading.setups if reading else {}
-        refused = self._refused(inputs, setups, there, ask=False)
-        return [CheckFailure(at(i), str(error)) for i, error in sorted(refused.items())]
+    ) -> dict[str, TraceloopError]:
+        """Return the setups that ``if_exists`` protects; none if Traceloop is unreachable."""
+        if not external_ids or inputs.get("if_exists") not in GUARDS:
+            return {}
+        reading = self._project(inputs).try_read(external_ids)
+        return self._refused(inputs, setups, reading.setups if reading else {}, ask=False)
 
     def _refused(
         self,
         inputs: Mapping[str, Any],
         setups: Mapping[str, Any],
-        there: Mapping[str, Setup],
+        remote: Mapping[str, Setup],
         *,
         ask: bool = True,
     ) -> dict[str, TraceloopError]:
-        """Return which setups ``if_exists`` keeps as Traceloop has them, and why."""
+        """Return an error for each remote setup that ``if_exists`` protects."""
         refused: dict[str, TraceloopError] = {}
-        if inputs.get("if_exists") not in ("adopt", "fail"):
+        if inputs.get("if_exists") not in GUARDS:
             return refused
-        project, shown = self._project(inputs), display.shown_of(inputs, setups)
-        for i, setup in there.items():
+        project, display_of = self._project(inputs), display.lookup(inputs, setups)
+        for i, setup in remote.items():
             if self._deployment.manages(i, project, ask=ask):
                 continue
-            change = display.new_change(self._deployment, project, setup, i, setups[i], shown(i))
+            change = display.new_change(
+                self._deployment, project, setup, i, setups[i], display_of(i)
+            )
             if error := exists_error(inputs["if_exists"], change):
                 refused[i] = error
         return refused
@@ -169,20 +174,22 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
     def _new_changes(
         self, news: Mapping[str, Any], setups: Mapping[str, Any], external_ids: Iterable[str]
     ) -> list[Change]:
-        """Return what happens to setups that are not in the state."""
+        """Return the changes of setups that are not in the state."""
         new = list(external_ids)
         project = self._project(news)
-        reading = project.look(new) if new else None
-        there = reading.setups if reading else {}
-        shown = display.shown_of(news, setups)
+        reading = project.try_read(new) if new else None
+        remote = reading.setups if reading else {}
+        display_of = display.lookup(news, setups)
         return [
-            display.new_change(self._deployment, project, there.get(i), i, setups[i], shown(i))
+            display.new_change(
+                self._deployment, project, remote.get(i), i, setups[i], display_of(i)
+            )
             for i in new
         ]
 
     @without_traceback
     def diff(self, id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
-        """Compare by definition, and ask for an update while a setup is not in place."""
+        """Compare by definition; request an update while a setup has failed or is not ready."""
         if self._moves(olds, news, listed(olds.get("owned"))):
             return DiffResult(changes=True, replaces=["config_namespace"])
         old, new = unpacked(olds), unpacked(news)
@@ -190,40 +197,39 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         changes = _Changes(
             added=[i for i in new if i not in old],
             removed=[i for i in old if i not in new],
-            again=[i for i in failed if i in new],
+            retried=[i for i in failed if i in new],
             changed=[i for i in new if i in old and i not in failed and differ(old[i], new[i])],
         )
         changed = bool(changes.added or changes.removed or changes.changed)
-        # A refresh compares too, without a check: it announces nothing, and what is still to be
-        # done is no drift.
+        # A refresh calls diff without check: it prints no plan, and pending work is no drift.
         if news["declared_by"] not in self._checked:
             return DiffResult(changes=changed)
         owned = listed(olds.get("owned"))
         self._project(news).made_in(olds.get("env_project_id"), owned)
-        sent = {*changes.added, *changes.again, *changes.changed}
-        granted = [i for i in owned if i in new and i not in sent]
-        self._deployment.grant(news["declared_by"], Granted(granted, olds.get("env_project_id")))
+        sent = {*changes.added, *changes.retried, *changes.changed}
+        kept = [i for i in owned if i in new and i not in sent]
+        self._deployment.assume(news["declared_by"], Assumed(kept, olds.get("env_project_id")))
         pending = self._pending_deletes(olds, news, new) if self._preview else []
         if changed or failed or olds.get("unsettled"):
             self._announce_changes(olds, old, news, new, changes, pending)
             return DiffResult(changes=True)
         if pending:
             self._present(news, pending, new)
-        # Another connection to the same project: nothing is sent, and the state has to name it.
+        # Another namespace of the same project: only the state changes.
         return DiffResult(changes=namespace_changed(olds, news))
 
     def _pending_deletes(
         self, olds: Mapping[str, Any], news: Mapping[str, Any], setups: Mapping[str, Any]
     ) -> list[Change]:
-        """Return what an earlier update removed and did not get to delete: the next one does."""
+        """Return the deletes that an earlier update left pending."""
         removed, project = mapped(olds.get("left")), self._project(news)
-        expected = self._deployment.expected_declarer
-        asked = [i for i in removed if i not in setups and not expected(i, project)]
-        reading = project.look(asked[:_FORGOTTEN_AT_ONCE]) if asked else None
-        there = reading.setups.items() if reading else ()
-        pending = [i for i, setup in there if removed[i] in (None, setup.id)]
+        declarer = self._deployment.known_declarer
+        undeclared = [i for i in removed if i not in setups and not declarer(i, project)]
+        reading = project.try_read(undeclared[:_REMOVED_READ_LIMIT]) if undeclared else None
+        remote = reading.setups.items() if reading else ()
+        pending = [i for i, setup in remote if removed[i] in (None, setup.id)]
         for external_id in pending:
-            self._deployment.leave(external_id, news["declared_by"])
+            self._deployment.announce_delete(external_id, news["declared_by"])
         note = "(the last update did not get to delete it)"
         return [Change("delete", external_id, note=note) for external_id in pending]
 
@@ -237,55 +243,54 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         pending: Sequence[Change],
     ) -> None:
         project = self._project(news)
-        before, after = display.shown_of(olds, old), display.shown_of(news, new)
+        before, after = display.lookup(olds, old), display.lookup(news, new)
         owned = set(listed(olds.get("owned")))
-        failed, unsettled = olds.get("failed") or {}, olds.get("unsettled") or {}
-        # What was never owned may be foreign, as what is new may be.
-        unmanaged = [i for i in changes.again if i not in owned]
+        failed, not_ready = olds.get("failed") or {}, olds.get("unsettled") or {}
+        # A failed setup that was never owned may be unmanaged, as a new one may be.
+        unmanaged = [i for i in changes.retried if i not in owned]
         self._deployment.disown(unmanaged, project)
-        if unmanaged and news.get("if_exists") in ("adopt", "fail"):
-            reading = project.look(unmanaged)
-            refused = self._refused(news, new, reading.setups if reading else {}, ask=False)
-            for _, error in sorted(refused.items()):
-                raise error
-        told = self._new_changes(news, new, changes.added)
-        told += [display.change_of(i, old[i], new[i], before(i), after(i)) for i in changes.changed]
-        told += [
+        for _, error in sorted(self._refused_in_preview(news, new, unmanaged).items()):
+            raise error
+        reported = self._new_changes(news, new, changes.added)
+        reported += [
+            display.change_of(i, old[i], new[i], before(i), after(i)) for i in changes.changed
+        ]
+        reported += [
             change
             if change.action == "adopt"
             or (change.action == "replace" and change.external_id in unmanaged)
             else change._replace(action="retry", note=failed[change.external_id])
-            for change in self._new_changes(news, new, changes.again)
+            for change in self._new_changes(news, new, changes.retried)
         ]
-        sent = {*changes.again, *changes.changed}
-        told += [
+        sent = {*changes.retried, *changes.changed}
+        reported += [
             Change("recheck", i, after=after(i), note=why)
-            for i, why in unsettled.items()
+            for i, why in not_ready.items()
             if i in new and i not in sent
         ]
         for external_id in changes.removed:
-            # What failed is not what is there.
-            shown = None if external_id in failed else before(external_id)
-            if declarer := self._deployment.expected_declarer(external_id, project):
-                told.append(Change("move", external_id, shown, note=f"to {declarer}"))
+            # Traceloop may have another definition of a failed setup.
+            displayed = None if external_id in failed else before(external_id)
+            if declarer := self._deployment.known_declarer(external_id, project):
+                reported.append(Change("move", external_id, displayed, note=f"to {declarer}"))
             elif external_id in owned:
-                told.append(Change("delete", external_id, shown))
+                reported.append(Change("delete", external_id, displayed))
                 if self._preview:
-                    self._deployment.leave(external_id, news["declared_by"])
-        self._present(news, [*told, *pending], new)
+                    self._deployment.announce_delete(external_id, news["declared_by"])
+        self._present(news, [*reported, *pending], new)
 
     @without_traceback
     def create(self, props: dict[str, Any]) -> CreateResult:
-        """Put all setups in place.
+        """Write all setups.
 
-        The id names the group for as long as the batch lives, whatever it is renamed to.
+        The id identifies the group for the life of the batch, across renames.
         """
         group_id = f"{props['declared_by']} {uuid.uuid4().hex[:12]}"
         return CreateResult(group_id, self._flush(props, {}))
 
     @without_traceback
     def update(self, id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
-        """Put in place what the state does not say is in place already."""
+        """Write new, changed and failed setups."""
         return UpdateResult(self._flush(news, olds))
 
     def _flush(self, inputs: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
@@ -297,9 +302,9 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         forced = _forced(specs, state) & specs.keys()
 
         def refuse(
-            specs: Mapping[str, SetupSpec], there: Mapping[str, Setup]
+            specs: Mapping[str, SetupSpec], remote: Mapping[str, Setup]
         ) -> dict[str, TraceloopError]:
-            foreign = {i: s for i, s in there.items() if i not in before.owned}
+            foreign = {i: s for i, s in remote.items() if i not in before.owned}
             rivals = self._deployment.rivals(specs, inputs["declared_by"], project)
             return self._refused(inputs, setups, foreign) | self._declared_twice(
                 rivals, inputs["declared_by"]
@@ -315,16 +320,16 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         )
         outcome.failed.update(invalid)
         if outcome.failed:
-            # The group's own error says why; the program may end before, over another resource.
+            # The group reports the reasons, unless the program fails earlier.
             say(f"{name}: failed: {names(sorted(outcome.failed))}")
         self._report(inputs, outcome.stored)
-        unsettled: dict[str, str] = {}
+        not_ready: dict[str, str] = {}
         if inputs.get("wait_for_setup"):
-            unsettled_before = (state.get("unsettled") or {}).keys() & setups.keys()
-            awaited = (outcome.stored.keys() | unsettled_before) - outcome.failed.keys()
-            unsettled = wait(
+            not_ready_before = (state.get("unsettled") or {}).keys() & setups.keys()
+            pending = (outcome.stored.keys() | not_ready_before) - outcome.failed.keys()
+            not_ready = wait(
                 project,
-                awaited,
+                pending,
                 inputs.get("wait_timeout"),
                 name,
                 accepted=inputs.get("wait_for") == "accepted",
@@ -338,7 +343,7 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         return inputs | {
             "packed_setups": compressed(inputs.get("packed_setups")),
             "failed": display.without_secrets(outcome.failed, inputs, setups),
-            "unsettled": display.without_secrets(unsettled, inputs, setups),
+            "unsettled": display.without_secrets(not_ready, inputs, setups),
             "resend": sorted(forced & outcome.failed.keys()) or None,
             "owned": canonical(sorted(after.owned)),
             "left": canonical(after.removed) if after.removed else None,
@@ -354,19 +359,18 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         setups: Collection[str],
         env_project_id: str | None,
     ) -> frozenset[str]:
-        """Return which removed setups are gone for certain; what cannot be asked is not."""
+        """Return the removed setups that are certainly gone."""
         deleted = project.deleted
-        asked = [
+        undeclared = [
             i
             for i in removed
-            if not (i in setups or i in deleted)
-            and not self._deployment.expected_declarer(i, project)
-        ][:_FORGOTTEN_AT_ONCE]
+            if not (i in setups or i in deleted) and not self._deployment.known_declarer(i, project)
+        ][:_REMOVED_READ_LIMIT]
         try:
-            reading = project.read(asked, env_project_id)
+            reading = project.read(undeclared, env_project_id)
         except TraceloopError:
-            return deleted  # the next update asks again
-        return deleted | {i for i in asked if i not in reading.setups | reading.unreadable}
+            return deleted  # the next update reads them again
+        return deleted | {i for i in undeclared if i not in reading.setups | reading.unreadable}
 
     def _normalized(
         self,
@@ -376,15 +380,16 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         specs: Mapping[str, SetupSpec],
         stored: Mapping[str, Setup],
     ) -> dict[str, str] | None:
-        """Return the digests of what the service spells in its own way, and say what is new."""
-        shown = display.shown_of(inputs, setups)
+        """Return the digests of normalized setups, and print the new ones."""
+        display_of = display.lookup(inputs, setups)
         secret = inputs.get("shown") or {}
         found = {
             i: digest
             for i, setup in stored.items()
             if (digest := differs_from_declaration(setup, specs[i], secret=i in secret))
         }
-        if lines := report_normalized({i: stored[i] for i in found}, {i: shown(i) for i in found}):
+        displayed = {i: display_of(i) for i in found}
+        if lines := report_normalized({i: stored[i] for i in found}, displayed):
             say("\n".join([resource_name(inputs["declared_by"]) + ":", *lines]))
         kept = {
             i: digest
@@ -397,42 +402,44 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
     def read(self, id: str, props: dict[str, Any]) -> ReadResult:
         """Read all setups that this group owns.
 
-        A setup that the response shows in a way that cannot be read stays as the state has it.
+        A setup whose response is malformed stays as the state has it.
 
         Raises:
-            SetupsMissingError: none of several is in Traceloop any more.
+            SetupsMissingError: the group owns several setups, and none exists any more.
 
         """
         setups, failed = unpacked(props), props.get("failed") or {}
-        shown = dict(props.get("shown") or {})
+        displayed = dict(props.get("shown") or {})
         before = ownership_of(props)
         project = self._project(props)
-        there, unreadable = project.read(sorted(before.owned), props.get("env_project_id"))
+        remote, unreadable = project.read(sorted(before.owned), props.get("env_project_id"))
         project.expect(props.get("env_project_id"))
-        if len(before.owned) > 1 and not there and not unreadable:
+        if len(before.owned) > 1 and not remote and not unreadable:
             raise SetupsMissingError(props["declared_by"], len(before.owned))
         for _, error in sorted(unreadable.items()):
             say(f"{resource_name(props['declared_by'])}: not compared: {error}")
-        after = refreshed(before, there.keys() | unreadable.keys())
+        after = refreshed(before, remote.keys() | unreadable.keys())
         old_ids = mapped(props.get("setup_ids"))
         setup_ids = {i: old_ids[i] for i in unreadable if i in old_ids}
-        setup_ids |= {i: setup.id for i, setup in there.items()}
-        alone, normalized = props.get("setups") or {}, props.get("normalized") or {}
+        setup_ids |= {i: setup.id for i, setup in remote.items()}
+        single, normalized = props.get("setups") or {}, props.get("normalized") or {}
         changed: dict[str, str] = {}
         drift: list[Change] = []
-        shown_of = display.shown_of(props, unpacked(props))
+        display_of = display.lookup(props, unpacked(props))
         for external_id in sorted(before.owned):
-            setup = there.get(external_id)
+            setup = remote.get(external_id)
             if external_id in failed or external_id in unreadable:
-                continue  # The user's definition is not in place; the next update tries again.
+                continue  # The next update writes the declared definition.
             if setup is None:
                 if (state := setups.pop(external_id, None)) is not None:
                     changed[external_id] = "gone"
-                    drift.append(display.drift_of(external_id, state, None, shown_of(external_id)))
+                    drift.append(
+                        display.drift_of(external_id, state, None, display_of(external_id))
+                    )
                 continue
             declared = setups[external_id]
             spec = parsed(declared)
-            if spec is not None and spec.meaning == setup.meaning:
+            if spec is not None and spec.definition == setup.definition:
                 continue
             if normalized.get(external_id) == baseline(setup):
                 continue
@@ -440,46 +447,46 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
             kept = {} if triggers is None else {"triggers": triggers}
             found = canonical(setup.as_input() | kept)
             changed[external_id] = setups[external_id] = found
-            drift.append(display.drift_of(external_id, declared, found, shown_of(external_id)))
-            if external_id in shown:
-                shown[external_id] = drift[-1].after
+            drift.append(display.drift_of(external_id, declared, found, display_of(external_id)))
+            if external_id in displayed:
+                displayed[external_id] = drift[-1].after
         report_drift(self._plan(props, drift))
         inputs = {k: v for k, v in props.items() if k not in _OUTPUTS} | repacked(setups, props)
-        inputs["shown"] = shown or None
+        inputs["shown"] = displayed or None
         if props.get("external_ids") is not None:
             inputs["external_ids"] = canonical(sorted(setups))
         outs = props | inputs
         outs |= {"owned": canonical(sorted(after.owned)), "setup_ids": canonical(setup_ids)}
-        drifted = {i: found for i, found in changed.items() if i not in alone}
+        drifted = {i: found for i, found in changed.items() if i not in single}
         if drifted:
             outs |= {"packed_setups": compressed(inputs["packed_setups"]), "drifted": drifted}
         else:
-            outs["packed_setups"] = props.get("packed_setups")  # byte for byte: it is no change
+            outs["packed_setups"] = props.get("packed_setups")  # unchanged bytes: no diff
         return ReadResult(id, outs, inputs)
 
     @without_traceback
     def delete(self, id: str, props: dict[str, Any]) -> None:
-        """Delete all that the group owned, but for what the program declares elsewhere now.
+        """Delete all setups that the removed group owned and the program does not declare.
 
-        The group goes as a whole: its membership is gone from the state already, so that a program
-        which declares the group after all can tell that this did not end well.
+        The membership is gone from the state already. A later program that declares the group
+        again can tell from that whether this delete was interrupted.
         """
         project = self._project(props)
-        # A state of version 0.1.0 has memberships that know their group by its name only.
+        # In a state of version 0.1.0, a membership knows its group by name only.
         handed_over = self._deployment.handed_over(id, props["declared_by"])
         certain, if_same = group_deletes(ownership_of(props), handed_over, project.deleted)
-        there = project.present(list(if_same), props.get("env_project_id"))
-        same = [i for i, setup in there.items() if if_same[i] in (None, setup.id)]
+        remote = project.present(list(if_same), props.get("env_project_id"))
+        same = [i for i, setup in remote.items() if if_same[i] in (None, setup.id)]
         delete_owned(self._deployment, project, props, [*certain, *same])
 
 
 def _to_send(
     setups: Mapping[str, str], state: Mapping[str, Any]
 ) -> tuple[dict[str, SetupSpec], dict[str, str]]:
-    """Return the setups that the state does not say are in place, and which of them are not valid.
+    """Return the new, changed and failed setups to send, and the invalid ones with the reason.
 
-    A setup that failed before and did not change is not checked again, so that one which a newer
-    version refuses stops none of the others.
+    `check` skips an unchanged setup, so one that a newer version refuses is found here and does not
+    block the others.
     """
     before, failed = unpacked(state), state.get("failed") or {}
     specs: dict[str, SetupSpec] = {}
@@ -498,7 +505,7 @@ def _to_send(
 
 
 def _forced(specs: Mapping[str, SetupSpec], state: Mapping[str, Any]) -> set[str]:
-    """Return what is sent even if it is equal: what has new triggers, now or in a failed update."""
+    """Return the setups to send even if equal: triggers changed, now or in a failed update."""
     before = unpacked(state)
     changed = {
         i for i, spec in specs.items() if i in before and _triggers(before[i]) != spec.triggers

@@ -1,4 +1,4 @@
-"""What a plan says of setups, with stand-ins for what must not or cannot be shown."""
+"""Changes as a plan displays them, with placeholders for secret and unknown values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pulumi.output import Unknown
 
 from .._describe import unseen_change
-from .._masking import masked, secret_values, stand_in_of_other
+from .._masking import masked, redacted, secret_values
 from .._plan import UNKNOWN, Change
 from ..args import canonical
 from ._specs import holds_unknown, parsed, spec_inputs
@@ -22,115 +22,117 @@ if TYPE_CHECKING:
 __all__ = [
     "change_of",
     "drift_of",
+    "lookup",
     "new_change",
     "secrets",
     "secrets_of",
-    "shown",
-    "shown_of",
+    "text",
     "without_secrets",
 ]
 
 
-def _with_stand_ins(value: Any) -> Any:
+def _with_placeholders(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _with_stand_ins(item) for key, item in value.items()}
+        return {key: _with_placeholders(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_with_stand_ins(item) for item in value]
+        return [_with_placeholders(item) for item in value]
     return UNKNOWN if isinstance(value, Unknown) else value
 
 
-def shown(props: Mapping[str, Any]) -> str:
-    """Return how the setup of an `AutoMonitorSetup` is shown, as JSON."""
-    if isinstance(stand_in := props.get("shown"), str):
-        return stand_in
-    return canonical(_with_stand_ins(spec_inputs(props)))
+def text(props: Mapping[str, Any]) -> str:
+    """Return the display JSON of an `AutoMonitorSetup`."""
+    if isinstance(displayed := props.get("shown"), str):
+        return displayed
+    return canonical(_with_placeholders(spec_inputs(props)))
 
 
-def shown_of(batch: Mapping[str, Any], setups: Mapping[str, Any]) -> Callable[[str], str]:
-    """Return what tells how a setup of the batch is shown."""
-    stand_ins = batch.get("shown") or {}
+def lookup(batch: Mapping[str, Any], setups: Mapping[str, Any]) -> Callable[[str], str]:
+    """Return a function from external_id to the display JSON of the batch's setup."""
+    displayed = batch.get("shown") or {}
 
-    def shown(external_id: str) -> str:
-        setup = stand_ins.get(external_id) or setups.get(external_id)
+    def display_of(external_id: str) -> str:
+        setup = displayed.get(external_id) or setups.get(external_id)
         return setup if isinstance(setup, str) else UNKNOWN
 
-    return shown
+    return display_of
 
 
 def secrets(props: Mapping[str, Any]) -> set[str]:
     """Return the secret values of an `AutoMonitorSetup`."""
-    return secret_values(spec_inputs(props), json.loads(shown(props)))
+    return secret_values(spec_inputs(props), json.loads(text(props)))
 
 
 def secrets_of(batch: Mapping[str, Any], external_id: str, setup: object) -> set[str]:
     """Return the secret values of a setup of the batch."""
-    shown = (batch.get("shown") or {}).get(external_id)
-    if not isinstance(shown, str) or not isinstance(setup, str):
+    displayed = (batch.get("shown") or {}).get(external_id)
+    if not isinstance(displayed, str) or not isinstance(setup, str):
         return set()
-    return secret_values(json.loads(setup), json.loads(shown))
+    return secret_values(json.loads(setup), json.loads(displayed))
 
 
 def without_secrets(
     reasons: Mapping[str, str], batch: Mapping[str, Any], setups: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return *reasons* without the secrets of the setups that they are about."""
+    """Return *reasons* with the secrets of each setup masked."""
     return {i: masked(why, secrets_of(batch, i, setups[i])) for i, why in reasons.items()}
 
 
 def new_change(
     deployment: Deployment,
-    where: Project,
-    there: Setup | None,
+    project: Project,
+    remote: Setup | None,
     external_id: str,
     setup: str | Mapping[str, Any] | Unknown,
-    shown: str,
+    displayed: str,
 ) -> Change:
-    """Return what happens to a setup that is not in the state of its resource.
+    """Return the change of a setup that is not in the state of its resource.
 
     Args:
-        deployment: who manages what.
-        where: the project that the setup is in.
-        there: what Traceloop has, if anything.
+        deployment: knows which setups this stack manages.
+        project: the setup's project.
+        remote: the setup in Traceloop, if it exists.
         external_id: the setup's key.
         setup: the declared setup, as the engine passes it.
-        shown: the same, as people may see it.
+        displayed: the declared setup as display JSON.
 
     """
-    if there is None:
-        return Change("create", external_id, after=shown)
+    if remote is None:
+        return Change("create", external_id, after=displayed)
     if isinstance(setup, Unknown) or holds_unknown(setup):
-        # Nobody can tell which values of what is there are the declared ones.
-        before = stand_in_of_other(canonical(there.as_input()), "{}", "{}")
+        # No remote value can be matched to a declared one, so all of them are hidden.
+        before = redacted(canonical(remote.as_input()), "{}", "{}")
     else:
         spec = parsed(setup)
-        if spec is not None and spec.meaning == there.meaning:
-            return Change("adopt", external_id, after=shown)
-        before = stand_in_of_other(canonical(there.as_input()), _text(setup), shown)
-    managed = deployment.manages(external_id, where, ask=False)
-    return Change("change" if managed else "replace", external_id, before, shown)
+        if spec is not None and spec.definition == remote.definition:
+            return Change("adopt", external_id, after=displayed)
+        before = redacted(canonical(remote.as_input()), _json(setup), displayed)
+    managed = deployment.manages(external_id, project, ask=False)
+    return Change("change" if managed else "replace", external_id, before, displayed)
 
 
-def change_of(external_id: str, old: Any, new: Any, shown_old: str, shown_new: str) -> Change:
-    """Return the change of a setup that is in the state, given as `new_change` takes it."""
-    before, after = _text(old), _text(new)
-    # Where nothing is hidden, nothing has to be parsed: for thousands of setups that takes long.
-    hidden = (before, after) != (shown_old, shown_new)
-    unseen = hidden and unseen_change(before, after, shown_old, shown_new)
-    return Change("change", external_id, shown_old, shown_new, secret_changes=unseen)
+def change_of(
+    external_id: str, old: Any, new: Any, displayed_old: str, displayed_new: str
+) -> Change:
+    """Return the change of a setup that is in the state; *old* and *new* as the engine has them."""
+    before, after = _json(old), _json(new)
+    # Without hidden values nothing is parsed: parsing thousands of setups is slow.
+    hidden = (before, after) != (displayed_old, displayed_new)
+    unseen = hidden and unseen_change(before, after, displayed_old, displayed_new)
+    return Change("change", external_id, displayed_old, displayed_new, secret_changes=unseen)
 
 
-def drift_of(external_id: str, state: Any, found: str | None, shown_state: str) -> Change:
-    """Return how a setup differs from the state, that a refresh has *found* or not."""
+def drift_of(external_id: str, state: Any, found: str | None, displayed_state: str) -> Change:
+    """Return how a setup that a refresh *found*, or did not, differs from the state."""
     if found is None:
-        return Change("delete", external_id, shown_state)
-    declared = _text(state)
-    # Where nothing is hidden, the state has what was found, and every later plan shows it.
-    open_ = shown_state == declared
-    seen = found if open_ else stand_in_of_other(found, declared, shown_state)
-    return Change("change", external_id, shown_state, seen)
+        return Change("delete", external_id, displayed_state)
+    declared = _json(state)
+    # Without hidden values the state stores what was found, and later plans show it anyway.
+    has_hidden = displayed_state != declared
+    displayed = redacted(found, declared, displayed_state) if has_hidden else found
+    return Change("change", external_id, displayed_state, displayed)
 
 
-def _text(setup: Any) -> str:
+def _json(setup: Any) -> str:
     if isinstance(setup, Unknown):
         return UNKNOWN
-    return setup if isinstance(setup, str) else canonical(_with_stand_ins(spec_inputs(setup)))
+    return setup if isinstance(setup, str) else canonical(_with_placeholders(spec_inputs(setup)))

@@ -1,4 +1,4 @@
-"""What the three providers share: the stack's configuration, and errors as one message."""
+"""The base of the three providers: configuration, plans, and errors without a traceback."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ __all__ = [
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
-#: How many new objects there are before Python looks for garbage; its own default is some hundreds.
+#: Allocations before a garbage collection; Python's default is some hundreds.
 GARBAGE_THRESHOLD = 100_000
 
 
 def without_traceback(method: _Method) -> _Method:
-    """Make a `TraceloopError` reach the user as its message.
+    """Show the user a `TraceloopError` as its message.
 
-    The host shows the whole traceback of an exception; this leaves its own two frames.
+    The host prints an exception's traceback; only the host's own two frames remain.
     """
 
     @wraps(method)
@@ -62,25 +62,25 @@ def without_traceback(method: _Method) -> _Method:
 class HostedProvider(ResourceProvider):
     """A provider in the Python dynamic host, with the stack's configuration."""
 
-    # The provider holds no secret: the configuration reaches it in `configure`, in the process.
+    # The provider holds no secret: `configure` receives the configuration in the process.
     serialize_as_secret_always = False
 
-    # Not set before `configure`: what an instance holds when it is declared goes into the state.
+    # Set in `configure` only: the SDK stores the attributes of a declared instance in the state.
     _setting: Callable[[str], Any]
     #: The declarers that were checked in this deployment.
     _checked: set[str]
-    #: What happens to the setups of each declarer, until an update has done it.
+    #: The pending plan of each declarer, until the update reports it.
     _plans: dict[str, ResourcePlan]
-    #: Whether this is a preview. The program says so in an input that `check` takes out again.
+    #: Whether this is a preview. The program passes it as an input, which `check` removes.
     _preview: bool
 
     def configure(self, req: ConfigureRequest) -> None:
         """Keep the stack's configuration, which has the secrets in plain text."""
         use_utf8()
-        # The process lives for one operation. By default Python looks for garbage so often, while
-        # ten thousand setups are read, that this takes as long as the reading.
+        # The process lives for one operation. With the default threshold, garbage collection takes
+        # as long as reading ten thousand setups.
         gc.set_threshold(GARBAGE_THRESHOLD)
-        # It looks once more as it ends, at all of them again, and the engine waits for that.
+        # Skip the collection at exit, which the engine would wait for.
         atexit.register(gc.freeze)
         self._setting = req.config.get
         self._checked = set()
@@ -92,16 +92,16 @@ class HostedProvider(ResourceProvider):
         return deployment()
 
     def _project(self, props: Mapping[str, Any]) -> Project:
-        """Return the Traceloop project that a resource is in."""
+        """Return the Traceloop project of a resource."""
         given = connection(self._setting, os.environ, props.get("config_namespace"))
         deployment = self._deployment
-        # A refresh and a destroy have the configuration of the last update, and check nothing.
+        # A refresh or destroy, which calls no check, has the configuration of the last update.
         return deployment.project(given, key_is_stored=lambda: deployment.declares_nothing)
 
     def _take_preview(self, inputs: dict[str, Any]) -> None:
-        """Note whether this is a preview, and take that out of the inputs: it is no part of them.
+        """Remove the input ``preview`` and keep its value.
 
-        Neither the state nor a saved plan has it, and an update does as the plan says (seen on the
+        It must not reach the state or a saved plan, which an update has to follow (seen on the
         Pulumi CLI 3.260).
         """
         self._preview = bool(inputs.pop("preview", False))
@@ -114,7 +114,7 @@ class HostedProvider(ResourceProvider):
         *,
         group: bool = True,
     ) -> None:
-        """Print a plan in a preview; an update prints what it did, when it is done."""
+        """Print the plan in a preview; keep it for `_report` in an update."""
         if self._preview:
             changes = list(changes)
             stay = [c.external_id for c in changes if c.action not in LEAVES]
@@ -137,7 +137,7 @@ class HostedProvider(ResourceProvider):
     def _matches(
         self, inputs: Mapping[str, Any], external_ids: Collection[str] | None = None
     ) -> dict[str, Matches]:
-        """Return what declared setups match, all or some, where the configuration asks for it."""
+        """Return the matches of the declared setups, all or some, if ``matchSpans`` is set."""
         setting = self._setting(_traffic.SETTING)
         if not setting or external_ids == []:
             return {}
@@ -152,7 +152,7 @@ class HostedProvider(ResourceProvider):
         return {i: each for i, each in found.items() if each}
 
     def _too_many_evaluations(self, inputs: Mapping[str, Any]) -> list[CheckFailure]:
-        """Return why a preview may not go on, if the setups would run too many evaluations."""
+        """Return the failure of a preview whose setups would run too many evaluations."""
         if not self._preview or inputs.get("max_evaluations") is None:
             return []
         if not self._setting(_traffic.SETTING):
@@ -165,13 +165,13 @@ class HostedProvider(ResourceProvider):
         unknown = [i for i in self._setups(inputs) if found.get(i) is None]
         if unknown:
             _traffic.note(
-                f"max_evaluations is not checked for {names(unknown)}: the estimate needs spans,"
-                " those of a file have to cover an hour, and all of the setup has to be known"
+                f"max_evaluations is not checked for {names(unknown)}: the estimate needs spans"
+                " (a file's must cover an hour) and a setup without unknown values"
             )
         return too_many_evaluations(inputs, found)
 
     def _report(self, inputs: Mapping[str, Any], in_place: Collection[str]) -> None:
-        """Print what an update did."""
+        """Print the changes that an update made."""
         if plan := self._plans.pop(inputs["declared_by"], None):
             report(plan, in_place)
 
@@ -198,7 +198,7 @@ class HostedProvider(ResourceProvider):
     def _declare(
         self, external_ids: Collection[Any], props: Mapping[str, Any]
     ) -> dict[str, DeclaredTwiceError]:
-        """Note what the program declares; return why not, where another resource does already."""
+        """Register declared setups; return an error for each that another resource declares."""
         declarer, project = props["declared_by"], self._project(props)
         return {
             external_id: DeclaredTwiceError(external_id, other, declarer)
@@ -210,9 +210,9 @@ class HostedProvider(ResourceProvider):
     def _moves(
         self, state: Mapping[str, Any], inputs: Mapping[str, Any], external_ids: Collection[str]
     ) -> bool:
-        """Whether a resource moves to another project: its namespace changed, and leads elsewhere.
+        """Whether a changed namespace moves the resource to another project.
 
-        Where that cannot be told, it does: a replacement keeps what turns out to be declared.
+        If that is unknown, it counts as a move: a replacement keeps setups that are still declared.
         """
         if not namespace_changed(state, inputs):
             return False
@@ -231,34 +231,34 @@ class HostedProvider(ResourceProvider):
 
 
 def namespace_changed(state: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
-    """Whether a resource moves to another namespace; leaving out the default one is no move."""
+    """Whether the namespace changed; an omitted one is the default."""
     before, after = (p.get("config_namespace") or DEFAULT_NAMESPACE for p in (state, inputs))
     return bool(before != after)
 
 
 def listed(text: str | None) -> list[str]:
-    """Return the external_ids that a property holds as JSON."""
+    """Return the external_ids of a JSON property."""
     return json.loads(text) if text else []
 
 
 def mapped(text: str | None) -> dict[str, Any]:
-    """Return the mapping that a property holds as JSON."""
+    """Return the mapping of a JSON property."""
     return json.loads(text) if text else {}
 
 
 def ownership_of(state: Mapping[str, Any]) -> Ownership:
-    """Return what a batch or a membership records about its group's setups."""
+    """Return the ownership that a batch or membership records."""
     return Ownership(frozenset(listed(state.get("owned"))), mapped(state.get("left")))
 
 
 def identity(setup: Setup) -> dict[str, Any]:
     """Return the outputs that identify a setup.
 
-    Only what does not change by itself: a status in the state would be drift at every refresh.
+    They are stable: a status in the state would drift at every refresh.
     """
     return {"setup_id": setup.id, "env_project_id": setup.env_project_id}
 
 
 def at(external_id: str, path: str = "") -> str:
-    """Return the property path of a group's setup, or of a part of it."""
+    """Return the path of a group's setup, or of a property below it."""
     return f'setups["{external_id}"]' + (f".{path}" if path else "")

@@ -89,7 +89,7 @@ class AutoMonitorSetupMembershipProvider(HostedProvider):
         Where a batch was left alone, its setups are asked for: nothing else would notice.
         """
         project = self._project(news)
-        granted, env_project_id = self._deployment.granted(news["declared_by"])
+        granted, env_project_id = self._deployment.assumed(news["declared_by"])
         there, unreadable = project.read(granted, env_project_id)
         project.expect(env_project_id)
         gone = [i for i in granted if i not in there and i not in unreadable]

@@ -1,9 +1,9 @@
-"""Checks of the options that say how setups are put in place."""
+"""Checks of the options that guard writes and deletes."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pulumi.dynamic import CheckFailure
 from pulumi.output import Unknown
@@ -16,19 +16,22 @@ from ..errors import ExistsError
 if TYPE_CHECKING:
     from .._plan import Change
 
-__all__ = ["exists_error", "too_many_deletes", "too_many_evaluations"]
+__all__ = ["GUARDS", "exists_error", "too_many_deletes", "too_many_evaluations"]
+
+
+#: By value of ``if_exists``: the actions refused for a setup that this stack does not manage.
+GUARDS: Final = {"adopt": ("replace",), "fail": ("replace", "adopt")}
 
 
 def exists_error(if_exists: str | None, change: Change) -> ExistsError | None:
-    """Return why a setup must not be written that Traceloop has and this stack does not manage.
+    """Return the error if ``if_exists`` refuses the change of an unmanaged setup, else ``None``.
 
     Args:
-        if_exists: the option: ``adopt`` refuses one that differs, ``fail`` every one.
-        change: what would happen to it.
+        if_exists: the option.
+        change: the change of a setup that exists in Traceloop and that this stack does not manage.
 
     """
-    refused = {"adopt": ("replace",), "fail": ("replace", "adopt")}.get(if_exists or "", ())
-    if change.action not in refused:
+    if change.action not in GUARDS.get(if_exists or "", ()):
         return None
     before, after = change.before, change.after
     differs = difference(before, after).texts() if before and after else ()
@@ -38,55 +41,55 @@ def exists_error(if_exists: str | None, change: Change) -> ExistsError | None:
 def too_many_deletes(
     inputs: Mapping[str, Any], before: Collection[str], removed: Sequence[str]
 ) -> list[CheckFailure]:
-    """Return why an update may not go on, if it removes more setups from a group than allowed."""
+    """Return the failure of an update that removes more setups from a group than allowed."""
     limit = inputs.get("max_deletes")
     if limit is None or isinstance(limit, Unknown):
         return []
     match = MAX_DELETES.fullmatch(str(limit))
     if not match:
-        return []  # `option_problems` says so
+        return []  # `option_problems` reports it
     allowed = len(before) * int(match[1]) // 100 if match[2] else int(match[1])
     if len(removed) <= allowed:
         return []
     reason = (
         f"this update would delete {len(removed)} of the group's {len(before)} monitor setups, and"
         f" max_deletes allows {allowed}: {names(sorted(removed))}. Nothing of the group was"
-        " written. Raise the limit for this update if they are meant to go; setups that move to a"
-        " resource which the program declares after the group count too. max_deletes does not guard"
-        " against the removal of the whole group: the option protect does"
+        " written. If the deletes are intended, raise the limit for this update. Setups that move"
+        " to a resource declared after the group count too. max_deletes does not guard against the"
+        " removal of the whole group: the option protect does"
     )
     return [CheckFailure("max_deletes", reason)]
 
 
-#: How many setups an error names with their evaluations.
+#: How many setups an error lists with their evaluations.
 _NAMED = 5
 
 
 def too_many_evaluations(
     inputs: Mapping[str, Any], evaluations: Mapping[str, int | None]
 ) -> list[CheckFailure]:
-    """Return why a preview may not go on, if setups run more evaluations a day than allowed.
+    """Return the failure of a preview whose setups run more evaluations a day than allowed.
 
     Args:
-        inputs: the resource's or the group's inputs.
-        evaluations: how many a day each setup runs; ``None`` where that cannot be estimated.
+        inputs: the inputs of the resource or group.
+        evaluations: each setup's evaluations a day; ``None`` if there is no estimate.
 
     """
     limit = inputs.get("max_evaluations")
     if not isinstance(limit, (int, float)) or isinstance(limit, bool):
-        return []  # it is unknown, or `option_problems` says what is wrong
-    most = sorted(
+        return []  # unknown, or `option_problems` reports it
+    ranked = sorted(
         ((count or 0, i) for i, count in evaluations.items()), key=lambda e: (-e[0], e[1])
     )
-    total = sum(count for count, _ in most)
+    total = sum(count for count, _ in ranked)
     if total <= limit:
         return []
-    shown = [f"{name(i)} {count:,}" for count, i in most[:_NAMED] if count]
-    rest = sum(1 for count, _ in most[_NAMED:] if count)
-    which = ", ".join([*shown, *([f"and {rest:,} more"] if rest else [])])
+    listed = [f"{name(i)} {count:,}" for count, i in ranked[:_NAMED] if count]
+    rest = sum(1 for count, _ in ranked[_NAMED:] if count)
+    which = ", ".join([*listed, *([f"and {rest:,} more"] if rest else [])])
     reason = (
-        f"the recorded spans that match would make about {total:,} evaluations a day (matched spans"
-        f" a day x evaluators), and max_evaluations allows {limit:,.0f}: {which}. Narrow the"
+        f"matching spans would cause about {total:,} evaluations a day (matched spans a day x"
+        f" evaluators), and max_evaluations allows {limit:,.0f}: {which}. Narrow the"
         " selectors, run fewer evaluators, or raise the limit"
     )
     return [CheckFailure("max_evaluations", reason)]

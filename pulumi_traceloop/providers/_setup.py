@@ -44,11 +44,11 @@ class AutoMonitorSetupProvider(HostedProvider):
 
     Outputs beside the inputs:
 
-    - ``setup_id``, ``env_project_id``: which setup of which project it is;
-    - ``unsettled``: why it did not come up, where the update waited for that;
-    - ``failed``: why it is not known whether the setup is in place. It is in the state all the
-      same: a setup that may have been written must not be forgotten;
-    - ``normalized``: the digest of what the service made of it, where that differs.
+    - ``setup_id``, ``env_project_id``: the setup's server id and project;
+    - ``unsettled``: why the setup is not ready, if the update waited for it;
+    - ``failed``: why the outcome of the write is unknown. The resource is in the state
+      nevertheless: the setup may exist;
+    - ``normalized``: the digest of the setup as the service normalized it.
     """
 
     _announced: set[tuple[str, str, str]]
@@ -66,7 +66,7 @@ class AutoMonitorSetupProvider(HostedProvider):
 
     @without_traceback
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
-        """Validate the inputs; every problem is reported, with the path of its property."""
+        """Validate the inputs; report every problem with its property path."""
         self._take_preview(news)
         upcoming = self._upcoming.setdefault(self._project(news), {})
         # As `preview`, it is no part of the inputs.
@@ -74,13 +74,13 @@ class AutoMonitorSetupProvider(HostedProvider):
         external_id = news.get("external_id")
         if isinstance(external_id, str):
             upcoming.pop(external_id, None)
-        # First of all, valid or not: what is declared must not be deleted.
-        twice = self._declare([external_id], news)
-        failures = [CheckFailure("external_id", str(error)) for error in twice.values()]
+        # Before validation: a declared setup, valid or not, must not be deleted.
+        duplicates = self._declare([external_id], news)
+        failures = [CheckFailure("external_id", str(error)) for error in duplicates.values()]
         if not isinstance(external_id, Unknown) and (reason := external_id_problem(external_id)):
             failures.append(CheckFailure("external_id", reason))
         secrets = display.secrets(news)
-        # The engine prints the value of a path that leads to one.
+        # The engine prints the value at a path that exists in the inputs.
         prefix = "setup." if secrets else ""
         failures += [
             CheckFailure(prefix + p.path, masked(p.reason, secrets))
@@ -106,20 +106,20 @@ class AutoMonitorSetupProvider(HostedProvider):
         return display.secrets(inputs)
 
     def _announce_new(self, news: dict[str, Any]) -> list[CheckFailure]:
-        """Print the plan for a setup that is not in the state; return why it must not be made."""
+        """Print the plan of a setup that is not in the state; return a failure if refused."""
         external_id = news["external_id"]
-        shown = display.shown(news)
+        displayed = display.text(news)
         if isinstance(external_id, Unknown):
-            self._announce(news, Change("create", UNKNOWN, after=shown))
+            self._announce(news, Change("create", UNKNOWN, after=displayed))
             return []
         project = self._project(news)
-        reading = project.look([external_id, *self._ahead(project, external_id)])
+        reading = project.try_read([external_id, *self._ahead(project, external_id)])
         if reading and (error := reading.unreadable.get(external_id)):
             return [CheckFailure("external_id", str(error))]
-        there = reading.setups.get(external_id) if reading else None
-        if there and (refused := self._refused(news, there, ask=False)):
+        remote = reading.setups.get(external_id) if reading else None
+        if remote and (refused := self._refused(news, remote, ask=False)):
             return [CheckFailure("external_id", str(refused))]
-        change = display.new_change(self._deployment, project, there, external_id, news, shown)
+        change = display.new_change(self._deployment, project, remote, external_id, news, displayed)
         self._announce(news, change)
         return []
 
@@ -137,18 +137,20 @@ class AutoMonitorSetupProvider(HostedProvider):
         return list(islice(following, count))
 
     def _refused(
-        self, inputs: Mapping[str, Any], there: Setup, *, ask: bool = True
+        self, inputs: Mapping[str, Any], remote: Setup, *, ask: bool = True
     ) -> TraceloopError | None:
-        """Return why ``if_exists`` keeps what Traceloop has."""
+        """Return the error if ``if_exists`` protects the remote setup, else ``None``."""
         external_id, project = inputs["external_id"], self._project(inputs)
         if self._deployment.manages(external_id, project, ask=ask):
             return None
-        shown = display.shown(inputs)
-        change = display.new_change(self._deployment, project, there, external_id, inputs, shown)
+        displayed = display.text(inputs)
+        change = display.new_change(
+            self._deployment, project, remote, external_id, inputs, displayed
+        )
         return exists_error(inputs.get("if_exists"), change)
 
     def _announce(self, news: Mapping[str, Any], *changes: Change) -> None:
-        """Print the plan, once: for a replacement the engine checks twice."""
+        """Print the plan once: for a replacement the engine calls `check` twice."""
         reported = {(news["declared_by"], c.action, c.external_id) for c in changes}
         if not changes or reported - self._announced:
             self._announced |= reported
@@ -158,54 +160,54 @@ class AutoMonitorSetupProvider(HostedProvider):
 
     @without_traceback
     def diff(self, id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
-        """Compare by definition: neither order nor a left-out default is a change."""
+        """Compare by definition, ignoring order and omitted defaults."""
         replaces = ["external_id"] if olds.get("external_id") != news.get("external_id") else []
         replaces += ["config_namespace"] if self._moves(olds, news, [id]) else []
-        # A refresh compares too, without a check: it announces nothing, and what is still to be
-        # done is no drift.
+        # A refresh calls diff without check: it prints no plan, and pending work is no drift.
         checked = news["declared_by"] in self._checked
-        where = self._project(olds)
+        project = self._project(olds)
         if checked:
-            where.made_in(olds.get("env_project_id"), [id])
+            project.made_in(olds.get("env_project_id"), [id])
         if replaces:
-            if checked and not self._deployment.expected_declarer(id, where):
+            if checked and not self._deployment.known_declarer(id, project):
                 if self._preview:
-                    self._deployment.leave(id, news["declared_by"])
-                self._announce(news, Change("delete", id, display.shown(olds)))
+                    self._deployment.announce_delete(id, news["declared_by"])
+                self._announce(news, Change("delete", id, display.text(olds)))
             return DiffResult(changes=True, replaces=replaces)
         changed = differ(spec_inputs(olds), spec_inputs(news))
         if not checked:
             return DiffResult(changes=changed)
         pending = olds.get("failed") or olds.get("unsettled")
-        shown = display.shown(news)
+        displayed = display.text(news)
         if changed:
-            before = display.shown(olds)
-            self._announce(news, display.change_of(id, olds, news, before, shown))
+            before = display.text(olds)
+            self._announce(news, display.change_of(id, olds, news, before, displayed))
         elif why := olds.get("failed"):
-            reading = where.look([id])
-            there = reading.setups.get(id) if reading else None
-            change = display.new_change(self._deployment, where, there, id, news, shown)
-            # What the last update wrote after all is not sent again.
-            written = change.action == "adopt"
-            self._announce(news, change if written else Change("retry", id, after=shown, note=why))
+            reading = project.try_read([id])
+            remote = reading.setups.get(id) if reading else None
+            change = display.new_change(self._deployment, project, remote, id, news, displayed)
+            # If the last update wrote the setup after all, it is not sent again.
+            if change.action != "adopt":
+                change = Change("retry", id, after=displayed, note=why)
+            self._announce(news, change)
         elif why := olds.get("unsettled"):
-            self._announce(news, Change("recheck", id, after=shown, note=why))
+            self._announce(news, Change("recheck", id, after=displayed, note=why))
         return DiffResult(changes=changed or bool(pending) or namespace_changed(olds, news))
 
     @without_traceback
     def create(self, props: dict[str, Any]) -> CreateResult:
-        """Put the setup in place: adopt what is equal, else upsert it.
+        """Adopt an equal setup, else upsert it.
 
-        Where it is not known whether that happened, the resource is recorded with ``failed``.
+        If the outcome is unknown, the state records the resource with ``failed``.
         """
         return CreateResult(props["external_id"], self._put(props, {}))
 
     @without_traceback
     def update(self, id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
-        """Put the setup in place; changed triggers send it even if it is equal.
+        """Upsert the setup if it differs or its triggers changed.
 
         Raises:
-            TraceloopError: it is not in place, or not known to be; the state stays as it was.
+            TraceloopError: the write failed or its outcome is unknown; the state is unchanged.
 
         """
         return UpdateResult(self._put(news, olds))
@@ -218,12 +220,12 @@ class AutoMonitorSetupProvider(HostedProvider):
         declarer = inputs["declared_by"]
 
         def refuse(
-            _: Mapping[str, SetupSpec], there: Mapping[str, Setup]
+            _: Mapping[str, SetupSpec], remote: Mapping[str, Setup]
         ) -> dict[str, TraceloopError]:
             rivals = self._deployment.rivals([external_id], declarer, project)
             if rivals:
                 return self._declared_twice(rivals, declarer)
-            setup = there.get(external_id)
+            setup = remote.get(external_id)
             refused = self._refused(inputs, setup) if setup and not state else None
             return {external_id: refused} if refused else {}
 
@@ -245,41 +247,41 @@ class AutoMonitorSetupProvider(HostedProvider):
         if why := outcome.failed.get(external_id):
             why = masked(why, secrets)
             if state and not state.get("failed"):
-                # The engine keeps the state, so the next update compares with it again.
+                # The engine keeps the old state, so the next update compares and sends again.
                 raise TraceloopError(f"setup {names([external_id])}: {why}")
             return inputs | dict.fromkeys(_OUTPUTS) | {"failed": why}
         self._report(inputs, outcome.stored)
         setup = outcome.stored[external_id]
         found = differs_from_declaration(setup, spec, secret=bool(secrets))
         if found and found != normalized:
-            shown = {external_id: display.shown(inputs)}
-            say("\n".join(report_normalized({external_id: setup}, shown)))
-        reason = None
+            displayed = {external_id: display.text(inputs)}
+            say("\n".join(report_normalized({external_id: setup}, displayed)))
+        not_ready = None
         if inputs.get("wait_for_setup"):
-            waited = wait(
+            reasons = wait(
                 project,
                 [external_id],
                 inputs.get("wait_timeout"),
                 external_id,
                 accepted=inputs.get("wait_for") == "accepted",
             )
-            reason = waited.get(external_id)
+            not_ready = reasons.get(external_id)
         return (
             inputs
             | identity(setup)
             | {
                 "failed": None,
-                "unsettled": reason and masked(reason, secrets),
+                "unsettled": not_ready and masked(not_ready, secrets),
                 "normalized": found,
             }
         )
 
     @without_traceback
     def read(self, id: str, props: dict[str, Any]) -> ReadResult:
-        """Read the setup; what is equal by definition keeps the user's own spelling.
+        """Read the setup; keep the declared inputs if the definition is equal.
 
         Raises:
-            GoneError: a program reads a setup, with ``get``, that Traceloop does not have.
+            GoneError: the setup of a ``get`` does not exist.
 
         """
         project = self._project(props)
@@ -287,21 +289,21 @@ class AutoMonitorSetupProvider(HostedProvider):
         project.expect(props.get("env_project_id"))
         if setup is None:
             if not (props.get("setup_id") or props.get("failed")):
-                raise GoneError(id)  # no state: a program's `get`
-            drift = display.drift_of(id, props, None, display.shown(props))
+                raise GoneError(id)  # without state: a `get`
+            drift = display.drift_of(id, props, None, display.text(props))
             report_drift(self._plan(props, [drift], group=False))
             return ReadResult("", {})
         declared = {key: value for key, value in props.items() if key not in _OUTPUTS}
         spec = parsed(spec_inputs(props))
-        same = spec is not None and spec.meaning == setup.meaning
+        same = spec is not None and spec.definition == setup.definition
         normalized = props.get("normalized")
         if not same and (normalized is None or baseline(setup) != normalized):
             for key in ("selector", "evaluators", "evaluator_configs"):
                 declared.pop(key, None)
-            there = setup.as_input()
-            declared |= {"external_id": id, **there}
-            if props.get("setup_id"):  # else a program reads it, with `get`
-                drift = display.drift_of(id, props, canonical(there), display.shown(props))
+            found = setup.as_input()
+            declared |= {"external_id": id, **found}
+            if props.get("setup_id"):  # else it is a `get`
+                drift = display.drift_of(id, props, canonical(found), display.text(props))
                 report_drift(self._plan(props, [drift], group=False))
                 if props.get("shown") is not None:
                     declared["shown"] = drift.after
@@ -310,7 +312,7 @@ class AutoMonitorSetupProvider(HostedProvider):
 
     @without_traceback
     def delete(self, id: str, props: dict[str, Any]) -> None:
-        """Delete the setup, unless another resource of the program declares it now."""
+        """Delete the setup, unless another resource of the program declares it."""
         project = self._project(props)
         if declarer := self._deployment.declarer(id, project):
             say(f"kept the monitor setup {names([id])}: {declarer} declares it")

@@ -1,6 +1,6 @@
-"""Reads setups as the engine passes them: nested inputs of an `AutoMonitorSetup`, JSON in a batch.
+"""Parses setups as the engine passes them: nested inputs of an `AutoMonitorSetup`, JSON in a batch.
 
-What is not known yet, in a preview, is a `pulumi.output.Unknown`.
+In a preview an unknown value is a `pulumi.output.Unknown`.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ def spec_inputs(props: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def _models() -> ModuleType:
-    """Return the module of the models: the program, which needs none, does not load it."""
+    """Return the module of the models, imported lazily: the program does not need pydantic."""
     from .. import _models as models
 
     return models
 
 
 def spec_of(setup: str | Mapping[str, Any]) -> SetupSpec:
-    """Read a setup, all of which is known.
+    """Parse a setup without unknown values.
 
     Raises:
-        pydantic.ValidationError: it is not valid.
+        pydantic.ValidationError: the setup is invalid.
 
     """
     return _read(setup if isinstance(setup, str) else canonical(spec_inputs(setup)))
@@ -48,12 +48,12 @@ def spec_of(setup: str | Mapping[str, Any]) -> SetupSpec:
 
 @lru_cache(maxsize=16_384)
 def _read(text: str) -> SetupSpec:
-    # Cached, since what is checked is also compared and sent.
+    # Cached: a setup is checked, compared and sent.
     return cast("SetupSpec", _models().SetupSpec.model_validate_json(text))
 
 
 def parsed(setup: str | Mapping[str, Any]) -> SetupSpec | None:
-    """Return a setup, or ``None`` if it is none."""
+    """Return the parsed setup, or ``None`` if it is invalid."""
     try:
         return spec_of(setup)
     except _models().ValidationError:
@@ -61,7 +61,7 @@ def parsed(setup: str | Mapping[str, Any]) -> SetupSpec | None:
 
 
 def differ(old: str | Mapping[str, Any], new: object) -> bool:
-    """Whether two setups differ in meaning or triggers; what is not known yet may."""
+    """Whether two setups differ in definition or triggers; an unknown one counts as different."""
     if old == new:
         return False
     if not isinstance(new, (str, Mapping)) or holds_unknown(new):
@@ -69,7 +69,7 @@ def differ(old: str | Mapping[str, Any], new: object) -> bool:
     old_spec, new_spec = parsed(old), parsed(new)
     if old_spec is None or new_spec is None:
         return True
-    return old_spec.meaning != new_spec.meaning or old_spec.triggers != new_spec.triggers
+    return old_spec.definition != new_spec.definition or old_spec.triggers != new_spec.triggers
 
 
 def holds_unknown(value: object) -> bool:

@@ -1,8 +1,7 @@
-"""The spans that a preview tries setups on, where ``traceloop:matchSpans`` asks for it.
+"""Spans that a preview matches setups against, if ``traceloop:matchSpans`` is set.
 
-They are read once in a process, at the first setup that needs them; nothing here raises an error,
-and nothing of `spans` is imported before. An update never reads them: `HostedProvider` asks only in
-a preview.
+The first setup that needs spans reads them, once per process, and imports `spans`. No function here
+raises. Updates read no spans: `HostedProvider` calls this module in previews only.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ __all__ = ["SETTING", "matches", "note", "notes", "traffic"]
 SETTING = "traceloop:matchSpans"
 
 _reading, _noting = threading.Lock(), threading.Lock()
-#: By project; those of a file are under ``None``.
+#: By project; spans of a file under ``None``.
 _read: dict[Project | None, Traffic | None] = {}
 _noted: dict[str, None] = {}
 
 
 def note(text: str) -> None:
-    """Print a line, once in a process, and keep it for `notes`."""
+    """Print a line once per process, and keep it for `notes`."""
     with _noting:
         known = text in _noted
         _noted[text] = None
@@ -42,24 +41,24 @@ def note(text: str) -> None:
 
 
 def notes() -> str:
-    """Return what was noted so far, one on each line."""
+    """Return the notes so far, one per line."""
     with _noting:
         return "\n".join(_noted)
 
 
 def traffic(project: Project, setting: str) -> Traffic | None:
-    """Return the spans to try; ``None``, and a note, if they cannot be read.
+    """Return the spans; ``None``, and a note, if they cannot be read.
 
     Args:
-        project: the project whose spans they are.
-        setting: a time such as ``24h``, or a file.
+        project: the project that recorded the spans.
+        setting: a duration such as ``24h``, or a file.
 
     """
     from ..spans.traffic import seconds_in
 
     seconds = seconds_in(setting)
     key = None if seconds is None else project
-    with _reading:  # the others wait: there is one read
+    with _reading:  # one thread reads, the others wait
         if key not in _read:
             _read[key] = _sampled(project, setting, seconds)
         return _read[key]
@@ -75,8 +74,8 @@ def _sampled(project: Project, setting: str, seconds: int | None) -> Traffic | N
         except TraceloopError as error:
             why = getattr(error, "summary", str(error))
         except FileNotFoundError:
-            why = f'{SETTING} is "{setting}": neither a time such as 24h nor a file'
-        except (OSError, ValueError) as error:  # a path may hold what no path can
+            why = f'{SETTING} is "{setting}": neither a duration such as 24h nor a file'
+        except (OSError, ValueError) as error:  # ValueError: a null byte in the path
             why = f"{setting}: {getattr(error, 'strerror', None) or error}"
         else:
             for problem in found.problems:
@@ -89,12 +88,12 @@ def _sampled(project: Project, setting: str, seconds: int | None) -> Traffic | N
 def matches(
     sample: Traffic, setup: str | Mapping[str, Any] | Unknown, secrets: Collection[str]
 ) -> Matches | None:
-    """Return what a setup matches; ``None`` if not all of it is known, or there are no spans.
+    """Return the spans that a setup matches; ``None`` if a value is unknown or there are no spans.
 
     Args:
         sample: the spans.
         setup: the setup, as the engine passes it.
-        secrets: its secret values.
+        secrets: the setup's secret values.
 
     """
     if isinstance(setup, Unknown) or holds_unknown(setup):
@@ -102,4 +101,4 @@ def matches(
     spec = parsed(setup)
     if spec is None:
         return None
-    return sample.matches(spec.selector, len(spec.meaning.evaluators), secrets=secrets)
+    return sample.matches(spec.selector, len(spec.definition.evaluators), secrets=secrets)

@@ -1,8 +1,8 @@
-"""Does a monitor see traffic? Selectors tried on real spans.
+"""Matches selectors against recorded spans, to show whether a monitor sees traffic.
 
-Reading order: `matching` (a selector, spans, how many match and why not), `near_misses` (what to
-change where none does), `sources` (spans from a file or from Traceloop), `traffic` (what a plan
-says of both), `attributes` (what is known about an attribute without any span).
+Reading order: `matching` (how many spans a selector matches, and why not), `near_misses` (what to
+change), `sources` (spans from files or Traceloop), `traffic` (matches in plans), `attributes`
+(known attributes, without spans).
 
-Nothing here is imported by the provider process or the program unless it is needed.
+Programs and the provider import this package lazily.
 """

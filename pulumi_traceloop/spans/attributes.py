@@ -1,7 +1,7 @@
-"""What is known about attributes without any span, and warnings about rules that doubt it.
+"""Warns about rules on unknown or deprecated attributes.
 
-The table beside this module is made by ``scripts/attributes.py`` from OpenTelemetry's semantic
-conventions and Traceloop's own. It is loaded when a rule is first looked at.
+``scripts/attributes.py`` generates ``attributes.json`` from the semantic conventions of
+OpenTelemetry and Traceloop. The table is loaded with the first rule.
 """
 
 from __future__ import annotations
@@ -19,30 +19,29 @@ from .._text import names, printable
 
 __all__ = ["Doubt", "doubts", "renames", "warning"]
 
-#: How many attributes one warning names.
+#: How many attributes one warning lists.
 _NAMED: Final = 10
 
-#: So many unknown keys are compared with the known ones.
+#: How many unknown keys are compared with the known ones.
 _COMPARED: Final = 200
 
 _BUILDERS: Final = {"span_attributes": "span", "resource_attributes": "resource"}
 
 
 class _Table(NamedTuple):
-    #: Every known key, and the source where it belongs.
+    #: The source of each known key.
     sources: Mapping[str, str]
-    #: Keys that users complete begin like this.
+    #: Prefixes of keys that users complete.
     open: tuple[str, ...]
-    #: What is written in the place of a deprecated key. One that ends with a dot stands for all
-    #: that begin with it.
+    #: The successors of each deprecated key. A key that ends with a dot is a prefix.
     renamed: Mapping[str, Sequence[str]]
-    #: Deprecated keys without a successor.
+    #: Deprecated keys without successor.
     removed: Collection[str]
     values: Mapping[str, frozenset[str]]
     renamed_values: Mapping[str, Mapping[str, str]]
-    #: The deprecated keys by their successor.
+    #: The deprecated keys of each successor.
     former: Mapping[str, Sequence[str]]
-    #: The keys that a misspelled one may have meant, by their length.
+    #: Suggestions for misspelled keys, by length.
     candidates: Mapping[int, Sequence[str]]
 
 
@@ -75,7 +74,7 @@ def _successors(key: str) -> Sequence[str]:
     renamed = _table().renamed
     if key in renamed:
         return renamed[key]
-    # gen_ai.prompt.0.content: one key in many parts.
+    # An indexed key, such as gen_ai.prompt.0.content.
     numbered = re.match(r"(.*?\.)\d", key)
     return renamed.get(numbered[1], ()) if numbered else ()
 
@@ -86,7 +85,7 @@ def _is_deprecated(key: str) -> bool:
 
 
 def renames(key: str) -> Sequence[str]:
-    """Return what the attribute is called in other versions of the conventions, newer ones first.
+    """Return the attribute's names in other versions of the conventions, newer ones first.
 
     Example::
 
@@ -99,7 +98,7 @@ def renames(key: str) -> Sequence[str]:
 
 
 class Doubt(NamedTuple):
-    """What is doubtful about one rule."""
+    """A doubt about one rule."""
 
     key: str
     #: Such as ``is deprecated; today's SDKs write "gen_ai.provider.name"``.
@@ -107,13 +106,12 @@ class Doubt(NamedTuple):
 
 
 def doubts(key: str, source: str, operands: Iterable[str] = ()) -> Iterator[Doubt]:
-    """Yield what is doubtful about a rule; nothing, if all is as today's SDKs write it.
+    """Yield doubts about a rule that today's SDKs may not match.
 
     Args:
         key: the attribute's key.
         source: ``span_attributes`` or ``resource_attributes``.
-        operands: what it is compared with for equality. They are quoted only where they are a
-            documented value, or were one.
+        operands: the operands of an equality. Only current or former documented values are quoted.
 
     """
     table = _table()
@@ -131,7 +129,7 @@ def doubts(key: str, source: str, operands: Iterable[str] = ()) -> Iterator[Doub
         builder, right = _BUILDERS[known], (successors[0] if successors else key)
         text = f'is a {builder} attribute: write {builder}("{right}"), or source: {known}'
         yield Doubt(key, text)
-    if not known and not successors and (near := _meant(key)):
+    if not known and not successors and (near := _similar(key)):
         yield Doubt(key, f'is not a known attribute; did you mean "{near}"?')
 
 
@@ -145,15 +143,15 @@ def _value_doubts(key: str, successors: Sequence[str], operands: Iterable[str]) 
     folded = {value.casefold(): value for value in known}
     given = frozenset(operands)
     for operand in sorted(given - known):
-        meant = former.get(operand) or folded.get(operand.casefold())
-        # Whoever names both means spans of older and of newer SDKs.
-        if meant is not None and meant not in given:
-            yield f'"{meant}" instead of "{operand}"'
+        current = former.get(operand) or folded.get(operand.casefold())
+        # A rule with both values is for older and newer SDKs.
+        if current is not None and current not in given:
+            yield f'"{current}" instead of "{operand}"'
 
 
 @lru_cache(maxsize=4096)
-def _meant(key: str) -> str | None:
-    """Return the known key that a misspelled one may have meant."""
+def _similar(key: str) -> str | None:
+    """Return the known key most similar to a misspelled one."""
     table = _table()
     if key.startswith(table.open):
         return None
@@ -163,7 +161,7 @@ def _meant(key: str) -> str | None:
         for length in range(len(key) - 2, len(key) + 3)
         for other in table.candidates.get(length, ())
     ]
-    # A key of a namespace that is not known is the user's own.
+    # Keys of other namespaces are the user's own: the cutoff excludes them.
     found = get_close_matches(folded, near, n=1, cutoff=0.88)
     return found[0] if found else None
 
@@ -171,14 +169,13 @@ def _meant(key: str) -> str | None:
 def warning(
     rules: Iterable[tuple[str, str, Iterable[str], str]], ignored: Collection[str] = ()
 ) -> str | None:
-    """Return a warning about rules that may match nothing; ``None`` if none is doubtful.
+    """Return a warning about rules that may match nothing, or ``None``.
 
-    They may be right all the same: older SDKs and other instrumentations write other attributes.
+    Such rules may be correct: older SDKs and other instrumentations write other attributes.
 
     Args:
-        rules: of each, the key, the source, the operands that it is compared with for equality, and
-            the external_id of the setup.
-        ignored: the keys that nobody wants to hear of; they may be patterns, such as ``llm.*``.
+        rules: key, source, operands of an equality, and the setup's external_id of each rule.
+        ignored: the keys to ignore, or patterns such as ``llm.*``.
 
     """
     used: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
@@ -186,10 +183,10 @@ def warning(
         used.setdefault((key, source, tuple(operands)), []).append(external_id)
     found: dict[Doubt, list[str]] = {}
     compared = 0
-    sources, valued = _table().sources, _table().values
+    sources, enumerated = _table().sources, _table().values
     for (key, source, operands), external_ids in used.items():
-        # The most frequent case, a known key of any value, comes first: there may be thousands.
-        if sources.get(key) == source and not _is_deprecated(key) and key not in valued:
+        # Fast path for the most frequent case, a known key with any value.
+        if sources.get(key) == source and not _is_deprecated(key) and key not in enumerated:
             continue
         if is_named(key, ignored):
             continue

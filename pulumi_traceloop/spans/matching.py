@@ -1,11 +1,11 @@
-"""Whether a selector matches a span; of many spans, how many, and which rule excludes the others.
+"""Matches selectors against spans, and counts which rules exclude spans.
 
 All rules of a selector must match (reference page "Create an Auto Monitor Setup"). The page does
-not say how the operators treat an attribute that a span lacks. Here, each ``not_`` operator is the
-exact opposite of the other: a span without the attribute passes ``not_equals``, ``not_in``,
-``not_contains`` and ``not_exists``.
+not document how operators treat a missing attribute. Here each ``not_`` operator is the exact
+negation: a span without the attribute passes ``not_equals``, ``not_in``, ``not_contains`` and
+``not_exists``.
 
-Values are text, compared to the letter, as `values.as_text` writes them.
+Values are compared as text, as `values.as_text` returns it.
 """
 
 from __future__ import annotations
@@ -33,26 +33,25 @@ __all__ = [
     "verdict",
 ]
 
-#: An attribute's text by its key. ``None``: the span has the attribute, but its value was dropped
-#: while reading, because it is what an end user wrote.
+#: Attribute text by key. ``None``: the value was end-user content, dropped when read.
 Attributes = Mapping[str, "str | None"]
 
 SOURCES: Final = ("span_attributes", "resource_attributes")
 
-#: With so many keys a misspelled one is compared.
+#: How many keys are compared with a misspelled one.
 _COMPARED: Final = 500
 
 
 @dataclass(frozen=True)
 class Span:
-    """What of a span rules can be about.
+    """The parts of a span that rules match.
 
     Args:
-        span_attributes: the span's own attributes.
-        resource_attributes: those of the resource (the service) that it comes from.
+        span_attributes: the span's attributes.
+        resource_attributes: the attributes of the span's resource (the service).
         name: the span's name, such as ``openai.chat``.
         service: the name of the service.
-        time: when it began, in seconds since 1970; ``None`` if that is not known.
+        time: the start, in seconds since 1970; ``None`` if unknown.
 
     """
 
@@ -64,7 +63,7 @@ class Span:
 
 
 class SelectorRule(Protocol):
-    """A rule, however it came to be: `Rule`, those of `_models` are such too."""
+    """The interface of rules: `Rule` and the rules of `_models`."""
 
     @property
     def key(self) -> str:
@@ -72,19 +71,19 @@ class SelectorRule(Protocol):
 
     @property
     def source(self) -> str:
-        """Where the attribute lives: ``span_attributes`` or ``resource_attributes``."""
+        """The kind of attribute: ``span_attributes`` or ``resource_attributes``."""
 
     @property
     def operator(self) -> str | None:
-        """One of the eight; ``None`` is ``equals``."""
+        """One of the eight operators; ``None`` is ``equals``."""
 
     @property
     def value(self) -> str | None:
-        """What an operator compares with that takes one value."""
+        """The operand of an operator that takes one value."""
 
     @property
     def values(self) -> Sequence[str] | None:
-        """What ``in`` and ``not_in`` compare with."""
+        """The operands of ``in`` and ``not_in``."""
 
 
 class Rule(NamedTuple):
@@ -101,7 +100,7 @@ _Test = Callable[[str], bool]
 
 
 def _test(rule: SelectorRule) -> _Test | None:
-    """Return what a value must fulfil that is there, before any ``not_``; ``None`` if unknown."""
+    """Return the test of the operator without ``not_``; ``None`` if it is unknown."""
     value, values = rule.value or "", frozenset(rule.values or ())
     tests: dict[str, _Test] = {
         "equals": lambda text: text == value,
@@ -117,10 +116,10 @@ def _negated(rule: SelectorRule) -> bool:
 
 
 def verdict(rule: SelectorRule, span: Span) -> bool | None:
-    """Whether the rule matches the span; ``None`` if nobody can tell.
+    """Whether the rule matches the span; ``None`` if undecided.
 
-    That is where the value was dropped while reading, and where the operator or the source is not
-    one that is documented.
+    A rule is undecided if the value was dropped when read, or if its operator or source is not
+    documented.
     """
     test = _test(rule)
     if test is None or rule.source not in SOURCES:
@@ -146,43 +145,43 @@ def matches(selector: Iterable[SelectorRule], span: Span) -> bool:
 
 @dataclass(frozen=True)
 class RuleSurvey:
-    """What one rule does to many spans."""
+    """The effect of one rule on many spans."""
 
     rule: Rule
     #: How many spans have the attribute.
     present: int
-    #: How many spans the rule matches, taken by itself.
+    #: How many spans the rule alone matches.
     matched: int
-    #: How many spans nobody can tell of.
+    #: How many spans are undecided.
     undecided: int
-    #: How many spans only this rule excludes: without it, they would match.
+    #: How many spans would match without this rule.
     excluded_alone: int
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What a selector does to many spans."""
+    """The effect of a selector on many spans."""
 
     #: How many spans there are.
     spans: int
-    #: How many of them match for certain.
+    #: How many certainly match.
     matched: int
-    #: How many may match: see `verdict`.
+    #: How many may match; see `verdict`.
     undecided: int
     #: In the selector's order.
     rules: tuple[RuleSurvey, ...]
-    #: Where nothing matches, why, and what to change. Where something does, rules that exclude
-    #: nothing because no span has their attribute.
+    #: If no span matches, why, and what to change. Otherwise the rules without effect, because no
+    #: span has their attribute.
     reasons: tuple[Reason, ...] = ()
 
     @property
     def share(self) -> float:
-        """The part of the spans that match, from 0 to 1."""
+        """The share of spans that match, from 0 to 1."""
         return self.matched / self.spans if self.spans else 0.0
 
     @property
     def why(self) -> str:
-        """The reasons on one line; empty if there is nothing to say."""
+        """The reasons on one line; may be empty."""
         return "; ".join(str(reason) for reason in self.reasons)
 
     def __str__(self) -> str:
@@ -192,14 +191,14 @@ class Survey:
 
 
 class _Bits(NamedTuple):
-    """The spans that a rule matches, and those that nobody can tell of: one bit for each span."""
+    """The spans that a rule matches and the undecided ones, one bit per span."""
 
     matched: int
     undecided: int
 
 
 class SpanIndex:
-    """Many spans, by key and value, to try many selectors on them.
+    """An index of spans by key and value, to survey many selectors.
 
     Example::
 
@@ -226,19 +225,19 @@ class SpanIndex:
                     by_value.setdefault(value, []).append(position)
         self._count = count
         self._all = (1 << count) - 1
-        #: When the first and the last span began, in seconds since 1970.
+        #: The start of the first and the last span, in seconds since 1970.
         self.period: tuple[float, float] | None = (min(times), max(times)) if times else None
 
     def __len__(self) -> int:
         return self._count
 
     def similar_key(self, source: str, key: str) -> str | None:
-        """Return the key in *source* that is spelled most like *key*, or ``None``."""
+        """Return the key in *source* most similar to *key*, or ``None``."""
         if (source, key) not in self._similar:
             keys = {
                 other.casefold(): other
-                for where, other in self._positions
-                if where == source and not is_content(other)
+                for other_source, other in self._positions
+                if other_source == source and not is_content(other)
             }
             compared = dict(islice(keys.items(), _COMPARED))
             near = get_close_matches(key.casefold(), compared, n=1, cutoff=0.8)
@@ -250,16 +249,16 @@ class SpanIndex:
         return sum(map(len, self._positions.get((source, key), {}).values()))
 
     def values(self, source: str, key: str) -> dict[str, int]:
-        """Return how many spans have which value, the most frequent first; none that was dropped.
+        """Return the number of spans by value, the most frequent first, without dropped values.
 
-        Whoever shows them has to know that they are harmless.
+        The caller must make sure that the values are safe to display.
         """
         found = self._positions.get((source, key), {})
-        counts = {value: len(where) for value, where in found.items() if value is not None}
+        counts = {value: len(spans) for value, spans in found.items() if value is not None}
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
     def survey(self, selector: Iterable[SelectorRule]) -> Survey:
-        """Return how many spans the selector matches, and if none, why."""
+        """Return how many spans the selector matches, and why none if none."""
         rules = [_rule(rule) for rule in selector]
         found = [self._rule_bits(rule) for rule in rules]
         matched = reduce(and_, (bits.matched for bits in found), self._all)
@@ -335,7 +334,7 @@ class SpanIndex:
         for found in survey.rules:
             rule = found.rule
             matches_none = not found.matched and not survey.matched
-            # `not_exists` is there for what should not be.
+            # `not_exists` is meant for attributes that no span should have.
             is_void = _negated(rule) and not found.present and rule.operator != "not_exists"
             if matches_none or is_void:
                 key = _cache_key(rule)

@@ -1,7 +1,7 @@
-"""Why a selector matches no span, and what to change: one line that a person can act on.
+"""Explains why a selector matches no span, and what to change.
 
-Of values, only those of `HARMLESS` keys are shown: all others may hold what end users wrote, or who
-they are. What a rule compares with is never shown either: it may be a secret.
+Only values of `HARMLESS` keys are displayed: others may be end-user content or personal data.
+Operands of rules are never displayed: they may be secret.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ HARMLESS: Final = frozenset(
     }
 )
 
-#: How many values and keys are shown, and how much of each, in characters.
-_SHOWN, _LENGTH = 3, 60
+#: How many values are displayed, and the longest text in characters.
+_DISPLAYED, _LENGTH = 3, 60
 
-#: With more values than these, none is looked for that is spelled alike.
+#: With more values, similar ones are not searched.
 _COMPARED = 200
 
-_PLACES: Final = {"span_attributes": "span", "resource_attributes": "resource"}
+_SOURCE_NAMES: Final = {"span_attributes": "span", "resource_attributes": "resource"}
 _OTHER: Final = {
     "span_attributes": "resource_attributes",
     "resource_attributes": "span_attributes",
@@ -69,38 +69,38 @@ _Kind = Literal["value", "source", "renamed", "similar"]
 
 @dataclass(frozen=True)
 class NearMiss:
-    """An attribute that spans do have, and that the rule may be meant to be about."""
+    """An attribute of some spans that the rule may be meant for."""
 
-    #: ``value``: the same attribute, with other values. ``source``: the same key on the other side.
-    #: ``renamed``: what the key is called in other versions of the conventions. ``similar``: the
-    #: key that is spelled most like it.
+    #: ``value``: the same attribute with other values. ``source``: the same key in the other
+    #: source. ``renamed``: the key's name in other versions of the conventions. ``similar``: the
+    #: most similar key.
     kind: _Kind
     key: str
     source: str
     #: How many spans have it.
     spans: int
-    #: How many spans have which value: the nearest or most frequent ones, if the key is harmless.
+    #: The number of spans by value: the nearest or most frequent values of a harmless key.
     values: Mapping[str, int]
-    #: Whether there are more values.
+    #: Whether more values exist.
     more: bool = False
 
     def __str__(self) -> str:
         counts = [f"{_cut(v) or '(empty)'} {count:,}" for v, count in self.values.items()]
-        shown = ", ".join([*counts, *(["..."] if self.more else [])])
-        values = f" ({shown})" if shown else ""
+        listed = ", ".join([*counts, *(["..."] if self.more else [])])
+        values = f" ({listed})" if listed else ""
         if self.kind == "value":
             return f"{self.spans:,} have it with other values{values}"
         if self.kind == "source":
-            return f"it is a {_PLACES[self.source]} attribute of {self.spans:,}{values}"
+            return f"it is a {_SOURCE_NAMES[self.source]} attribute of {self.spans:,}{values}"
         return f"{self.spans:,} have {_attribute(self.key, self.source)}{values}"
 
 
 @dataclass(frozen=True)
 class Reason:
-    """Why nothing matches, as far as one rule is concerned, and the nearest that would."""
+    """Why a rule matches no span, and near misses."""
 
     text: str
-    #: Which rule it is about; ``None``: the rules together.
+    #: The rule's key; ``None`` for all rules together.
     key: str | None = None
     near: tuple[NearMiss, ...] = ()
 
@@ -109,38 +109,43 @@ class Reason:
 
 
 def reason_of_rule(index: SpanIndex, survey: RuleSurvey) -> Reason:
-    """Return why no span matches the rule, or why it excludes none."""
+    """Return why the rule matches no span, or excludes none."""
     rule = survey.rule
     operator = rule.operator or "equals"
-    shown = _attribute(rule.key, rule.source)
-    if rule.source not in _PLACES or operator.removeprefix("not_") not in _OPERATORS:
-        return Reason(f"{shown} is compared in a way that this version does not know", rule.key)
+    attribute = _attribute(rule.key, rule.source)
+    if rule.source not in _SOURCE_NAMES or operator.removeprefix("not_") not in _OPERATORS:
+        return Reason(
+            f"{attribute} is compared with an operator or source that this version does not know",
+            rule.key,
+        )
     if survey.undecided:
         return Reason(
-            f"{shown} holds what end users wrote, which is not read: only exists and not_exists"
-            " can be tried on it",
+            f"{attribute} holds end-user content, which is not read: only exists and not_exists can"
+            " be checked",
             rule.key,
         )
     near = tuple(_near(index, survey))
     if not survey.present:
         useless = "" if not operator.startswith("not_") else f', so "{operator}" excludes none'
-        return Reason(f"no span has {shown}{useless}", rule.key, near)
+        return Reason(f"no span has {attribute}{useless}", rule.key, near)
     if operator == "not_exists":
-        return Reason(f"every span has {shown}", rule.key)
+        return Reason(f"every span has {attribute}", rule.key)
     if operator.startswith("not_"):
-        return Reason(f'every span has {shown} with a value that "{operator}" excludes', rule.key)
-    return Reason(f"no span has {shown} with such a value", rule.key, near)
+        return Reason(
+            f'every span has {attribute} with a value that "{operator}" excludes', rule.key
+        )
+    return Reason(f"no span has {attribute} with such a value", rule.key, near)
 
 
 _OPERATORS = ("equals", "contains", "in", "exists")
 
 
 def reason_of_all(survey: Survey) -> Reason:
-    """Return why no span matches a selector each of whose rules matches some."""
+    """Return why no span matches a selector although each rule matches some."""
     if survey.undecided:
-        unsure = [_attribute(r.rule.key, r.rule.source) for r in survey.rules if r.undecided]
+        undecided = [_attribute(r.rule.key, r.rule.source) for r in survey.rules if r.undecided]
         return Reason(
-            f"{survey.undecided:,} may match: {', '.join(unsure)} holds what end users wrote, which"
+            f"{survey.undecided:,} may match: {', '.join(undecided)} holds end-user content, which"
             " is not read"
         )
     without = [rule for rule in survey.rules if rule.excluded_alone]
@@ -159,7 +164,7 @@ def reason_of_all(survey: Survey) -> Reason:
 
 
 def _near(index: SpanIndex, survey: RuleSurvey) -> Iterator[NearMiss]:
-    """Yield the best guess at what was meant."""
+    """Yield the best suggestion."""
     rule = survey.rule
     if survey.present:
         values = index.values(rule.source, rule.key)
@@ -202,7 +207,7 @@ def _near_miss(
     values: Mapping[str, int],
     wanted: Iterable[str] = (),
 ) -> NearMiss:
-    """Return it with the few values to show: the nearest to what is *wanted*, the most frequent."""
+    """Return a near miss with the values nearest to *wanted*, then the most frequent ones."""
     if key not in HARMLESS:
         return NearMiss(kind, key, source, spans, {})
     folded: dict[str, str] = {}
@@ -213,19 +218,19 @@ def _near_miss(
         for text in (wanted if len(folded) <= _COMPARED else ())
         for match in difflib.get_close_matches(text.casefold(), folded, n=1, cutoff=0.6)
     ]
-    shown = list(dict.fromkeys([*near, *values]))[:_SHOWN]
+    displayed = list(dict.fromkeys([*near, *values]))[:_DISPLAYED]
     return NearMiss(
         kind,
         key,
         source,
         spans,
-        {value: values[value] for value in shown},
-        len(shown) < len(values),
+        {value: values[value] for value in displayed},
+        len(displayed) < len(values),
     )
 
 
 def _attribute(key: str, source: str) -> str:
-    # A span's own attribute needs no more words: most are.
+    # Most attributes are span attributes, so only the others are qualified.
     return f"{'the resource attribute ' if source == 'resource_attributes' else ''}{_cut(key)}"
 
 

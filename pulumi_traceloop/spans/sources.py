@@ -1,11 +1,11 @@
-"""Spans from files and from Traceloop.
+"""Reads spans from files and from Traceloop.
 
-A file has OTLP as JSON, one export request on each line, as the OpenTelemetry Collector's file
-exporter writes it, or one in all; or what Traceloop answers to ``GET /v2/warehouse/spans``. What is
-broken in a file is named and skipped.
+A file contains OTLP as JSON, as a single export request or one per line (the format of the
+OpenTelemetry Collector's file exporter), or a response of ``GET /v2/warehouse/spans``. Invalid
+parts are reported and skipped.
 
-What end users wrote (`values.is_content`) is dropped right here: no `Span` has it. Nothing that is
-read is quoted in an error either.
+End-user content (`values.is_content`) is dropped here: no `Span` contains it, and errors never
+quote it.
 """
 
 from __future__ import annotations
@@ -28,37 +28,37 @@ if TYPE_CHECKING:
 
 __all__ = ["SAMPLE", "Sample", "SpanFileError", "read_file", "read_files", "read_service"]
 
-#: How many spans are read from Traceloop, unless somebody wants more or fewer.
+#: How many spans are read from Traceloop by default.
 SAMPLE: Final = 2_000
 
-#: How many spans are asked for at once: prompts and completions come with them.
+#: The page size; spans include prompts and completions.
 _PAGE: Final = 200
 
-#: A document, or a line, may be so long, in bytes; and so many spans are read from files.
+#: The longest document or line, in bytes, and the most spans read from files.
 _DOCUMENT_LIMIT: Final = 64 * 1024 * 1024
 _SPAN_LIMIT: Final = 200_000
 
 _YEAR_10000: Final = 253_402_300_800
 
-#: How many problems of a file are named.
+#: How many problems of a file are listed.
 _NAMED: Final = 10
 
 
 class SpanFileError(TraceloopError):
-    """A file has no span that can be read."""
+    """A file has no readable span."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Spans, and what could not be read beside them."""
+    """Spans, and the problems of reading them."""
 
     spans: list[Span] = field(default_factory=list)
-    #: One line each, such as ``spans.jsonl:7: no JSON``.
+    #: One line each, such as ``spans.jsonl:7: invalid JSON``.
     problems: list[str] = field(default_factory=list)
 
 
 class _UnknownError(Exception):
-    """A JSON value is neither OTLP nor an answer of Traceloop."""
+    """A JSON value is neither OTLP nor a response of Traceloop."""
 
 
 def read_service(
@@ -74,14 +74,14 @@ def read_service(
 
     Args:
         client: the connection to Traceloop.
-        seconds: how far back, in seconds.
-        limit: how many spans at most.
+        seconds: the age of the oldest span, in seconds.
+        limit: the most spans to read.
         now: the time, in seconds since 1970.
         clock: a monotonic clock, in seconds.
-        patience: after so many seconds no further page is asked for.
+        patience: the time, in seconds, after which no further page is read.
 
     Raises:
-        RequestError: Traceloop could not be asked.
+        RequestError: the request failed.
 
     """
     sample = Sample()
@@ -95,7 +95,7 @@ def read_service(
         ).spans
         sample.spans.extend(map(_service_span, page.data))
         cursor = page.next_cursor
-        # A cursor that comes back would go round for ever.
+        # A repeated cursor would loop forever.
         if cursor in seen:
             break
         seen.add(cursor)
@@ -113,8 +113,8 @@ def read_files(paths: Iterable[str | os.PathLike[str]]) -> Sample:
     """Return the spans of some files.
 
     Raises:
-        SpanFileError: there is no span in one of them.
-        OSError: one of them cannot be read.
+        SpanFileError: a file has no span.
+        OSError: a file cannot be read.
 
     """
     result = Sample()
@@ -130,11 +130,11 @@ def read_file(path: str | os.PathLike[str], limit: int = _SPAN_LIMIT) -> Sample:
 
     Args:
         path: the file.
-        limit: how many spans at most; what is left out is a problem of the sample.
+        limit: the most spans to read; more are reported as a problem.
 
     Raises:
-        SpanFileError: there is no span in it.
-        OSError: it cannot be read.
+        SpanFileError: the file has no span.
+        OSError: the file cannot be read.
 
     """
     name = printable(os.fspath(path))
@@ -142,22 +142,22 @@ def read_file(path: str | os.PathLike[str], limit: int = _SPAN_LIMIT) -> Sample:
     broken = 0
     with Path(path).open("rb") as file:
         for line, document in _documents(file):
-            where = f"{name}:{line}" if line else name
+            location = f"{name}:{line}" if line else name
             try:
                 found = list(_spans(document))
             except (_UnknownError, RecursionError) as error:
                 broken += 1
                 if broken <= _NAMED:
-                    sample.problems.append(f"{where}: {_described(error)}")
+                    sample.problems.append(f"{location}: {_described(error)}")
                 continue
             if len(sample.spans) + len(found) > limit:
-                sample.problems.append(f"{where}: no more than {limit:,} spans are read")
+                sample.problems.append(f"{location}: no more than {limit:,} spans are read")
                 break
             sample.spans.extend(found)
     if broken > _NAMED:
         sample.problems.append(f"{name}: {broken - _NAMED} more lines cannot be read")
     if not sample.spans:
-        raise SpanFileError(sample.problems[0] if broken else f"{name}: there is no span in it")
+        raise SpanFileError(sample.problems[0] if broken else f"{name}: contains no span")
     return sample
 
 
@@ -166,9 +166,9 @@ def _described(error: Exception) -> str:
 
 
 def _documents(file: BinaryIO) -> Iterator[tuple[int, Any]]:
-    """Yield the file's JSON values, each with its line: 0 if there is only one.
+    """Yield the file's JSON values with line numbers; 0 for a single document.
 
-    What is no JSON comes as an `_UnknownError`.
+    Invalid JSON is yielded as an `_UnknownError`.
     """
     head = file.read(_DOCUMENT_LIMIT + 1)
     if len(head) <= _DOCUMENT_LIMIT and not isinstance(whole := _loaded(head), _UnknownError):
@@ -188,10 +188,10 @@ def _loaded(text: bytes) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        # Not the error itself: it carries the text.
-        return _UnknownError(f"no JSON ({error.msg}, column {error.colno})")
+        # Not the error itself: it contains the text.
+        return _UnknownError(f"invalid JSON ({error.msg}, column {error.colno})")
     except (ValueError, RecursionError):
-        return _UnknownError("no JSON")
+        return _UnknownError("invalid JSON")
 
 
 def _spans(document: Any) -> Iterator[Span]:
@@ -208,7 +208,7 @@ def _spans(document: Any) -> Iterator[Span]:
             raise _UnknownError("neither OTLP spans nor a response of Traceloop")
 
 
-# Traceloop's own.
+# Traceloop's format.
 
 
 def _service_span(span: Mapping[str, Any]) -> Span:
@@ -264,13 +264,13 @@ def _otlp_attributes(attributes: Any) -> dict[str, str | None]:
 
 
 def _plain(value: Any) -> Any:
-    """Return what an ``AnyValue`` is in Python; ``None`` for one that is none."""
+    """Return an ``AnyValue`` as a Python value; ``None`` if it is invalid."""
     match value:
         case {"stringValue": str(text)} | {"bytesValue": str(text)}:
             return text
         case {"boolValue": bool(flag)}:
             return flag
-        case {"intValue": int() | str() as number}:  # 64 bits are a string in this encoding
+        case {"intValue": int() | str() as number}:  # int64 is a string in this encoding
             return _number(int, number)
         case {"doubleValue": int() | float() | str() as number}:  # "NaN" is a string
             return _number(float, number)
@@ -292,7 +292,7 @@ def _number(kind: Callable[[Any], Any], text: Any) -> Any:
 
 
 def _moment(count: Any, per_second: float) -> float | None:
-    """Return a time in seconds since 1970; ``None`` if it is none that a calendar has."""
+    """Return a time in seconds since 1970; ``None`` if it is out of range."""
     number = _number(float, count) if isinstance(count, (int, float, str)) else None
     return number / per_second if number and 0 < number / per_second < _YEAR_10000 else None
 

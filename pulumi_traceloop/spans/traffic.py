@@ -1,4 +1,4 @@
-"""What setups would see of the traffic, for a plan: how many spans, how many evaluations a day."""
+"""Estimates for plans how many spans setups match, and how many evaluations they cause a day."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ __all__ = ["Traffic", "of_files", "of_service", "seconds_in"]
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _HOUR: Final = 3_600
 
-#: After so many seconds no further page of spans is asked for.
+#: The time, in seconds, after which no further page of spans is read.
 PATIENCE: Final = 20.0
 
 
 def seconds_in(text: str) -> int | None:
-    """Return a time such as ``24h`` in seconds; ``None`` if it is none."""
+    """Return a duration such as ``24h`` in seconds; ``None`` if it is invalid."""
     found = re.fullmatch(r"(\d{1,6})([smhdw])", text)
     return int(found[1]) * _SECONDS[found[2]] or None if found else None
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """A sample of recorded spans, to try setups on.
+    """A sample of recorded spans.
 
     Args:
         index: the spans.
-        hours: how many hours they cover; ``None`` if that is not known.
-        daily: whether that tells how many there are in a day.
-        problems: what could not be read, one line each.
+        hours: the hours that the spans cover; ``None`` if unknown.
+        daily: whether a number per day can be estimated.
+        problems: problems of reading the spans, one line each.
 
     """
 
@@ -56,14 +56,14 @@ class Traffic:
         secrets: Collection[str] = (),
         partly_hidden: bool = False,
     ) -> Matches | None:
-        """Return what a selector matches; ``None`` if there are no spans.
+        """Return the matches of a selector; ``None`` if there are no spans.
 
         Args:
             selector: the rules.
-            evaluators: how many evaluators run on each span that matches.
-            secrets: the setup's secret values. With any, the reason names no values of spans: it
-                begins with those nearest to what the rule compares with.
-            partly_hidden: whether there are more rules, which could not be tried.
+            evaluators: how many evaluators run on each matching span.
+            secrets: the setup's secret values. With secrets, the reason lists no span values, since
+                it would begin with those nearest to the rule's operand.
+            partly_hidden: whether more rules exist that could not be checked.
 
         """
         if not len(self.index):
@@ -87,10 +87,10 @@ class Traffic:
 def _why(survey: Survey, secrets: Collection[str]) -> str:
     if not secrets:
         return survey.why
-    from .._masking import masked  # with pulumi: a command has no secrets, and need not wait for it
+    from .._masking import masked  # imports pulumi; commands have no secrets
 
     if any(secret in found.rule.key for found in survey.rules for secret in secrets):
-        return ""  # keys are cut, and a part of a secret is not masked
+        return ""  # keys are cut, and masking misses a part of a secret
     return masked("; ".join(reason.text for reason in survey.reasons), secrets)
 
 
@@ -105,12 +105,12 @@ def of_service(
 
     Args:
         client: the connection to Traceloop.
-        seconds: how far back, in seconds.
-        limit: how many spans at most.
+        seconds: the age of the oldest span, in seconds.
+        limit: the most spans to read.
         now: the time, in seconds since 1970.
 
     Raises:
-        RequestError: Traceloop could not be asked.
+        RequestError: the request failed.
 
     """
     end = now()
@@ -118,7 +118,7 @@ def of_service(
     index = SpanIndex(sample.spans)
     hours: float | None = seconds / _HOUR
     if len(index) >= limit or sample.problems:
-        # Only the newest were read: they cover less than the time that was asked for.
+        # Only the newest spans were read: they cover a shorter time.
         age = end - index.period[0] if index.period else 0
         hours = age / _HOUR if age > 0 else None
     problems = list(sample.problems)
@@ -132,12 +132,11 @@ def of_service(
 def of_files(paths: Iterable[str | os.PathLike[str]]) -> Traffic:
     """Return the spans of some files.
 
-    How many there are in a day is estimated only of spans that cover an hour at least: a short
-    capture says nothing about it.
+    A number per day is estimated only from spans that cover at least an hour.
 
     Raises:
-        SpanFileError: there is no span in one of them.
-        OSError: one of them cannot be read.
+        SpanFileError: a file has no span.
+        OSError: a file cannot be read.
 
     """
     sample = read_files(paths)

@@ -1,10 +1,10 @@
-"""Attributes as text, and which of them hold what end users wrote.
+"""Converts attribute values to text, and recognizes end-user content.
 
-Selectors compare text, and the page "Get Spans" shows every value as text, numbers too. How the
-service spells what is no text it does not say, so this follows OpenTelemetry's "AnyValue
-representation for non-OTLP protocols" (specification/common/README.md). Where that leaves a choice,
-it is made as Go's ``encoding/json`` makes it, which the OpenTelemetry Collector uses: no spaces in
-arrays and maps, the keys of maps sorted, and a float without a fraction like an integer.
+Selectors compare text, and the page "Get Spans" shows every value as text, without documenting the
+format of other types. This follows OpenTelemetry's "AnyValue representation for non-OTLP protocols"
+(specification/common/README.md), and where that leaves a choice, Go's ``encoding/json``, as the
+OpenTelemetry Collector does: no spaces in arrays and maps, sorted keys, and integral floats written
+as integers.
 
 =====================  ==================
 attribute              text
@@ -39,10 +39,10 @@ def as_text(value: Any) -> str:
     """Return an attribute's value as text.
 
     Args:
-        value: a string, a boolean, a number, bytes, ``None``, or a list or mapping of such.
+        value: a string, boolean, number, bytes, ``None``, or a list or mapping of these.
 
     Raises:
-        TypeError: it is something else.
+        TypeError: the value has another type.
 
     """
     if isinstance(value, str):
@@ -72,7 +72,7 @@ def _json(value: Any) -> str:
         return f"{{{','.join(pairs)}}}"
     if isinstance(value, Sequence):
         return f"[{','.join(map(_json, value))}]"
-    raise TypeError(f"a {type(value).__name__} is no attribute's value")
+    raise TypeError(f"an attribute value cannot be a {type(value).__name__}")
 
 
 def _not_finite(value: float) -> str:
@@ -80,7 +80,7 @@ def _not_finite(value: float) -> str:
 
 
 def _number(value: float) -> str:
-    """Return the shortest number that reads back as *value*, as ECMAScript writes it."""
+    """Return the shortest text that parses as *value*, in ECMAScript's format."""
     if value == 0:
         return "0"
     if 1e-6 <= abs(value) < 1e21:
@@ -90,10 +90,10 @@ def _number(value: float) -> str:
     return f"{digits.removesuffix('.0')}e{int(exponent):+d}"
 
 
-#: Keys whose values are what end users or their data said. Sources: the registry of OpenTelemetry's
-#: GenAI conventions (everything that it calls likely to contain sensitive information), Traceloop's
-#: OpenLLMetry (``traceloop.entity.*``, ``traceloop.prompt.*``, ``gen_ai.prompt.N``), and those of
-#: other instrumentations that reach Traceloop as well (OpenInference, MCP, databases, HTTP).
+#: Keys of end-user content. Sources: OpenTelemetry's GenAI conventions (all attributes "likely to
+#: contain sensitive information"), Traceloop's OpenLLMetry (``traceloop.entity.*``,
+#: ``traceloop.prompt.*``, ``gen_ai.prompt.N``), and other instrumentations whose spans reach
+#: Traceloop (OpenInference, MCP, databases, HTTP).
 _CONTENT = re.compile(
     r"""
       gen_ai\.(prompt|completion)(\.\d.*)?            # of older SDKs
@@ -118,12 +118,12 @@ _CONTENT = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 
-#: A longer text, in characters, is no name, model or number, whatever its key: somebody wrote it.
+#: A longer value, in characters, counts as content, whatever its key.
 _LONGEST = 1024
 
 
 def is_content(key: str, text: str = "") -> bool:
-    """Whether the attribute holds what end users wrote: its value is dropped while reading."""
+    """Whether the attribute holds end-user content, whose value is dropped when read."""
     return len(text) > _LONGEST or _is_content_key(key)
 
 

@@ -96,9 +96,11 @@ class CliStack:
     def up(self, *, replace: Sequence[str] = (), refresh: bool = False) -> Result:
         return self.start_up(replace=replace, refresh=refresh).wait()
 
-    def start_up(self, *, replace: Sequence[str] = (), refresh: bool = False) -> CliRunning:
-        replaced = [part for urn in replace for part in ("--replace", urn)]
-        return self._start(self.command("up"), *replaced, *(["--refresh"] if refresh else []))
+    def start_up(
+        self, *args: str, replace: Sequence[str] = (), refresh: bool = False
+    ) -> CliRunning:
+        options = [*args, *(part for urn in replace for part in ("--replace", urn))]
+        return self._start(self.command("up"), *options, *(["--refresh"] if refresh else []))
 
     def refresh(self, *, expect_no_changes: bool = False) -> Result:
         expected = ["--expect-no-changes"] if expect_no_changes else []
@@ -106,6 +108,9 @@ class CliStack:
 
     def operate(self, operation: str, *args: str) -> Result:
         return self._start(self.command(operation), *args).wait()
+
+    def edit_state(self, *args: str) -> None:
+        self._run("state", *args, "-y", "-s", self._stack)
 
     def destroy(self) -> Result:
         return self._start(self.command("destroy")).wait()

@@ -77,6 +77,11 @@ class Result:
     #: The stack's outputs in the state after the operation, secrets in the clear.
     outputs: dict[str, Any]
 
+    @property
+    def diagnostics(self) -> str:
+        """The messages, each once: the CLI may also show one while it arrives."""
+        return self.output.rpartition("Diagnostics:")[2].rpartition("\nResources:")[0]
+
     def ops(self) -> dict[str, tuple[str, ...]]:
         """The steps by the resource's name, without the stack's own."""
         found: dict[str, tuple[str, ...]] = {}
@@ -124,10 +129,15 @@ class Stack(Protocol):
     def remove_config(self, key: str) -> None: ...
     def preview(self) -> Result: ...
     def up(self, *, replace: Sequence[str] = (), refresh: bool = False) -> Result: ...
-    def start_up(self, *, replace: Sequence[str] = (), refresh: bool = False) -> Running: ...
+    def start_up(self, *args: str, replace: Sequence[str] = (), refresh: bool = False) -> Running:
+        """Start an `up`, on the CLI with more options."""
+
     def refresh(self, *, expect_no_changes: bool = False) -> Result: ...
     def operate(self, operation: str, *args: str) -> Result:
         """Run an operation with more options, which only the CLI knows."""
+
+    def edit_state(self, *args: str) -> None:
+        """Run `pulumi state`, which only the CLI knows."""
 
     def destroy(self) -> Result: ...
     def command(self, operation: str) -> Command:

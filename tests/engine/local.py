@@ -91,7 +91,11 @@ class LocalStack:
     def up(self, *, replace: Sequence[str] = (), refresh: bool = False) -> Result:
         return self.start_up(replace=replace, refresh=refresh).wait()
 
-    def start_up(self, *, replace: Sequence[str] = (), refresh: bool = False) -> LocalRunning:
+    def start_up(
+        self, *args: str, replace: Sequence[str] = (), refresh: bool = False
+    ) -> LocalRunning:
+        if args:
+            raise NotImplementedError(f"the test engine knows no up {' '.join(args)}")
         return self._start("up", replace=list(replace), refresh=refresh)
 
     def refresh(self, *, expect_no_changes: bool = False) -> Result:
@@ -99,6 +103,9 @@ class LocalStack:
 
     def operate(self, operation: str, *args: str) -> Result:
         raise NotImplementedError(f"the test engine knows no {operation} {' '.join(args)}")
+
+    def edit_state(self, *args: str) -> None:
+        raise NotImplementedError(f"the test engine knows no state {' '.join(args)}")
 
     def destroy(self) -> Result:
         return self._start("destroy").wait()

@@ -6,6 +6,7 @@ plan is a plan, and a failing one shrinks well.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -82,6 +83,8 @@ class Program:
     namespaces: dict[str, str | None] = field(default_factory=dict)
     #: What each place was called before it was renamed by alias.
     aliases: dict[str, list[str]] = field(default_factory=dict)
+    #: The groups that get a setup by a transform, and lose one that the program declares.
+    transformed: set[str] = field(default_factory=set)
 
     @property
     def declared(self) -> dict[str, Declared]:
@@ -98,17 +101,23 @@ class Program:
             return self
         return replace(self, places=dict(list(self.places.items())[:stop]))
 
-    def source(self, *, raises: bool, aliases: bool) -> str:
-        """The program's text; the test engine knows no aliases."""
+    def source(self, *, raises: bool, plain: bool) -> str:
+        """The program's text; a plain one has no aliases and no transforms."""
         lines = [
             "import pulumi",
             "from pulumi_traceloop import AutoMonitorSetup, AutoMonitorSetupGroup",
             'secret = pulumi.Config().require_secret("tenant")',
         ]
+        added = {} if plain else self._added_by_transform()
+        if added:
+            lines += [f"added = {added!r}", _TRANSFORM]
         for place, members in self.places.items():
             texts = {i: _text(setup) for i, setup in members.items()}
+            if place in added:
+                texts = {i: text for i, text in texts.items() if i not in added[place]}
+                texts[_REMOVED_BY_TRANSFORM] = _text(Declared("one"))
             more = f"config_namespace={self.namespaces.get(place)!r}"
-            if aliases and (names := self.aliases.get(place)):
+            if not plain and (names := self.aliases.get(place)):
                 given = ", ".join(f"pulumi.Alias(name={name!r})" for name in names)
                 more += f", opts=pulumi.ResourceOptions(aliases=[{given}])"
             if place in RESOURCES:
@@ -123,12 +132,38 @@ class Program:
             lines.append('raise ValueError("half-way")')
         return "\n".join(lines) + "\n"
 
+    def _added_by_transform(self) -> dict[str, dict[str, str]]:
+        """The first setup of each transformed group, but for a secret: a transform has no mask."""
+        added = {}
+        for place in sorted(self.transformed & set(GROUPS) & self.places.keys()):
+            known = ((i, s) for i, s in self.places[place].items() if s.kind != "secret")
+            added[place] = {i: json.dumps(_content(setup)) for i, setup in list(known)[:1]}
+        return added
 
-def _text(setup: Declared) -> str:
+
+_REMOVED_BY_TRANSFORM = "removed by a transform"
+
+_TRANSFORM = f"""
+def transform(args):
+    if args.type_.endswith("AutoMonitorSetupBatch") and args.name in added:
+        setups = {{**args.props["setups"], **added[args.name]}}
+        del setups[{_REMOVED_BY_TRANSFORM!r}]
+        return pulumi.ResourceTransformResult(dict(args.props, setups=setups), args.opts)
+    return None
+
+pulumi.runtime.register_resource_transform(transform)
+"""
+
+
+def _content(setup: Declared) -> dict[str, Any]:
     content = dict(SETUPS[setup.kind])
     if setup.triggers is not None:
         content["triggers"] = [setup.triggers]
-    return repr(content).replace(repr(_SECRET_MARK), "secret")
+    return content
+
+
+def _text(setup: Declared) -> str:
+    return repr(_content(setup)).replace(repr(_SECRET_MARK), "secret")
 
 
 def content_of(kind: str) -> dict[str, Any]:
@@ -227,6 +262,16 @@ class Reconnect:
 
 
 @dataclass(frozen=True)
+class Transform:
+    """Let a transform add and remove setups of a group, or no longer."""
+
+    place: str
+
+    def apply(self, program: Program) -> None:
+        program.transformed ^= {self.place}
+
+
+@dataclass(frozen=True)
 class Swap:
     """Exchange two setups' external_ids."""
 
@@ -282,7 +327,7 @@ class LoseState:
     """The state is lost."""
 
 
-Edit = Put | Change | Remove | Drop | Rename | Reconnect | Swap | Reorder
+Edit = Put | Change | Remove | Drop | Rename | Reconnect | Transform | Swap | Reorder
 Event = Gone | ByHand | LoseState
 
 #: How long a request may take with all its attempts (``traceloop:deadline``), where it is going to
@@ -354,13 +399,24 @@ class Kill:
 class Step:
     """Some edits, and an operation with what goes wrong in it."""
 
-    operation: Literal["up", "up --refresh", "refresh", "preview", "destroy"]
+    operation: Literal[
+        "up",
+        "up --refresh",
+        "up --plan",
+        "up --target",
+        "up --exclude",
+        "refresh",
+        "preview",
+        "destroy",
+    ]
     edits: tuple[Edit, ...] = ()
     events: tuple[Event, ...] = ()
     troubles: tuple[Trouble, ...] = ()
     kill: Kill | None = None
     #: After how many places the program raises.
     raises: int | None = None
+    #: Which of the program's places ``--target`` or ``--exclude`` names.
+    place: int = 0
 
 
 @dataclass(frozen=True)
@@ -398,6 +454,7 @@ _edits = _weighted(
     (2, st.builds(Drop, _places)),
     (3, st.builds(Rename, _places, _places, st.booleans())),
     (3, st.builds(Reconnect, _places, st.sampled_from(NAMESPACES))),
+    (3, st.builds(Transform, st.sampled_from(GROUPS))),
     (2, st.builds(Swap, _ids, _ids)),
     (1, st.builds(Reorder, st.permutations(PLACES).map(tuple))),
 )
@@ -436,6 +493,17 @@ def _up(operation: str) -> st.SearchStrategy[Step]:
     )
 
 
+def _constrained(operation: str) -> st.SearchStrategy[Step]:
+    """An `up` as only the CLI knows it; on the test engine it is a plain one."""
+    return st.builds(
+        Step,
+        st.just(operation),
+        edits=_some(_edits, 1, 2, 3),
+        troubles=_some(_troubles, 0, 0, 1),
+        place=st.integers(0, len(PLACES)),
+    )
+
+
 def _other(operation: str) -> st.SearchStrategy[Step]:
     return st.builds(
         Step,
@@ -456,6 +524,9 @@ _first = st.builds(
 _steps = _weighted(
     (14, _up("up")),
     (2, _up("up --refresh")),
+    (3, _constrained("up --plan")),
+    (2, _constrained("up --target")),
+    (2, _constrained("up --exclude")),
     (2, _other("refresh")),
     (1, _other("preview")),
     (1, _other("destroy")),
