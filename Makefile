@@ -9,6 +9,9 @@ LOWEST := .venv-lowest
 SDK := .venv-sdk
 
 # Files: in a folder, zizmor finds only what is below a .github/workflows.
+# It requires protobuf 5, which pip cannot install beside what pulumi requires, and works with 6.
+POLICY_SDK := pulumi-policy==1.21.0
+
 WORKFLOWS := $(wildcard .github/workflows/*.yml examples/github-actions/*.yml)
 
 .PHONY: help demo check test test-cli timed coverage docs dist test-lowest test-wheel soak bench lint types clean
@@ -59,7 +62,7 @@ test-wheel: ## the tests on the wheel in dist/, without the source
 	mkdir -p $(WHEEL)/src
 	$(PYTHON) -m venv $(WHEEL)/venv
 	$(WHEEL)/venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	$(WHEEL)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps dist/*.whl
+	$(WHEEL)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps dist/*.whl $(POLICY_SDK)
 	cp -R $(filter-out pulumi_traceloop dist,$(wildcard *)) .github $(WHEEL)/src
 	cd $(WHEEL)/src && ../venv/bin/python -m pytest -n auto --cli none $(ARGS)
 
@@ -85,6 +88,7 @@ types: $(READY) ## mypy
 	$(VENV)/bin/mypy
 
 $(READY): requirements-dev.txt
+$(READY): NO_DEPS := $(POLICY_SDK)
 $(LOWEST)/.ready: requirements-lowest.txt
 
 %/.ready: pyproject.toml
@@ -92,7 +96,7 @@ $(LOWEST)/.ready: requirements-lowest.txt
 		{ echo "Python 3.10 or newer is needed: make PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv $*
 	$*/bin/python -m pip install --quiet --disable-pip-version-check -r $(filter %.txt,$^)
-	$*/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	$*/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e . $(NO_DEPS)
 	@touch $@
 
 # Traceloop's SDK and clients of models, for instrumented programs. pip can't resolve what the SDK

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pulumi_policy import proxy
 
 from pulumi_traceloop._codec import STRINGS, compressed, packed
 from pulumi_traceloop.args import canonical
@@ -77,10 +78,7 @@ def documented() -> str:
 
 
 class TestPolicySDK:
-    """On the real SDK where it is installed: it requires another protobuf than the development."""
-
-    def test_its_proxies_are_read(self) -> None:
-        proxy = pytest.importorskip("pulumi_policy.proxy")
+    def test_proxies_are_read(self) -> None:
         texts = {f"m-{n}": canonical(setup(n)) for n in range(STRINGS + 1)}
         props: dict[str, Any] = {
             "setups": {"alone": canonical(setup(0))},
@@ -93,14 +91,12 @@ class TestPolicySDK:
         given = SimpleNamespace(resource_type=TYPE, props=proxy.unknown_checking_proxy(props))
         assert setups_of(given) == {"m": setup(1)}
 
-    def test_what_is_not_known_is_its_error(self) -> None:
-        proxy = pytest.importorskip("pulumi_policy.proxy")
+    def test_unknown_value_is_the_error_of_the_sdk(self) -> None:
         props: dict[str, Any] = {"setups": {"m": proxy.UNKNOWN_STRING_VALUE}}
         with pytest.raises(proxy.UnknownValueError):
             setups_of(batch(proxy.unknown_checking_proxy(props)))
 
-    def test_the_documented_policy(self) -> None:
-        policy = pytest.importorskip("pulumi_policy")
+    def test_documented_policy(self) -> None:
         scope: dict[str, Any] = {}
         # The pack itself would begin to serve the engine.
         exec(documented().partition("\n\n\nPolicyPack(")[0], scope)
@@ -108,10 +104,8 @@ class TestPolicySDK:
         args = batch({"setups": {"m": canonical(setup(1))}})
         scope["needs_toxicity_detector"](args, found.append)
         assert found == ["m has no toxicity-detector"]
-        assert policy.EnforcementLevel.MANDATORY
 
-    def test_the_documented_pack_on_the_engine(self, world: World, tmp_path: Path) -> None:
-        pytest.importorskip("pulumi_policy")
+    def test_documented_pack_on_the_engine(self, world: World, tmp_path: Path) -> None:
         world.needs_cli("policies")
         pack = tmp_path / "pack"
         pack.mkdir()
