@@ -29,7 +29,7 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.telemetry.model_api import model_api
+from tests.telemetry.model_api import ModelApi
 
 ROOT = Path(__file__).parent.parent
 SHOP = ROOT / "tests" / "telemetry"
@@ -116,13 +116,13 @@ def _installed(capture: Capture, folder: Path) -> list[str]:
 def _exported(command: list[str]) -> dict[str, Any]:
     """Run a service; return all that it exported as one request."""
     bodies: list[bytes] = []
-    with _collector(bodies) as url, model_api() as models:
+    with _collector(bodies) as url, ModelApi() as models:
         environment = {
             "TRACELOOP_BASE_URL": url,
             "TRACELOOP_API_KEY": "none",
             "TRACELOOP_TELEMETRY": "false",
             "TRACELOOP_METRICS_ENABLED": "false",
-            "MODEL_API": models,
+            "MODEL_API": models.url,
         }
         subprocess.run(command, env={**os.environ, **environment}, check=True, timeout=120)
     request = ExportTraceServiceRequest()

@@ -1,133 +1,35 @@
-"""What the tests share: an emulator, a stack on either engine, and both together."""
+"""The fixtures that several test files share, and the choice of what runs on the Pulumi CLI."""
 
 from __future__ import annotations
 
-import os
-from collections import Counter
+import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
+from pulumi.runtime.settings import SETTINGS
 
-from pulumi_traceloop.emulator import Emulator
-from tests.engine import KINDS, ResourceState, Result, Stack, find_cli, make_stack
-
-REPOSITORY = Path(__file__).parent.parent
-
-#: An API key that can be told from everything else in what is printed or stored.
-API_KEY = "tl-key-that-must-not-be-seen-4711"
-
-_ROUTES = {
-    "GET /v2/auto-monitor-setups": "list",
-    "GET /v2/auto-monitor-setups/{external_id}": "get",
-    "PUT /v2/auto-monitor-setups/by-external-id/{external_id}": "put",
-    "POST /v2/auto-monitor-setups/bulk": "bulk",
-    "DELETE /v2/auto-monitor-setups/{external_id}": "delete",
-}
-
-#: What every program of the scenarios begins with.
-PREAMBLE = """\
-import pulumi
-import pulumi_traceloop as traceloop
-from pulumi_traceloop import AutoMonitorSetup, AutoMonitorSetupGroup, resource, span
-
-config = pulumi.Config()
-
-def setup(value="openai", *evaluators):
-    return {
-        "selector": [span("gen_ai.system").equals(value)],
-        "evaluators": list(evaluators or ["faithfulness"]),
-    }
-
-def one(name, value="openai", *evaluators, **kwargs):
-    return AutoMonitorSetup(name, **setup(value, *evaluators), **kwargs)
-
-def group(name, setups, **kwargs):
-    return AutoMonitorSetupGroup(name, setups, **kwargs)
-"""
-
-
-class World:
-    """A stack and the emulated Traceloop project that it is for."""
-
-    def __init__(self, stack: Stack, emulator: Emulator, *, configure: bool = True) -> None:
-        self.stack = stack
-        self.traceloop = emulator
-        #: What the last operation asked of Traceloop, such as ``{"list": 1, "bulk": 10}``.
-        self.requests: dict[str, int] = {}
-        if configure:
-            self.configure()
-
-    def configure(self) -> None:
-        """Give the stack the emulator's URL and key."""
-        self.stack.set_config("traceloop:baseUrl", self.traceloop.url)
-        self.stack.set_config("traceloop:apiKey", self.traceloop.api_key, secret=True)
-
-    def needs_cli(self, feature: str) -> None:
-        """Skip the test on the test engine, which does not know this feature."""
-        if self.stack.kind == "test-engine":
-            pytest.skip(f"the test engine knows no {feature}")
-
-    def planned(self, program: str, plan: Path) -> Result:
-        """Save a preview's plan and run the update that it constrains."""
-        self._write(program)
-        self._checked(lambda: self.stack.operate("preview", "--save-plan", str(plan)), fails=False)
-        return self._checked(lambda: self.stack.operate("up", "--plan", str(plan)), fails=False)
-
-    def strict(self, program: str) -> Result:
-        """Run an update that is constrained by its own preview."""
-        self._write(program)
-        options = ("--skip-preview=false", "--strict")
-        return self._checked(lambda: self.stack.operate("up", *options), fails=False)
-
-    def preview(self, program: str | None = None, *, fails: bool = False) -> Result:
-        self._write(program)
-        return self._checked(self.stack.preview, fails)
-
-    def up(
-        self,
-        program: str | None = None,
-        *,
-        fails: bool = False,
-        replace: tuple[str, ...] = (),
-        refresh: bool = False,
-    ) -> Result:
-        self._write(program)
-        return self._checked(lambda: self.stack.up(replace=replace, refresh=refresh), fails)
-
-    def refresh(self, *, expect_no_changes: bool = False, fails: bool = False) -> Result:
-        return self._checked(lambda: self.stack.refresh(expect_no_changes=expect_no_changes), fails)
-
-    def destroy(self, *, fails: bool = False) -> Result:
-        return self._checked(self.stack.destroy, fails)
-
-    def resource(self, kind: str) -> ResourceState:
-        """Return the only resource in the state whose type ends with *kind*."""
-        (found,) = [r for r in self.stack.state() if r.type.endswith(f":{kind}") and not r.delete]
-        return found
-
-    def urn(self, kind: str) -> str:
-        """Return the URN of the only resource whose type ends with *kind*."""
-        return self.resource(kind).urn
-
-    @property
-    def monitors(self) -> dict[str, str]:
-        """What Traceloop has: the value of each setup's first rule by external_id."""
-        return {i: s["init_rules"][0].get("value", "") for i, s in self.traceloop.setups.items()}
-
-    def _write(self, program: str | None) -> None:
-        if program is not None:
-            self.stack.write_program(PREAMBLE + program)
-
-    def _checked(self, operation: Callable[[], Result], fails: bool) -> Result:
-        self.traceloop.reset_counts()
-        result = operation()
-        counted = Counter(self.traceloop.requests)
-        self.requests = {_ROUTES.get(route, route): n for route, n in counted.items()}
-        assert (result.exit_code != 0) is fails, result.output
-        assert self.traceloop.api_key not in result.output
-        assert self.traceloop.api_key not in self.stack.state_text()
-        return result
+from pulumi_traceloop._client import TraceloopClient
+from pulumi_traceloop._project import Project
+from pulumi_traceloop.cli.app import Runtime, cli
+from pulumi_traceloop.emulator import Emulator, Fault
+from tests.engine import KINDS, Stack, find_cli, make_stack
+from tests.engine.cli import CliStack
+from tests.support import API_KEY, previews
+from tests.support.api import Api
+from tests.support.bench import Bench
+from tests.support.client import Clients, Serve
+from tests.support.clock import Clock
+from tests.support.programs import Program
+from tests.support.project import QuickProject
+from tests.support.provider import Host
+from tests.support.service import Reply, Service
+from tests.support.terminal import Run, import_path
+from tests.support.world import World
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -141,12 +43,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    cli = find_cli()
+    path = find_cli()
     which = config.getoption("--cli")
-    return f"Pulumi CLI: {cli} ({which} of the scenarios)" if cli else "Pulumi CLI: none on PATH"
+    return f"Pulumi CLI: {path} ({which} of the scenarios)" if path else "Pulumi CLI: none on PATH"
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
+@pytest.hookimpl(tryfirst=True)  # before -m selects by the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what needs an engine, and choose what runs on the CLI."""
     which = config.getoption("--cli") if find_cli() else "none"
@@ -171,12 +73,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         (kept if wanted else dropped).append(item)
     if dropped:
         config.hook.pytest_deselected(items=dropped)
-    # What takes longest begins first, so that no process waits for another at the end.
+    # The longest tests start first, so that no worker is left alone at the end.
     items[:] = sorted(kept, key=lambda item: "model" not in item.path.parts)
 
 
 #: Tests with one of these start an engine.
-_ENGINE_FIXTURES = {"stack_of", "stack", "world", "bench", "local", "tally", "runner", "previews"}
+_ENGINE_FIXTURES = {
+    "stack_of",
+    "stack",
+    "cli_stack",
+    "world",
+    "bench",
+    "local",
+    "tally",
+    "runner",
+    "previews",
+}
 #: Tests with one of these need the CLI itself.
 _CLI_FIXTURES = {"runner", "previews"}
 
@@ -200,12 +112,11 @@ def traceloop() -> Iterator[Emulator]:
 
 @pytest.fixture(params=KINDS)
 def stack_of(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[dict[str, str]], Stack]:
-    """Open the test's stack with these environment variables for its program and provider."""
+    """Open the test's stack; the program and the provider get these environment variables."""
     if request.param == "cli" and find_cli() is None:
         pytest.skip("no Pulumi CLI on PATH")
-    path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     return lambda environment: make_stack(
-        request.param, tmp_path, env={"PYTHONPATH": path, **environment}
+        request.param, tmp_path, env={"PYTHONPATH": import_path(), **environment}
     )
 
 
@@ -217,3 +128,159 @@ def stack(stack_of: Callable[[dict[str, str]], Stack]) -> Stack:
 @pytest.fixture
 def world(stack: Stack, traceloop: Emulator) -> World:
     return World(stack, traceloop)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def emulator(clock: Clock) -> Iterator[Emulator]:
+    """An emulator in the time of the test's clock; `traceloop` is one in real time."""
+    with Emulator(api_key=API_KEY, clock=clock) as running:
+        yield running
+
+
+@pytest.fixture
+def api(emulator: Emulator) -> Api:
+    return Api(emulator.url, emulator.api_key)
+
+
+@pytest.fixture
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No proxy and no certificates of this machine, for a client that connects to loopback."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def serve(plain_environment: None) -> Iterator[Serve]:
+    """Open services, which the fixture closes."""
+    with ExitStack() as services:
+
+        def make(*replies: Reply, **options: Any) -> Service:
+            return services.enter_context(Service(*replies, **options))
+
+        yield make
+
+
+@pytest.fixture
+def client_of(plain_environment: None, clock: Clock) -> Iterator[Clients]:
+    """Open clients of a URL, whose waits take no time; the fixture closes them."""
+    with ExitStack() as clients:
+
+        def make(base_url: str, **options: Any) -> TraceloopClient:
+            options = {"clock": clock, "sleep": clock.sleep, "read_timeout": 5.0, **options}
+            api_key = options.pop("api_key", API_KEY)
+            return clients.enter_context(TraceloopClient(api_key, base_url, **options))
+
+        yield make
+
+
+@pytest.fixture(scope="module")
+def cli_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CliStack]:
+    """A stack on the CLI with a delete to be repeated, and with a program that changes more."""
+    if find_cli() is None:
+        pytest.skip("no Pulumi CLI on PATH")
+    with Emulator(api_key=API_KEY) as traceloop:
+        stack = previews.open_stack(tmp_path_factory.mktemp("stack"), traceloop)
+        previews.write(
+            stack, 'group("g", {i: setup() for i in "abc"})\none("m", external_id="old")'
+        )
+        assert stack.up().exit_code == 0
+        traceloop.inject(Fault(method="DELETE", status=500, times=None))
+        previews.write(stack, 'group("g", {i: setup() for i in "ab"})\none("m", external_id="new")')
+        assert stack.up().exit_code != 0
+        previews.write(
+            stack, 'group("g", {"a": setup("x"), "d": setup()})\none("m", external_id="new")'
+        )
+        yield stack
+
+
+@pytest.fixture
+def program() -> Iterator[Program]:
+    """Runs programs on a mocked engine."""
+    loop = asyncio.new_event_loop()
+    # A program that ends early leaves futures behind, which no user sees.
+    loop.set_exception_handler(lambda *_: None)
+    asyncio.set_event_loop(loop)
+    before = (SETTINGS.monitor, SETTINGS.engine)
+    yield Program()
+    SETTINGS.monitor, SETTINGS.engine = before
+    loop.run_until_complete(loop.shutdown_default_executor())
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
+@pytest.fixture
+def host(traceloop: Emulator, tmp_path: Path) -> Iterator[Host]:
+    """A process for one deployment, configured for the emulator."""
+    host = Host(tmp_path, {"traceloop:baseUrl": traceloop.url, "traceloop:apiKey": API_KEY})
+    yield host
+    assert API_KEY not in host.printed()
+
+
+@pytest.fixture
+def other_host(traceloop: Emulator, tmp_path: Path) -> Iterator[Host]:
+    """The next deployment's process."""
+    host = Host(tmp_path, {"traceloop:baseUrl": traceloop.url, "traceloop:apiKey": API_KEY})
+    yield host
+    assert API_KEY not in host.printed()
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """A process without an API key or a service, for calls that send no request."""
+    host = Host(tmp_path_factory.mktemp("offline"), {"traceloop:baseUrl": "http://127.0.0.1:1"})
+    yield host
+    host.printed()
+
+
+@pytest.fixture
+def run(emulator: Emulator, clock: Clock) -> Run:
+    """Runs the command against the emulator; time passes only where it waits."""
+
+    def invoke(
+        *arguments: str, sleep: Callable[[float], None] = clock.sleep, **env: str | None
+    ) -> Result:
+        runtime = Runtime(
+            clock=clock,
+            sleep=sleep,
+            now=lambda: datetime.fromtimestamp(clock(), timezone.utc),
+        )
+        given = {"TRACELOOP_API_KEY": API_KEY, "TRACELOOP_BASE_URL": emulator.url}
+        result = CliRunner().invoke(cli, arguments, env={**given, **env}, obj=runtime)
+        assert API_KEY not in result.output
+        # Only errors of the command itself, no traceback.
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        return result
+
+    return invoke
+
+
+@pytest.fixture(params=KINDS)
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+    if request.param == "cli" and find_cli() is None:
+        pytest.skip("no Pulumi CLI with its Python language host on PATH")
+    return Bench(request.param, tmp_path)
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Bench:
+    return Bench("test-engine", tmp_path)
+
+
+@pytest.fixture
+def project(traceloop: Emulator) -> Project:
+    return QuickProject(traceloop.url, API_KEY)

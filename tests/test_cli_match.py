@@ -15,8 +15,8 @@ from pulumi_traceloop._codec import packed
 from pulumi_traceloop.args import canonical
 from pulumi_traceloop.cli.app import Runtime, cli
 from pulumi_traceloop.cli.selectors import from_file
-from tests.conftest import API_KEY
-from tests.warehouse import PLANTED, Warehouse, page
+from tests.support import API_KEY
+from tests.support.span_service import PLANTED, SpanService, page
 
 SPANS = str(Path(__file__).parent / "data" / "spans" / "openllmetry-0.62.4.jsonl")
 
@@ -35,7 +35,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs the command in a folder of its own, without an API key."""
+    """Runs the command in an empty folder, without an API key."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TRACELOOP_API_KEY", raising=False)
     (tmp_path / "monitors.yaml").write_text(MONITORS)
@@ -50,7 +50,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 class TestFiles:
-    def test_a_table(self, run: Run) -> None:
+    def test_prints_a_table(self, run: Run) -> None:
         result = run("monitors.yaml", "--spans", SPANS)
         assert result.stdout == (
             "SETUP    MATCHED  SHARE  WHY NOT\n"
@@ -63,12 +63,12 @@ class TestFiles:
         )
         assert result.exit_code == 1
 
-    def test_what_matches_is_well(self, run: Run) -> None:
+    def test_matching_setups_exit_with_0(self, run: Run) -> None:
         result = run("monitors.yaml", "openai", "--spans", SPANS)
         assert result.stderr.startswith("every one of 1 monitors matches some of 12 spans")
         assert result.exit_code == 0
 
-    def test_a_text_like_a_placeholder_is_a_value(self, run: Run, tmp_path: Path) -> None:
+    def test_text_like_a_placeholder_is_a_value(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "monitors.yaml").write_text(
             MONITORS.replace("value: openai", 'value: "[secret]"')
         )
@@ -78,12 +78,12 @@ class TestFiles:
         assert openai["rules"][0]["present"] == 6
 
     @pytest.mark.parametrize("pattern", ["old-key", "old-*"])
-    def test_one_that_is_meant_to_see_nothing(self, run: Run, pattern: str) -> None:
+    def test_setup_that_is_expected_to_match_nothing(self, run: Run, pattern: str) -> None:
         result = run("monitors.yaml", "--spans", SPANS, "--allow-none", pattern)
         assert "(openai 4, anthropic 2); allowed" in result.stdout
         assert result.exit_code == 0
 
-    def test_one_that_is_not_there(self, run: Run) -> None:
+    def test_unknown_external_id(self, run: Run) -> None:
         result = run("monitors.yaml", "openai", "other", "--spans", SPANS)
         assert result.stdout.splitlines()[-1] == "other   missing"
         assert result.exit_code == 1
@@ -132,7 +132,7 @@ class TestFiles:
         rows = sum(line.startswith("| **none**") for line in text.splitlines())
         assert text.endswith(f"and {2000 - rows:,} more\n")
 
-    def test_a_value_that_is_not_read(self, run: Run) -> None:
+    def test_rule_about_content_is_undecided(self, run: Run) -> None:
         rule = "{key: gen_ai.input.messages, source: span_attributes, operator: contains, value: x}"
         Path("m.yaml").write_text(
             f"setups: {{m: {{selector: [{rule}], evaluators: [pii-detector]}}}}"
@@ -142,7 +142,7 @@ class TestFiles:
         assert "gen_ai.input.messages holds end-user content" in result.stdout
         assert result.exit_code == 0
 
-    def test_a_broken_line_is_a_warning(self, run: Run) -> None:
+    def test_malformed_line_is_a_warning(self, run: Run) -> None:
         Path("spans.jsonl").write_text(Path(SPANS).read_text() + f'{{"{PLANTED}\n')
         result = run("monitors.yaml", "openai", "--spans", "spans.jsonl")
         assert "warning: spans.jsonl:13: invalid JSON" in result.stderr
@@ -150,7 +150,7 @@ class TestFiles:
         assert result.exit_code == 0
 
     @pytest.mark.parametrize("form", [[], ["--json"], ["--markdown"]])
-    def test_what_end_users_wrote_is_in_no_form(self, run: Run, form: list[str]) -> None:
+    def test_no_format_has_the_content_of_end_users(self, run: Run, form: list[str]) -> None:
         keys = [
             "gen_ai.input.messages",
             "gen_ai.prompt.0.content",
@@ -193,7 +193,7 @@ class TestFiles:
             [SPANS, "--spans", SPANS],
         ],
     )
-    def test_what_cannot_be_used(self, run: Run, arguments: list[str]) -> None:
+    def test_unusable_arguments(self, run: Run, arguments: list[str]) -> None:
         result = run(*arguments)
         assert result.exit_code == 2, result.output
         assert result.stdout == ""
@@ -219,7 +219,7 @@ class TestPreviews:
             ("preview-delete.json", 0, set()),
         ],
     )
-    def test_what_the_cli_wrote(self, name: str, count: int, hidden: set[str]) -> None:
+    def test_recorded_preview(self, name: str, count: int, hidden: set[str]) -> None:
         found = from_file(Path(__file__).parent / "data" / name)
         assert len(found) == count
         assert {i for i, selector in found.items() if selector.partly_hidden} == hidden
@@ -233,7 +233,7 @@ class TestPreviews:
 
         return write
 
-    def test_what_there_is_after_the_update(self, run: Run, preview: Callable[..., str]) -> None:
+    def test_setups_after_the_update(self, run: Run, preview: Callable[..., str]) -> None:
         name = preview(
             step("AutoMonitorSetup", external_id="one", **selector("gen_ai.provider.name")),
             step("AutoMonitorSetup", "delete", external_id="gone", **selector("x")),
@@ -243,12 +243,12 @@ class TestPreviews:
         result = run(name, "--spans", SPANS)
         assert [line.split()[0] for line in result.stdout.splitlines()] == ["SETUP", "two", "one"]
 
-    def test_a_large_group(self, run: Run, preview: Callable[..., str]) -> None:
+    def test_large_group(self, run: Run, preview: Callable[..., str]) -> None:
         many = packed({f"m-{n}": canonical(selector("gen_ai.provider.name")) for n in range(400)})
         result = run(preview(step("AutoMonitorSetupBatch", packed_setups=many)), "--spans", SPANS)
         assert "every one of 400 monitors matches some of 12 spans" in result.stderr
 
-    def test_what_is_hidden_is_not_tried(self, run: Run, preview: Callable[..., str]) -> None:
+    def test_secret_values_are_undecided(self, run: Run, preview: Callable[..., str]) -> None:
         known = selector("gen_ai.provider.name")
         shown = {**known, "selector": [*known["selector"], *selector("a", "[secret]")["selector"]]}
         name = preview(
@@ -266,15 +266,15 @@ class TestPreviews:
         assert result.exit_code == 0
         assert set(from_file(Path(name))) == {"none", "partly", "wholly"}
 
-    def test_a_json_file_of_setups_is_none(self, run: Run) -> None:
+    def test_json_file_of_setups_is_accepted(self, run: Run) -> None:
         Path("monitors.json").write_text(json.dumps({"setups": {"m": selector("x")}}))
         assert run("monitors.json", "--spans", SPANS).stdout.splitlines()[1].startswith("m ")
 
 
 class TestTraceloop:
     @pytest.fixture
-    def warehouse(self) -> Iterator[Warehouse]:
-        with Warehouse() as served:
+    def warehouse(self) -> Iterator[SpanService]:
+        with SpanService() as served:
             served.pages = {"": page(3, "more"), "more": page(2)}
             rule = {"key": "gen_ai.system", "source": "span_attributes", "value": "openai"}
             served.setups = [
@@ -289,7 +289,7 @@ class TestTraceloop:
             yield served
 
     @pytest.fixture
-    def online(self, run: Run, warehouse: Warehouse) -> Run:
+    def online(self, run: Run, warehouse: SpanService) -> Run:
         def invoke(*arguments: str) -> Result:
             result = run(*arguments, TRACELOOP_API_KEY=API_KEY, TRACELOOP_BASE_URL=warehouse.url)
             assert API_KEY not in result.output
@@ -298,7 +298,7 @@ class TestTraceloop:
 
         return invoke
 
-    def test_what_traceloop_has(self, online: Run, warehouse: Warehouse) -> None:
+    def test_setups_of_the_project(self, online: Run, warehouse: SpanService) -> None:
         result = online("--since", "2h")
         assert result.stdout.splitlines()[1:] == [
             "n      0 of 5   0%     every span has gen_ai.system",
@@ -308,17 +308,17 @@ class TestTraceloop:
         noon = int(datetime(2026, 11, 26, 12, tzinfo=timezone.utc).timestamp())
         assert warehouse.queries[0]["from_timestamp_sec"] == str(noon - 7200)
 
-    def test_a_day_if_nothing_else_is_said(self, online: Run, warehouse: Warehouse) -> None:
+    def test_default_period_is_a_day(self, online: Run, warehouse: SpanService) -> None:
         assert online("m").exit_code == 0
         noon = int(datetime(2026, 11, 26, 12, tzinfo=timezone.utc).timestamp())
         assert warehouse.queries[0]["from_timestamp_sec"] == str(noon - 86_400)
 
-    def test_a_file_of_setups_on_traceloops_spans(self, online: Run) -> None:
+    def test_file_of_setups_against_the_projects_spans(self, online: Run) -> None:
         result = online("monitors.yaml", "--limit", "4")
         assert "old-key  4 of 4" in result.stdout
         assert "openai   0 of 4" in result.stdout
 
-    def test_no_spans_were_recorded(self, online: Run, warehouse: Warehouse) -> None:
+    def test_no_spans_were_recorded(self, online: Run, warehouse: SpanService) -> None:
         warehouse.pages = {"": page(0)}
         result = online("m")
         assert "m      0 of 0" in result.stdout
@@ -329,5 +329,5 @@ class TestTraceloop:
         assert result.exit_code == 1
 
     @pytest.mark.parametrize("form", ["--json", "--markdown"])
-    def test_what_end_users_wrote_is_in_no_form(self, online: Run, form: str) -> None:
-        assert "gen_ai.system" in online(form).stdout  # `online` looks for it
+    def test_no_format_has_the_content_of_end_users(self, online: Run, form: str) -> None:
+        assert "gen_ai.system" in online(form).stdout  # `online` asserts that it is absent

@@ -1,4 +1,4 @@
-"""The comment's column of what setups match, as the preview says or of spans that it is given."""
+"""The comment's column of matches, from the preview or from given spans: `cli/traffic.py`."""
 
 from __future__ import annotations
 
@@ -10,28 +10,25 @@ import pytest
 from pulumi_traceloop._plan import SECRET, Change, Matches
 from pulumi_traceloop._text import printable
 from tests.engine.cli import CliStack
-from tests.test_cli_plan import (
+from tests.support.previews import (
     FLAGS,
-    _preview,
-    _Tables,
+    Tables,
     create,
     group,
     plan,
     plan_of,
     preview_of,
-    stack,
+    run_preview,
 )
-from tests.warehouse import SERVICE_SPAN, Warehouse, page
-
-__all__ = ["stack"]  # the fixture
+from tests.support.span_service import SERVICE_SPAN, SpanService, page
 
 SOME = Matches(1240, 2000, hours=24, evaluations=2480)
 NONE = Matches(0, 2000, hours=24, why="no span has a|b; 3 have c (`x` 3)")
 
 
 def cells(comment: str) -> dict[str, str]:
-    """The last cell of each setup's row, in the rows' order."""
-    return {row[1].split("\n")[0]: row[-1] for row in _Tables(comment).rows}
+    """Return the last cell of each setup's row, in order."""
+    return {row[1].split("\n")[0]: row[-1] for row in Tables(comment).rows}
 
 
 def by(key: str, value: str, *evaluators: str) -> str:
@@ -39,7 +36,7 @@ def by(key: str, value: str, *evaluators: str) -> str:
     return json.dumps({"selector": [rule], "evaluators": list(evaluators or ["e"])})
 
 
-def test_the_previews_own_data_is_a_column_warnings_first() -> None:
+def test_matches_in_the_preview_are_a_column_warnings_first() -> None:
     changes = [
         create("a")._replace(matches=SOME),
         create("b"),
@@ -62,19 +59,19 @@ def test_the_previews_own_data_is_a_column_warnings_first() -> None:
     assert found["b"] is None
 
 
-def test_without_spans_there_is_no_column() -> None:
+def test_no_column_without_spans() -> None:
     comment = plan_of(preview_of(group(create("a"))))
     assert "Matches" not in comment
     assert "match" not in comment
 
 
-def test_a_note_is_a_warning_once() -> None:
+def test_note_is_one_warning() -> None:
     note = "spans were not read: Traceloop is down"
     plans = [group(create("a"), notes=note), group(create("b"), owner="h", notes=note)]
     assert plan_of(preview_of(*plans)).count(f"- warning: `{note}`") == 1
 
 
-def test_spans_of_a_file(tmp_path: Path) -> None:
+def test_spans_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "spans.json"
     file.write_text(json.dumps(page(3)))
     preview = preview_of(
@@ -93,15 +90,15 @@ def test_spans_of_a_file(tmp_path: Path) -> None:
         "none of 3\nno span has gen_ai.system with such a value; 3 have it with other values"
         " (openai 3)"
     )
-    # What is deleted has a table of its own.
+    # Deletes have a separate table.
     assert list(found)[:3] == ["old", "typo", "moved"]
-    # A rule that nobody could try leaves nothing to say.
+    # A rule that cannot be tried has no figure.
     assert found["secret"] == found["old"] == ""
     assert found["prompt"].startswith("up to 3 of 3")
 
 
-def test_spans_of_traceloop(monkeypatch: pytest.MonkeyPatch) -> None:
-    with Warehouse() as service:
+def test_spans_from_traceloop(monkeypatch: pytest.MonkeyPatch) -> None:
+    with SpanService() as service:
         monkeypatch.setenv("TRACELOOP_API_KEY", "k")
         monkeypatch.setenv("TRACELOOP_BASE_URL", service.url)
         service.pages[""] = {"spans": {"data": [SERVICE_SPAN] * 4}}
@@ -129,10 +126,10 @@ def test_wrong_usage(
     assert why in printable(result.output, 2000)
 
 
-def test_a_real_preview_has_it(stack: CliStack) -> None:
-    (stack.project_dir / "spans.json").write_text(json.dumps(page(5)))
-    stack.set_config("traceloop:matchSpans", "spans.json")
-    done = _preview(stack, *FLAGS)
+def test_real_preview_has_the_column(cli_stack: CliStack) -> None:
+    (cli_stack.project_dir / "spans.json").write_text(json.dumps(page(5)))
+    cli_stack.set_config("traceloop:matchSpans", "spans.json")
+    done = run_preview(cli_stack, *FLAGS)
     comment = plan(stdin=done.stdout).stdout
     found = cells(comment)
     assert found["d"] == "5 of 5"

@@ -1,4 +1,4 @@
-"""Many setups in few strings: nothing is lost, and a change stays where it is."""
+"""Many setups in few strings: nothing is lost, and a change stays local."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TestPacked:
         assert len(strings(many(count))) <= STRINGS
 
     def test_each_string_is_a_json_object_of_setups(self) -> None:
-        """As which `pulumi preview --diff` shows it."""
+        """`pulumi preview --diff` displays it as such."""
         found = [setups for text in strings(many()).values() for setups in [json.loads(text)]]
         assert {i: encoded(s) for setups in found for i, s in setups.items()} == many()
 
@@ -40,25 +40,25 @@ class TestPacked:
         old, new = strings(many()), strings({**many(), "m-7": encoded(SETUP)})
         assert sum(old[key] != new[key] for key in old) == 1
 
-    def test_a_setup_more_or_less_changes_one_string(self) -> None:
+    def test_added_or_removed_setup_changes_one_string(self) -> None:
         old, new = strings(many()), strings({**many(), "one-more": encoded(SETUP)})
         assert sum(old.get(key) != new[key] for key in new) == 1
 
-    def test_the_order_of_declaration_changes_none(self) -> None:
+    def test_order_of_declaration_does_not_matter(self) -> None:
         assert strings(dict(reversed(many().items()))) == strings(many())
 
 
 class TestUnpacked:
     @given(st.dictionaries(st.text(), st.lists(st.text())))
-    def test_is_what_was_packed(self, triggers: dict[str, list[str]]) -> None:
+    def test_reverses_packing(self, triggers: dict[str, list[str]]) -> None:
         setups = many() | {i: encoded({**SETUP, "triggers": t}) for i, t in triggers.items()}
         assert unpacked({"setups": {}, "packed_setups": packed(setups)}) == setups
 
-    def test_setups_may_stand_alone_beside(self) -> None:
+    def test_plain_and_packed_setups_combine(self) -> None:
         batch = {"setups": {"alone": "{}"}, "packed_setups": packed(many())}
         assert unpacked(batch) == {**many(), "alone": "{}"}
 
-    def test_a_batch_may_have_none(self) -> None:
+    def test_batch_without_setups(self) -> None:
         assert unpacked({}) == unpacked({"setups": {}, "packed_setups": None}) == {}
 
 
@@ -68,25 +68,25 @@ class TestCompressed:
         setups = many() | {"m-7": encoded({**SETUP, "triggers": [trigger]})}
         assert unpacked({"packed_setups": compressed(packed(setups))}) == setups
 
-    def test_it_is_one_short_string(self) -> None:
+    def test_is_one_short_string(self) -> None:
         found = compressed(packed(many(5_000)))
         assert found is not None
         (text,) = found.values()
         assert len(text) < len("".join(strings(many(5_000)).values())) / 5
 
-    def test_there_may_be_nothing_to_compress(self) -> None:
+    def test_nothing_to_compress(self) -> None:
         assert compressed(None) is None
 
 
 class TestRepacked:
-    def test_what_is_unchanged_is_spelled_as_before(self) -> None:
+    def test_unchanged_setups_keep_their_text(self) -> None:
         batch = {"setups": {"alone": "{}"}, "packed_setups": packed(many())}
         assert repacked(unpacked(batch), batch) == batch
 
-    def test_it_stays_packed_though_it_got_few(self) -> None:
+    def test_stays_packed_when_few_remain(self) -> None:
         batch = {"setups": {}, "packed_setups": packed(many())}
         assert repacked({"m-7": "{}"}, batch)["packed_setups"].keys() <= strings(many()).keys()
 
-    def test_few_stay_alone(self) -> None:
+    def test_few_setups_stay_unpacked(self) -> None:
         batch = {"setups": {"a": "{}", "b": "{}"}}
         assert repacked({"a": "{}"}, batch) == {"setups": {"a": "{}"}, "packed_setups": None}

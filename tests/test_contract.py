@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import requests
 
 from pulumi_traceloop._client import TraceloopClient
 from pulumi_traceloop._models import BulkItem, Setup, SetupSpec, read_bulk, read_list
 from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.errors import RejectedError, RequestError, ServerError
-from tests.test_client import KEY, Wire, answer
+from tests.support import API_KEY
+from tests.support.api import Api
+from tests.support.service import Service, response
 
 SETUPS = "/v2/auto-monitor-setups"
 
@@ -123,7 +124,7 @@ EXAMPLE_BULK = [
         "selector": ANTHROPIC,
     },
 ]
-#: What an answer to a write says about `EXAMPLE`; the ids are the server's.
+#: The response to a write of `EXAMPLE`; the service sets the ids.
 STORED: dict[str, Any] = {
     "org_id": "c108269c-...",
     "project_id": "cm9v2g95l...",
@@ -135,7 +136,7 @@ STORED: dict[str, Any] = {
     "updated_at": "2026-01-15T10:30:00Z",
 }
 TYPO = "answer-relevancy-typo"
-BULK_ANSWER: dict[str, Any] = {
+BULK_RESPONSE: dict[str, Any] = {
     "setups": [
         {
             "external_id": "openai-gpt4o-monitor",
@@ -149,8 +150,8 @@ BULK_ANSWER: dict[str, Any] = {
         },
     ]
 }
-#: The "Create" page before selectors were arrays: an answer without rules and with other statuses.
-OLDER_ANSWER = {
+#: The "Create" page before selectors were arrays: a response without rules and with other statuses.
+OLDER_RESPONSE = {
     "id": "ams_01j9...",
     "external_id": "m",
     "evaluators": [
@@ -164,7 +165,7 @@ OLDER_ANSWER = {
     "created_at": "2025-01-15T10:30:00Z",
 }
 #: Every field that the OpenAPI file has, with its names.
-OPENAPI_ANSWER = {
+OPENAPI_RESPONSE = {
     **dict.fromkeys(TEXTS, "x"),
     "external_id": "m",
     "init_rules": [
@@ -186,8 +187,8 @@ OPENAPI_ANSWER = {
         }
     ],
 }
-#: The pages say of the evaluators' fields that most of them come later, or never.
-SPARSE_ANSWER = {
+#: Most fields of evaluators come later or never, as the pages say.
+SPARSE_RESPONSE = {
     "id": "1",
     "external_id": "m",
     "init_rules": None,
@@ -195,26 +196,10 @@ SPARSE_ANSWER = {
 }
 
 
-class Api:
-    """Requests to an emulator, byte for byte as given."""
-
-    def __init__(self, emulator: Emulator) -> None:
-        self.emulator = emulator
-        self.session = requests.Session()
-        self.session.trust_env = False
-        self.session.headers["Authorization"] = f"Bearer {emulator.api_key}"
-
-    def __call__(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        with self.session.request(method, self.emulator.url + path, json=body) as reply:
-            return reply.status_code, json.loads(reply.content) if reply.content else None
-
-
 @pytest.fixture
-def api() -> Iterator[Api]:
-    with Emulator() as emulator:
-        api = Api(emulator)
-        yield api
-        api.session.close()
+def emulator() -> Iterator[Emulator]:
+    with Emulator() as running:
+        yield running
 
 
 ITEM, UPSERT, BULK = f"{SETUPS}/m", f"{SETUPS}/by-external-id/m", f"{SETUPS}/bulk"
@@ -225,8 +210,8 @@ def no_body(body: Any) -> None:
     assert body is None
 
 
-#: Each documented status of each route: what is there before, the request, and the answer's shape.
-ANSWERS: list[tuple[str, str, Any, bool, int, Check]] = [
+#: Each documented status of each route: if the setup exists, the request, the response's shape.
+RESPONSES: list[tuple[str, str, Any, bool, int, Check]] = [
     ("GET", SETUPS, None, True, 200, check_list),
     ("GET", f"{SETUPS}?external_id=m", None, True, 200, check_list),
     ("GET", f"{SETUPS}?status=completed", None, True, 200, check_list),
@@ -249,35 +234,47 @@ ANSWERS: list[tuple[str, str, Any, bool, int, Check]] = [
 
 
 class TestTheEmulatorAgainstTheOpenApiFile:
-    @pytest.mark.parametrize(("method", "path", "body", "there", "status", "check"), ANSWERS)
-    def test_a_documented_answer_has_its_shape(
-        self, api: Api, method: str, path: str, body: Any, there: bool, status: int, check: Check
+    @pytest.mark.parametrize(("method", "path", "body", "exists", "status", "check"), RESPONSES)
+    def test_response_has_the_documented_shape(
+        self,
+        api: Api,
+        emulator: Emulator,
+        method: str,
+        path: str,
+        body: Any,
+        exists: bool,
+        status: int,
+        check: Check,
     ) -> None:
-        if there:
-            api.emulator.put("m", OPENAI, ["answer-relevancy", "word-count"])
-        answered, content = api(method, path, body)
-        assert answered == status, content
+        if exists:
+            emulator.put("m", OPENAI, ["answer-relevancy", "word-count"])
+        returned, content = api.exchange(method, path, body)
+        assert returned == status, content
         check(content)
 
     @pytest.mark.parametrize(
-        ("method", "path"), sorted({(method, path) for method, path, *_ in ANSWERS})
+        ("method", "path"), sorted({(method, path) for method, path, *_ in RESPONSES})
     )
-    def test_every_route_documents_a_500(self, api: Api, method: str, path: str) -> None:
-        api.emulator.inject(Fault(status=500))
-        assert api(method, path, {}) == (500, {"error": "internal server error"})
+    def test_every_route_documents_a_500(
+        self, api: Api, emulator: Emulator, method: str, path: str
+    ) -> None:
+        emulator.inject(Fault(status=500))
+        assert api.exchange(method, path, {}) == (500, {"error": "internal server error"})
 
-    def test_a_setup_keeps_its_shape_until_it_has_settled_or_failed(self, api: Api) -> None:
-        api.emulator.fail_evaluator("word-count", "boom")
+    def test_setup_keeps_its_shape_until_it_settles_or_fails(
+        self, api: Api, emulator: Emulator
+    ) -> None:
+        emulator.fail_evaluator("word-count", "boom")
         configs = [{"slug": "faithfulness", "scope": "trace"}, {"slug": "word-count"}]
-        api.emulator.put("m", OPENAI, evaluator_configs=configs)
-        _, setup = api("GET", ITEM)
+        emulator.put("m", OPENAI, evaluator_configs=configs)
+        _, setup = api.exchange("GET", ITEM)
         check_setup(setup)
         assert setup["status"] == "partial"
         assert [e.get("error_message") for e in setup["evaluators"]] == [None, "boom"]
 
 
 def without_server_data(setup: dict[str, Any]) -> dict[str, Any]:
-    """Leave out of an answer what the server makes up, and the schemas, which examples omit."""
+    """Drop generated values, and the schemas, which the examples omit."""
     kept = {name: value for name, value in setup.items() if not re.search("(^|_)id$|_at$", name)}
     kept["evaluators"] = [
         {name: value for name, value in evaluator.items() if not name.endswith("_schema")}
@@ -288,7 +285,9 @@ def without_server_data(setup: dict[str, Any]) -> dict[str, Any]:
 
 class TestTheEmulatorAgainstTheExamples:
     def test_create(self, api: Api) -> None:
-        status, setup = api("POST", SETUPS, {"external_id": "my-agent-monitor-1", **EXAMPLE})
+        status, setup = api.exchange(
+            "POST", SETUPS, {"external_id": "my-agent-monitor-1", **EXAMPLE}
+        )
         assert status == 201
         assert setup["external_id"] == "my-agent-monitor-1"
         assert without_server_data(setup) == without_server_data(STORED)
@@ -296,12 +295,12 @@ class TestTheEmulatorAgainstTheExamples:
     def test_upsert_creates_and_then_replaces(self, api: Api) -> None:
         path = f"{SETUPS}/by-external-id/my-agent-monitor-1"
         for expected in (201, 200):
-            status, setup = api("PUT", path, EXAMPLE)
+            status, setup = api.exchange("PUT", path, EXAMPLE)
             assert status == expected
             assert without_server_data(setup) == without_server_data(STORED)
 
-    def test_update(self, api: Api) -> None:
-        api.emulator.put("m", ANTHROPIC, ["answer-relevancy"])
+    def test_update(self, api: Api, emulator: Emulator) -> None:
+        emulator.put("m", ANTHROPIC, ["answer-relevancy"])
         rules = [
             OPENAI[0],
             {
@@ -311,22 +310,22 @@ class TestTheEmulatorAgainstTheExamples:
                 "operator": "equals",
             },
         ]
-        status, setup = api("PUT", ITEM, {"selector": rules})
+        status, setup = api.exchange("PUT", ITEM, {"selector": rules})
         assert status == 200
         assert setup["init_rules"] == [{"operator": "equals", **rule} for rule in rules]
         assert [e["evaluator_type"] for e in setup["evaluators"]] == ["answer-relevancy"]
         assert setup["status"] == "pending"
 
     def test_bulk_as_in_the_example(self, api: Api) -> None:
-        status, body = api("POST", BULK, {"setups": EXAMPLE_BULK})
+        status, body = api.exchange("POST", BULK, {"setups": EXAMPLE_BULK})
         assert status == 207
         assert [item["status"] for item in body["setups"]] == ["ok", "ok"]
 
     def test_bulk_with_the_error_of_the_example(self, api: Api) -> None:
         first, second = EXAMPLE_BULK
-        _, body = api("POST", BULK, {"setups": [first, {**second, "evaluators": [TYPO]}]})
+        _, body = api.exchange("POST", BULK, {"setups": [first, {**second, "evaluators": [TYPO]}]})
         good, bad = body["setups"]
-        documented_good, documented_bad = BULK_ANSWER["setups"]
+        documented_good, documented_bad = BULK_RESPONSE["setups"]
         assert bad == documented_bad
         assert good["external_id"] == documented_good["external_id"]
         documented = documented_good["result"]
@@ -336,21 +335,21 @@ class TestTheEmulatorAgainstTheExamples:
     @pytest.mark.parametrize("operator", ["equals", "not_equals", "contains", "not_contains"])
     def test_operators_with_a_value(self, api: Api, operator: str) -> None:
         rule = {"key": "k", "source": "span_attributes", "operator": operator, "value": "v"}
-        assert api("PUT", UPSERT, {**EXAMPLE, "selector": [rule]})[0] == 201
+        assert api.exchange("PUT", UPSERT, {**EXAMPLE, "selector": [rule]})[0] == 201
         missing = {name: value for name, value in rule.items() if name != "value"}
-        assert api("PUT", UPSERT, {**EXAMPLE, "selector": [missing]})[0] == 400
+        assert api.exchange("PUT", UPSERT, {**EXAMPLE, "selector": [missing]})[0] == 400
 
     @pytest.mark.parametrize("operator", ["in", "not_in"])
     def test_operators_with_values(self, api: Api, operator: str) -> None:
         rule = {"key": "k", "source": "span_attributes", "operator": operator, "values": ["v"]}
-        assert api("PUT", UPSERT, {**EXAMPLE, "selector": [rule]})[0] == 201
+        assert api.exchange("PUT", UPSERT, {**EXAMPLE, "selector": [rule]})[0] == 201
         missing = {name: value for name, value in rule.items() if name != "values"}
-        assert api("PUT", UPSERT, {**EXAMPLE, "selector": [missing]})[0] == 400
+        assert api.exchange("PUT", UPSERT, {**EXAMPLE, "selector": [missing]})[0] == 400
 
     @pytest.mark.parametrize("operator", ["exists", "not_exists"])
     def test_operators_without_a_value(self, api: Api, operator: str) -> None:
         rule = {"key": "k", "source": "resource_attributes", "operator": operator}
-        assert api("PUT", UPSERT, {**EXAMPLE, "selector": [rule]})[0] == 201
+        assert api.exchange("PUT", UPSERT, {**EXAMPLE, "selector": [rule]})[0] == 201
 
 
 MISSING_BOTH = "one of evaluators or evaluator_configs is required"
@@ -375,20 +374,20 @@ REFUSALS: list[tuple[str, str, Any, str | None]] = [
 
 class TestTheEmulatorAgainstTheDocumentedErrors:
     @pytest.mark.parametrize(("method", "path", "body", "text"), REFUSALS)
-    def test_a_refused_request_writes_nothing(
-        self, api: Api, method: str, path: str, body: Any, text: str | None
+    def test_refused_request_writes_nothing(
+        self, api: Api, emulator: Emulator, method: str, path: str, body: Any, text: str | None
     ) -> None:
-        status, content = api(method, path, body)
+        status, content = api.exchange(method, path, body)
         assert status == 400
         check_error(content)
         assert content["error"] == text or text is None
-        assert api.emulator.setups == {}
+        assert emulator.setups == {}
 
-    def test_an_items_internal_error(self, api: Api) -> None:
-        api.emulator.inject(Fault(item_error={"anthropic-monitor": "internal error"}))
-        _, body = api("POST", BULK, {"setups": EXAMPLE_BULK})
+    def test_internal_error_of_an_item(self, api: Api, emulator: Emulator) -> None:
+        emulator.inject(Fault(item_error={"anthropic-monitor": "internal error"}))
+        _, body = api.exchange("POST", BULK, {"setups": EXAMPLE_BULK})
         assert body["setups"][1]["error"] == "setups[1]: internal error"
-        assert set(api.emulator.setups) == {"openai-gpt4o-monitor"}
+        assert set(emulator.setups) == {"openai-gpt4o-monitor"}
 
 
 class TestTheClientsModels:
@@ -396,9 +395,9 @@ class TestTheClientsModels:
         "documented",
         [
             {"id": "cmm...", "external_id": "m", **STORED},
-            OLDER_ANSWER,
-            OPENAPI_ANSWER,
-            SPARSE_ANSWER,
+            OLDER_RESPONSE,
+            OPENAPI_RESPONSE,
+            SPARSE_RESPONSE,
         ],
         ids=["pages", "older page", "OpenAPI", "sparse"],
     )
@@ -408,12 +407,12 @@ class TestTheClientsModels:
         (again,) = read_list(json.dumps([documented]).encode()).setups
         assert again == setup
 
-    def test_take_the_openapi_files_name_of_the_operator(self) -> None:
-        (rule,) = Setup.model_validate(OPENAPI_ANSWER).init_rules
+    def test_accept_the_openapi_files_name_of_the_operator(self) -> None:
+        (rule,) = Setup.model_validate(OPENAPI_RESPONSE).init_rules
         assert rule.operator == "not_in"
 
-    def test_parse_the_documented_bulk_answer(self) -> None:
-        good, bad = read_bulk(json.dumps(BULK_ANSWER).encode())
+    def test_parse_the_documented_bulk_response(self) -> None:
+        good, bad = read_bulk(json.dumps(BULK_RESPONSE).encode())
         assert isinstance(good, BulkItem)
         assert isinstance(bad, BulkItem)
         assert good.result is not None
@@ -424,11 +423,13 @@ class TestTheClientsModels:
         "setup_status",
         ["pending", "in_progress", "waiting_for_spans", "completed", "partial", "failed"],
     )
-    def test_parse_what_the_emulator_answers(self, api: Api, setup_status: str) -> None:
+    def test_parse_responses_of_the_emulator(
+        self, api: Api, emulator: Emulator, setup_status: str
+    ) -> None:
         configs = [{"slug": "faithfulness", "scope": "trace"}, {"slug": "word-count"}]
-        api.emulator.put("m", OPENAI, evaluator_configs=configs)
-        api.emulator.force_status("m", setup_status)
-        _, content = api("GET", ITEM)
+        emulator.put("m", OPENAI, evaluator_configs=configs)
+        emulator.force_status("m", setup_status)
+        _, content = api.exchange("GET", ITEM)
         setup = Setup.model_validate(content)
         assert setup.status == setup_status
         declared = SetupSpec.model_validate({"selector": OPENAI, "evaluator_configs": configs})
@@ -449,36 +450,42 @@ class TestTheClientAgainstTheDocumentedErrors:
             (500, "internal server error", ServerError),
         ],
     )
-    def test_an_error_is_told_in_the_services_words(
+    def test_error_quotes_the_service(
         self, status: int, text: str, error: type[RequestError]
     ) -> None:
-        server = Wire(answer(status, {"error": text}))
-        with TraceloopClient(KEY, server.url) as client, pytest.raises(error) as caught:
+        with (
+            Service(response(status, {"error": text})) as server,
+            TraceloopClient(API_KEY, server.url) as client,
+            pytest.raises(error) as caught,
+        ):
             client.upsert_setup("m", self.SPEC)
-        server.close()
         assert caught.value.server_message == text
         assert caught.value.outcome_unknown is (status == 500)
 
-    def test_the_documented_404_means_that_there_is_none(self) -> None:
-        server = Wire(answer(404, {"error": "auto monitor setup not found"}))
-        with TraceloopClient(KEY, server.url) as client:
+    def test_documented_404_means_absent(self) -> None:
+        with (
+            Service(response(404, {"error": "auto monitor setup not found"})) as server,
+            TraceloopClient(API_KEY, server.url) as client,
+        ):
             assert client.get_setup("m") is None
             assert client.delete_setup("m") is False
-        server.close()
 
-    def test_the_documented_bulk_answer(self) -> None:
-        server = Wire(answer(207, BULK_ANSWER))
-        with TraceloopClient(KEY, server.url) as client:
+    def test_documented_bulk_response(self) -> None:
+        with (
+            Service(response(207, BULK_RESPONSE)) as server,
+            TraceloopClient(API_KEY, server.url) as client,
+        ):
             ids = ("openai-gpt4o-monitor", "anthropic-monitor")
             outcome = client.bulk_upsert(dict.fromkeys(ids, self.SPEC))
-        server.close()
         assert list(outcome.stored) == ["openai-gpt4o-monitor"]
         assert outcome.refused == {"anthropic-monitor": f'unknown evaluator slug "{TYPO}"'}
 
-    def test_a_refused_batch_names_the_setup(self) -> None:
-        server = Wire(answer(400, {"error": TWICE}))
-        with TraceloopClient(KEY, server.url) as client, pytest.raises(RejectedError) as caught:
+    def test_refused_batch_names_the_setup(self) -> None:
+        with (
+            Service(response(400, {"error": TWICE})) as server,
+            TraceloopClient(API_KEY, server.url) as client,
+            pytest.raises(RejectedError) as caught,
+        ):
             client.bulk_upsert({"openai-gpt4o-monitor": self.SPEC})
-        server.close()
         assert caught.value.server_message.startswith('duplicate external_id "openai-gpt4o-monitor')
         assert "setups[" not in caught.value.server_message

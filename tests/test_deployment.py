@@ -1,4 +1,4 @@
-"""Who declares what in a deployment, whatever the connections to a project are called."""
+"""Who declares what in a deployment, whatever the names of the connections."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pulumi_traceloop._deployment import PROBES, Deployment
 from pulumi_traceloop._project import Project
 from pulumi_traceloop._settings import Connection, connection
 from pulumi_traceloop.emulator import Emulator
-from tests.conftest import API_KEY
+from tests.support import API_KEY
 
 RULE = {"key": "k", "source": "span_attributes", "value": "x"}
 SECOND_KEY = "tl-a-second-key-of-the-project"
@@ -35,7 +35,7 @@ def here(deployment: Deployment, traceloop: Emulator) -> Project:
 
 @pytest.fixture
 def second_key(traceloop: Emulator) -> None:
-    """Let another key of the project work."""
+    """Add a second key of the project."""
     env = str(put(traceloop, "probe")["env_project_id"])
     traceloop.delete("probe")
     traceloop.add_project(SECOND_KEY, env_project_id=env)
@@ -64,27 +64,27 @@ class TestProjects:
         assert deployment.project(one) is deployment.project(at(traceloop, "key-1"))
         assert deployment.project(one) is not deployment.project(one._replace(api_key="key-2"))
 
-    def test_that_are_known_to_be_one_are_not_asked(
+    def test_known_to_be_one_need_no_request(
         self, deployment: Deployment, traceloop: Emulator, here: Project
     ) -> None:
         renamed = deployment.project(at(traceloop, API_KEY, "renamed"))
         assert deployment.same_project(here, renamed, "a") is True
         assert traceloop.requests == {}
 
-    def test_that_have_one_setup_are_one(
+    def test_with_a_common_setup_are_one(
         self, deployment: Deployment, traceloop: Emulator, here: Project, same: Project
     ) -> None:
         put(traceloop, "a")
         assert deployment.same_project(here, same, "a") is True
 
-    def test_that_have_two_setups_are_two(
+    def test_with_different_setups_are_two(
         self, deployment: Deployment, traceloop: Emulator, here: Project, other: Project
     ) -> None:
         put(traceloop, "a")
         put(traceloop, "a", THEIR_KEY)
         assert deployment.same_project(here, other, "a") is False
 
-    def test_that_have_nothing_cannot_be_told_apart_and_are_asked_a_few_times_only(
+    def test_without_setups_are_indistinguishable_and_asked_a_few_times_only(
         self, deployment: Deployment, traceloop: Emulator, here: Project, other: Project
     ) -> None:
         for n in range(PROBES + 5):
@@ -93,28 +93,26 @@ class TestProjects:
 
 
 class TestDeclarations:
-    def test_the_first_declarer_is_told_of_nobody(
-        self, deployment: Deployment, here: Project
-    ) -> None:
+    def test_first_declarer_has_no_rival(self, deployment: Deployment, here: Project) -> None:
         assert deployment.declare("a", "one", here) is None
         assert deployment.declarer("a", here) == "one"
 
-    def test_the_same_declarer_may_come_again(self, deployment: Deployment, here: Project) -> None:
+    def test_same_declarer_may_declare_again(self, deployment: Deployment, here: Project) -> None:
         deployment.declare("a", "one", here)
         assert deployment.declare("a", "one", here) is None
 
-    def test_another_declarer_is_told_of_the_first(
-        self, deployment: Deployment, here: Project
-    ) -> None:
+    def test_second_declarer_learns_the_first(self, deployment: Deployment, here: Project) -> None:
         deployment.declare("a", "one", here)
         assert deployment.declare("a", "other", here) == "one"
         assert deployment.declarer("a", here) == "one"
 
-    def test_nobody_declares_the_rest(self, deployment: Deployment, here: Project) -> None:
+    def test_undeclared_ids_have_no_declarer(self, deployment: Deployment, here: Project) -> None:
         deployment.declare("a", "one", here)
         assert deployment.declarer("b", here) is None
 
-    def test_of_many_at_once_one_is_first(self, deployment: Deployment, here: Project) -> None:
+    def test_one_of_many_concurrent_declarers_is_first(
+        self, deployment: Deployment, here: Project
+    ) -> None:
         with ThreadPoolExecutor(8) as pool:
             found = list(
                 pool.map(lambda n: deployment.declare("a", f"declarer {n}", here), range(64))
@@ -122,7 +120,7 @@ class TestDeclarations:
         assert found.count(None) == 1
         assert set(found) == {None, deployment.declarer("a", here)}
 
-    def test_a_declarer_in_another_project_is_no_rival(
+    def test_declarer_in_another_project_is_not_a_rival(
         self, deployment: Deployment, traceloop: Emulator, here: Project, other: Project
     ) -> None:
         put(traceloop, "a")
@@ -131,7 +129,7 @@ class TestDeclarations:
         assert deployment.declare("a", "other", other) is None
         assert deployment.rivals(["a"], "other", other) == {}
 
-    def test_a_second_key_is_refused_before_the_write(
+    def test_rival_with_a_second_key_is_found_before_the_write(
         self, deployment: Deployment, traceloop: Emulator, here: Project, same: Project
     ) -> None:
         deployment.declare("a", "one", here)
@@ -141,8 +139,8 @@ class TestDeclarations:
         assert deployment.rivals(["a"], "other", same) == {"a": "one"}
 
 
-class TestDeclarerElsewhere:
-    """A delete asks who declares the setup in its project."""
+class TestDeclarersOfOtherConnections:
+    """A delete checks who declares the setup in its project."""
 
     def test_by_a_renamed_namespace(
         self, deployment: Deployment, traceloop: Emulator, here: Project

@@ -1,4 +1,4 @@
-"""A setup, and what differs between two, as a person says it."""
+"""Setups, and the differences between two, in the user's terms."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def texts(before: str, after: str, **options: bool) -> tuple[str, str]:
         (UNKNOWN, "<unknown>"),
     ],
 )
-def test_a_rule_in_the_users_terms(given: Any, text: str) -> None:
+def test_rule_in_the_users_terms(given: Any, text: str) -> None:
     assert rule_text(given) == text
 
 
@@ -67,7 +67,7 @@ PLACEHOLDERS = (SECRET, UNKNOWN, HIDDEN)
 
 
 @pytest.mark.parametrize("mark", PLACEHOLDERS)
-def test_a_literal_never_looks_like_a_placeholder(mark: str) -> None:
+def test_literal_never_looks_like_a_placeholder(mark: str) -> None:
     alike = (mark, f"\\{mark}", f"\\\\{mark}")
     for part in ("value", "values", "key", "slug", "operator"):
         shown = [_described(part, mark), *(_described(part, literals(each)) for each in alike)]
@@ -85,7 +85,7 @@ def _described(part: str, text: str) -> tuple[str, str]:
 
 @given(st.text(alphabet="\\[]<>.secrtunkow", max_size=12) | st.sampled_from(PLACEHOLDERS))
 @settings(deadline=None)
-def test_a_display_json_stands_for_one_setup(value: str) -> None:
+def test_display_json_stands_for_one_setup(value: str) -> None:
     text = encoded({"selector": [{"key": value, "values": [value, 1, None]}]})
     shown = json.loads(display_json(text))
     (found,) = shown["selector"]
@@ -94,14 +94,14 @@ def test_a_display_json_stands_for_one_setup(value: str) -> None:
     assert found["values"][1:] == [1, None]
 
 
-def test_a_whole_setup() -> None:
+def test_whole_setup() -> None:
     configs = [{"slug": "pii-detector", "scope": "trace"}, {"slug": "faithfulness"}]
     text = json.dumps({"selector": [rule(), rule(["y"], "l")], "evaluator_configs": configs})
     assert description(text) == ('k = "x" and l in ("y")', "pii-detector (trace), faithfulness")
     assert description(SECRET) == (SECRET, "")
 
 
-def test_the_source_is_told_where_it_tells_two_rules_apart() -> None:
+def test_source_is_named_only_to_distinguish_two_rules() -> None:
     spans, resources = rule(), rule(source="resource_attributes")
     assert texts(setup(spans), setup(resources))[0] == '- k = "x", + k (resource) = "x"'
     assert description(setup(spans, resources))[0] == 'k = "x" and k (resource) = "x"'
@@ -121,24 +121,24 @@ def test_the_source_is_told_where_it_tells_two_rules_apart() -> None:
         (SECRET, rule("b"), '- [secret], + k = "b"'),
     ],
 )
-def test_a_changed_rule(before: Any, after: Any, text: str) -> None:
+def test_changed_rule(before: Any, after: Any, text: str) -> None:
     assert texts(setup(before), setup(after))[0] == text
 
 
-def test_one_of_many_values_that_changes_is_seen() -> None:
-    """In a setup that is told whole, too: two lists that differ where they are cut."""
+def test_changed_value_among_many_is_visible() -> None:
+    """Also in a whole setup: two lists that differ where they are truncated."""
     swapped = [*SERVICES[:-1], "new"]
     assert description(setup(rule(SERVICES))) != description(setup(rule(swapped)))
 
 
-def test_evaluators_that_come_go_and_get_a_scope() -> None:
+def test_added_removed_and_scoped_evaluators() -> None:
     before = setup(rule(), evaluators=["a", "b"])
     configs = [{"slug": "b", "scope": "trace"}, {"slug": "c"}]
     after = json.dumps({"selector": [rule()], "evaluator_configs": configs})
     assert texts(before, after) == ("", "- a, b (no scope -> trace), + c")
 
 
-def test_neither_order_nor_a_default_is_a_change() -> None:
+def test_order_and_defaults_are_not_a_change() -> None:
     before = setup(rule(operator="equals"), rule(key="l"), evaluators=["a", "b"])
     configs = [{"slug": "b"}, {"slug": "a"}]
     after = json.dumps({"selector": [rule(key="l"), rule()], "evaluator_configs": configs})
@@ -146,12 +146,12 @@ def test_neither_order_nor_a_default_is_a_change() -> None:
     assert not difference(before, after).evaluators
 
 
-def test_changed_triggers_are_told() -> None:
+def test_changed_triggers_are_reported() -> None:
     found = texts(setup(rule(), triggers=["1"]), setup(rule(), triggers=["2"]))
     assert found == ("", "triggers changed: sent again")
 
 
-def test_a_secret_that_changes_is_told_also_beside_another_change() -> None:
+def test_changed_secret_is_reported_beside_another_change() -> None:
     before, after = setup(rule(SECRET)), setup(rule(SECRET), rule("y", "l"))
     changed = difference(before, after, secret_changes=True).texts()
     assert changed == ('+ l = "y"', "a secret value changes")
@@ -172,14 +172,14 @@ def test_a_secret_that_changes_is_told_also_beside_another_change() -> None:
         (setup(rule("x"), evaluators=["s1"]), setup(rule("x"), evaluators=["s2"]), True),
     ],
 )
-def test_whether_a_secret_changes(old: str, new: str, changes: bool) -> None:
-    def shown(text: str) -> str:
+def test_secret_changes_are_detected(old: str, new: str, changes: bool) -> None:
+    def displayed(text: str) -> str:
         return text.replace('"s1"', f'"{SECRET}"').replace('"s2"', f'"{SECRET}"')
 
-    assert unseen_change(old, new, shown(old), shown(new)) is changes
+    assert unseen_change(old, new, displayed(old), displayed(new)) is changes
 
 
-def test_a_setup_that_is_a_secret_as_a_whole() -> None:
+def test_setup_that_is_secret_as_a_whole() -> None:
     assert unseen_change("1", "2", SECRET, SECRET)
     assert not unseen_change("1", "1", SECRET, SECRET)
     assert texts(SECRET, setup(rule())) == ("[secret] -> a known setup", "")

@@ -1,4 +1,4 @@
-"""The documentation is true: its links lead somewhere, its programs run, its quick start works."""
+"""The documentation is true: links lead to files, programs run, the quick start works."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pytest
 
 from pulumi_traceloop.emulator import Emulator
 from pulumi_traceloop.files import FileError, load_setups
-from tests.conftest import API_KEY, REPOSITORY
 from tests.engine import KINDS, Kind, driver, find_cli, make_stack
+from tests.support import API_KEY, REPOSITORY
+from tests.support.terminal import import_path
 
 README = REPOSITORY / "README.md"
 PAGES = [README, REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
@@ -24,7 +25,7 @@ LINK = re.compile(r"\]\(([^)#\s]+)(?:#[\w-]+)?\)")
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
-    """The blocks in one language: (the page's name and the number, the text)."""
+    """Return the blocks in one language: (page and number, text)."""
     return [
         (f"{page.stem}-{number}", text)
         for page in PAGES
@@ -34,7 +35,7 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 
 PYTHON = blocks("python")
-#: What imports this package is whole; all else is a part of something. spans.md has its own test.
+#: Only blocks that import this package are complete. spans.md has its own test.
 WHOLE = [
     (name, text)
     for name, text in PYTHON
@@ -51,7 +52,7 @@ def test_links_lead_to_files(page: Path) -> None:
     assert [each for each in targets if not (page.parent / each).exists()] == []
 
 
-def test_the_readme_fits_on_three_screens_and_names_the_targets() -> None:
+def test_readme_fits_on_three_screens_and_names_the_targets() -> None:
     text = README.read_text("utf-8")
     assert len(text.splitlines()) <= 150
     makefile = (REPOSITORY / "Makefile").read_text("utf-8")
@@ -61,20 +62,18 @@ def test_the_readme_fits_on_three_screens_and_names_the_targets() -> None:
 
 
 @pytest.mark.parametrize("text", [text for _, text in PYTHON], ids=[name for name, _ in PYTHON])
-def test_a_block_parses(text: str) -> None:
+def test_block_parses(text: str) -> None:
     compile(text, "documentation", "exec")
 
 
 @pytest.mark.engine
 @pytest.mark.parametrize("program", [text for _, text in PROGRAMS], ids=[n for n, _ in PROGRAMS])
-def test_a_program_of_the_documentation_runs(
-    program: str, tmp_path: Path, traceloop: Emulator
-) -> None:
+def test_documented_program_runs(program: str, tmp_path: Path, traceloop: Emulator) -> None:
     only_on_the_cli = "transforms=" in program
     if only_on_the_cli and find_cli() is None:
         pytest.skip("no Pulumi CLI on PATH")
     kind: Kind = "cli" if only_on_the_cli else "test-engine"
-    stack = make_stack(kind, tmp_path, env={"PYTHONPATH": os.fspath(REPOSITORY)})
+    stack = make_stack(kind, tmp_path, env={"PYTHONPATH": import_path()})
     stack.set_config("traceloop:baseUrl", traceloop.url)
     stack.set_config("traceloop:apiKey", traceloop.api_key, secret=True)
     stack.set_config("traceloop-staging:baseUrl", traceloop.url)
@@ -88,17 +87,17 @@ def test_a_program_of_the_documentation_runs(
 
 
 @pytest.mark.parametrize("script", [text for _, text in SCRIPTS], ids=[n for n, _ in SCRIPTS])
-def test_a_script_of_the_documentation_runs(script: str) -> None:
+def test_documented_script_runs(script: str) -> None:
     exec(compile(script, "documentation", "exec"), {})
 
 
 @pytest.mark.engine
 @pytest.mark.parametrize("test", [text for _, text in TESTS], ids=[name for name, _ in TESTS])
-def test_a_test_of_the_documentation_passes(test: str, tmp_path: Path) -> None:
+def test_documented_test_passes(test: str, tmp_path: Path) -> None:
     if "automation" in test and find_cli() is None:
         pytest.skip("no Pulumi CLI on PATH")
     (tmp_path / "test_it.py").write_text(test)
-    env = driver.child_environment({"PYTHONPATH": os.fspath(REPOSITORY)})
+    env = driver.child_environment({"PYTHONPATH": import_path()})
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "test_it.py"],
         cwd=tmp_path,
@@ -113,9 +112,9 @@ def test_a_test_of_the_documentation_passes(test: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", [text for _, text in blocks("yaml") if text.lstrip("# \n").startswith("setups:")]
 )
-def test_a_file_of_the_documentation_reads(text: str, tmp_path: Path) -> None:
+def test_documented_file_loads(text: str, tmp_path: Path) -> None:
     (tmp_path / "monitors.yaml").write_text(text)
-    if "evaluatrs" in text:  # the one that shows what is wrong with a file
+    if "evaluatrs" in text:  # the example of an invalid file
         with pytest.raises(FileError, match="did you mean"):
             load_setups(tmp_path / "monitors.yaml")
     else:
@@ -124,7 +123,7 @@ def test_a_file_of_the_documentation_reads(text: str, tmp_path: Path) -> None:
 
 @pytest.mark.engine
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_quick_start(kind: Kind, tmp_path: Path, traceloop: Emulator) -> None:
+def test_quick_start(kind: Kind, tmp_path: Path, traceloop: Emulator) -> None:
     """From an empty folder: the files and the commands of the README, without the download."""
     if kind == "cli" and find_cli() is None:
         pytest.skip("no Pulumi CLI on PATH")
@@ -138,7 +137,7 @@ def test_the_quick_start(kind: Kind, tmp_path: Path, traceloop: Emulator) -> Non
     (commands,) = [each for kind, each in BLOCK.findall(text) if "pulumi stack init" in each]
     assert commands.splitlines()[0] == "pulumi install"
     if kind == "cli":
-        (folder / "venv").symlink_to(sys.prefix)  # what `pulumi install` makes
+        (folder / "venv").symlink_to(sys.prefix)  # the result of `pulumi install`
         _run_commands(commands, folder, tmp_path, traceloop)
     else:
         stack = make_stack("test-engine", tmp_path, source=folder)

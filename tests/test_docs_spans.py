@@ -1,4 +1,4 @@
-"""docs/spans.md: its example runs as it is, and its outputs are those of today."""
+"""docs/spans.md: its example runs unchanged, and its outputs are current."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from click.testing import CliRunner
 from pulumi_traceloop._warnings import warnings
 from pulumi_traceloop.cli.app import Runtime, cli
 from pulumi_traceloop.files import load_setups
-from tests.conftest import REPOSITORY
-from tests.test_spans_sources import CAPTURED
+from tests.support import CAPTURED, REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "spans.md").read_text(encoding="utf-8")
 FENCES = re.findall(r"^```\w*\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 def fence(first_line: str) -> str:
-    """The only code block that begins with this line."""
+    """Return the only code block that begins with this line."""
     (found,) = [text for text in FENCES if text.startswith(f"{first_line}\n")]
     return str(found)
 
@@ -41,15 +40,17 @@ def run_pytest(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def test_the_example_fails_as_it_says(folder: Path) -> None:
+def test_example_fails_as_documented(folder: Path) -> None:
     output = run_pytest(folder).stdout
     (expected,) = [text for text in FENCES if text.startswith("E   AssertionError")]
-    told = [line.removeprefix("E").strip() for line in output.splitlines() if line.startswith("E ")]
-    assert told[:4] == [line.removeprefix("E").strip() for line in expected.splitlines()]
+    printed = [
+        line.removeprefix("E").strip() for line in output.splitlines() if line.startswith("E ")
+    ]
+    assert printed[:4] == [line.removeprefix("E").strip() for line in expected.splitlines()]
     assert "1 failed, 1 passed" in output
 
 
-def test_the_example_passes_once_the_monitors_are_repaired(folder: Path) -> None:
+def test_example_passes_with_repaired_monitors(folder: Path) -> None:
     text = (folder / "monitors.yaml").read_text()
     for old, new in (
         ("gen_ai.system", "gen_ai.provider.name"),
@@ -63,7 +64,7 @@ def test_the_example_passes_once_the_monitors_are_repaired(folder: Path) -> None
     assert "2 passed" in done.stdout, done.stdout
 
 
-def test_the_command_prints_what_the_page_shows(folder: Path) -> None:
+def test_command_prints_the_documented_output(folder: Path) -> None:
     command, _, expected = fence(
         "$ pulumi-traceloop match monitors.yaml --spans spans.jsonl"
     ).partition("\n")
@@ -71,7 +72,7 @@ def test_the_command_prints_what_the_page_shows(folder: Path) -> None:
     assert result.stdout == expected
 
 
-def test_the_warning_is_what_the_page_shows(folder: Path) -> None:
+def test_warning_is_the_documented_one(folder: Path) -> None:
     (expected,) = [text for text in FENCES if text.startswith("warning: ")]
     *_, text = warnings(load_setups("monitors.yaml").items())
     assert f"warning: {text}".splitlines()[:-1] == expected.splitlines()

@@ -1,4 +1,4 @@
-"""The emulator takes spans as OTLP, shows them as the page "Get Spans" says, and matches them."""
+"""The emulator accepts OTLP, returns spans as the page "Get Spans" says, and matches them."""
 
 from __future__ import annotations
 
@@ -15,77 +15,22 @@ import pytest
 from google.protobuf.json_format import ParseDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from pulumi_traceloop.emulator import Emulator, Fault, ManualClock
+from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.emulator.app import make_app
 from pulumi_traceloop.emulator.span_log import KEPT
-from tests.conftest import REPOSITORY
-from tests.test_emulator import Api
+from tests.support import REPOSITORY
+from tests.support.api import Api
+from tests.support.clock import Clock
+from tests.support.otlp import PARENT_ID, SPAN_ID, START, TRACE_ID, export, span
 
 TRACES, SPANS = "/v1/traces", "/v2/warehouse/spans"
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 
-#: When the emulator's time begins here, and every span, in seconds since 1970.
-START = 1_780_000_000
-
 CAPTURE = Path(__file__).parent / "data" / "spans" / "openllmetry-0.62.4.jsonl"
-
-TRACE_ID, SPAN_ID, PARENT_ID = "9ecd6e4d554765e81aa82e875bb88265", "1fb6b5f313e23326", "51" * 8
-
-
-def value_of(value: Any) -> dict[str, Any]:
-    """A value as OTLP's JSON writes it."""
-    if isinstance(value, bool):
-        return {"boolValue": value}
-    if isinstance(value, int):
-        return {"intValue": str(value)}
-    if isinstance(value, float):
-        return {"doubleValue": value}
-    if isinstance(value, list):
-        return {"arrayValue": {"values": [value_of(item) for item in value]}}
-    if isinstance(value, dict):
-        return {"kvlistValue": {"values": attributes(value)}}
-    return {} if value is None else {"stringValue": value}
-
-
-def attributes(values: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{"key": key, "value": value_of(value)} for key, value in values.items()]
-
-
-def span(
-    name: str = "openai.chat",
-    values: dict[str, Any] | None = None,
-    *,
-    after: float = 0,
-    lasts: float = 1.85,
-) -> dict[str, Any]:
-    start = START + after
-    return {
-        "traceId": TRACE_ID,
-        "spanId": SPAN_ID,
-        "name": name,
-        "kind": 3,
-        "startTimeUnixNano": str(int(start * 1000) * 1_000_000),
-        "endTimeUnixNano": str(int((start + lasts) * 1000) * 1_000_000),
-        "attributes": attributes({"gen_ai.provider.name": "openai", **(values or {})}),
-        "status": {},
-    }
-
-
-def export(*spans: dict[str, Any], **resource: Any) -> dict[str, Any]:
-    resource = {"service.name": "shop", **resource}
-    scope = {"name": "opentelemetry.instrumentation.openai.v1", "version": "0.62.4"}
-    return {
-        "resourceSpans": [
-            {
-                "resource": {"attributes": attributes(resource)},
-                "scopeSpans": [{"scope": scope, "spans": list(spans)}],
-            }
-        ]
-    }
 
 
 def as_protobuf(document: dict[str, Any]) -> bytes:
-    """The document in protobuf, whose ids are bytes, not base64."""
+    """Return the document in protobuf, whose ids are bytes, not base64."""
     request = ParseDict(document, ExportTraceServiceRequest())
     for resource_spans in request.resource_spans:
         for scope_spans in resource_spans.scope_spans:
@@ -126,19 +71,19 @@ class Telemetry(Api):
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(START)
+def clock() -> Clock:
+    return Clock(START)
 
 
 @pytest.fixture
-def emulator(clock: ManualClock) -> Iterator[Emulator]:
+def emulator(clock: Clock) -> Iterator[Emulator]:
     with Emulator(clock=clock, spans_needed=1) as running:
         yield running
 
 
 @pytest.fixture
 def api(emulator: Emulator) -> Telemetry:
-    return Telemetry(emulator)
+    return Telemetry(emulator.url, emulator.api_key)
 
 
 def monitor(value: str = "openai", key: str = "gen_ai.provider.name", **rule: Any) -> Any:
@@ -149,7 +94,7 @@ def monitor(value: str = "openai", key: str = "gen_ai.provider.name", **rule: An
 class TestIntake:
     """`POST /v1/traces`."""
 
-    def test_a_span_has_the_documented_shape(self, api: Telemetry) -> None:
+    def test_span_has_the_documented_shape(self, api: Telemetry) -> None:
         sent = {
             **span(values={"gen_ai.usage.input_tokens": 150, "gen_ai.prompt.0.content": "Hello"}),
             "parentSpanId": PARENT_ID,
@@ -184,7 +129,7 @@ class TestIntake:
             "output": "",
         }
 
-    def test_values_are_text(self, api: Telemetry) -> None:
+    def test_values_are_stored_as_text(self, api: Telemetry) -> None:
         given = {"a": True, "b": 7, "c": 0.5, "d": ["x", 1], "e": {"k": False}, "f": None, "g": 1.0}
         api.send(span(values=given))
         (found,) = api.find()["data"]
@@ -199,7 +144,7 @@ class TestIntake:
             "g": "1",
         }
 
-    def test_protobuf_and_json_are_the_same_to_it(self, api: Telemetry) -> None:
+    def test_protobuf_and_json_are_equivalent(self, api: Telemetry) -> None:
         document = export(
             span(values={"n": 1, "f": 0.25, "many": ["a"], "traceloop.entity.input": "{}"})
         )
@@ -211,7 +156,7 @@ class TestIntake:
         assert first["input"] == "{}"
 
     @pytest.mark.parametrize("kind", [PROTOBUF, JSON])
-    def test_gzip(self, api: Telemetry, kind: str) -> None:
+    def test_gzip_body(self, api: Telemetry, kind: str) -> None:
         document = export(span())
         body = as_protobuf(document) if kind == PROTOBUF else json.dumps(document).encode()
         packed = {"Content-Encoding": "gzip"}
@@ -219,7 +164,7 @@ class TestIntake:
         assert api.names() == ["openai.chat"]
         assert api.post(body, kind, **packed)[0] == 400
 
-    def test_a_captured_export_of_the_sdk_is_taken(self, api: Telemetry) -> None:
+    def test_captured_export_of_the_sdk_is_accepted(self, api: Telemetry) -> None:
         for line in CAPTURE.read_bytes().splitlines():
             assert api.post(line) == (200, "{}")
         found = api.find()
@@ -241,34 +186,34 @@ class TestIntake:
             (b"\x0a\x05ab", PROTOBUF, 400),
         ],
     )
-    def test_what_is_no_export_is_refused(
-        self, api: Telemetry, body: bytes, kind: str, status: int
+    def test_malformed_export_is_refused(
+        self, api: Telemetry, emulator: Emulator, body: bytes, kind: str, status: int
     ) -> None:
         got, text = api.post(body, kind)
         assert got == status
         assert set(json.loads(text)) == {"error"}
-        assert api.emulator.spans == []
+        assert emulator.spans == []
 
-    def test_unknown_fields_and_an_empty_export_are_fine(self, api: Telemetry) -> None:
+    def test_unknown_fields_and_an_empty_export_are_accepted(self, api: Telemetry) -> None:
         assert api.post(b'{"resourceSpans":[], "later": {"x": 1}}') == (200, "{}")
         assert api.post(b"", PROTOBUF) == (200, "")
 
-    def test_a_key_is_needed_and_faults_apply(self, api: Telemetry) -> None:
+    def test_key_is_required_and_faults_apply(self, api: Telemetry, emulator: Emulator) -> None:
         assert api.post(b"{}", Authorization="Bearer wrong")[0] == 401
-        api.emulator.inject(Fault(route="POST /v1/traces", status=503, retry_after=1))
+        emulator.inject(Fault(route="POST /v1/traces", status=503, retry_after=1))
         assert api.post(b"{}")[0] == 503
         assert api.post(b"{}")[0] == 200
 
-    def test_metrics_are_accepted_and_dropped(self, api: Telemetry) -> None:
+    def test_metrics_are_accepted_and_dropped(self, api: Telemetry, emulator: Emulator) -> None:
         headers = {"Authorization": f"Bearer {api.key}", "Content-Type": PROTOBUF}
         assert api.call("POST", "/v1/metrics", b"anything", headers).status == 200
-        assert api.emulator.spans == []
+        assert emulator.spans == []
 
-    def test_what_end_users_wrote_is_in_no_log_and_no_file(self, tmp_path: Path) -> None:
+    def test_content_of_end_users_is_in_no_log_and_no_file(self, tmp_path: Path) -> None:
         planted = "my-card-is-4711"
         data = tmp_path / "emulator.db"
         with Emulator(data=str(data), spans_needed=1) as emulator:
-            api = Telemetry(emulator)
+            api = Telemetry(emulator.url, emulator.api_key)
             body = json.dumps(export(span(values={"gen_ai.input.messages": planted}))).encode()
             api.post(body)
             api.post(body, Authorization="Bearer wrong")
@@ -278,11 +223,11 @@ class TestIntake:
         with sqlite3.connect(data) as db:
             assert planted not in "\n".join(db.iterdump())
 
-    def test_the_latest_are_kept(self, api: Telemetry) -> None:
+    def test_latest_spans_are_kept(self, api: Telemetry, emulator: Emulator) -> None:
         for start in range(0, KEPT + 1000, 1000):
             api.send(*(span(f"s{start + i}") for i in range(1000)))
-        assert len(api.emulator.spans) == KEPT
-        assert api.emulator.spans[0]["span_name"] == "s1000"
+        assert len(emulator.spans) == KEPT
+        assert emulator.spans[0]["span_name"] == "s1000"
 
 
 class TestFinding:
@@ -296,21 +241,21 @@ class TestFinding:
             span("c", {"gen_ai.provider.name": "anthropic"}, after=3, lasts=2),
         )
 
-    def test_the_start_is_required(self, api: Telemetry) -> None:
+    def test_start_is_required(self, api: Telemetry) -> None:
         reply = api.call("GET", SPANS)
         assert (reply.status, reply.error) == (
             400,
             "invalid input: from_timestamp_sec is required",
         )
 
-    def test_oldest_first_unless_asked_otherwise(self, api: Telemetry) -> None:
+    def test_oldest_first_by_default(self, api: Telemetry) -> None:
         assert api.names() == ["a", "b", "c"]
         assert api.names(sort_order="DESC") == ["c", "b", "a"]
         assert api.names(sort_by="duration_ms") == ["b", "c", "a"]
         assert api.names(sort_by="span_name", sort_order="DESC") == ["c", "b", "a"]
         assert api.names(sort_by="traceloop_workflow_name") == ["c", "b", "a"]
 
-    def test_times_bound_it(self, api: Telemetry) -> None:
+    def test_times_limit_the_result(self, api: Telemetry) -> None:
         assert api.names(from_timestamp_sec=START + 2) == ["b", "c"]
         assert api.names(to_timestamp_sec=START + 2) == ["a", "b"]
 
@@ -337,12 +282,14 @@ class TestFinding:
             ("not_exists", None, ["c"]),
         ],
     )
-    def test_filters(self, api: Telemetry, operator: str, value: Any, names: list[str]) -> None:
+    def test_filters_by_operator(
+        self, api: Telemetry, operator: str, value: Any, names: list[str]
+    ) -> None:
         filters = [{"id": "n", "operator": operator, "value": value}]
         assert api.names(filters=filters) == names
 
-    def test_pages(self, api: Telemetry) -> None:
-        """Spans that arrive while somebody pages neither repeat nor hide others."""
+    def test_results_are_paged(self, api: Telemetry) -> None:
+        """Spans that arrive between two pages neither repeat nor hide others."""
         first = api.find(limit=2, sort_order="DESC")
         assert [each["span_name"] for each in first["data"]] == ["c", "b"]
         assert (first["page_size"], first["total_results"]) == (2, 3)
@@ -365,14 +312,14 @@ class TestFinding:
             {"filters": '[{"id": "n", "operator": "in", "value": 1}]'},
         ],
     )
-    def test_a_bad_request_is_refused(self, api: Telemetry, query: dict[str, str]) -> None:
+    def test_invalid_request_is_refused(self, api: Telemetry, query: dict[str, str]) -> None:
         reply = api.call("GET", f"{SPANS}?{urlencode({'from_timestamp_sec': 0, **query})}")
         assert reply.status == 400, reply.text
         assert reply.error.startswith("invalid input: ")
 
-    def test_each_key_sees_its_own_environment(self, api: Telemetry) -> None:
-        api.emulator.add_project("key-2", env_project_id="env-2")
-        other = Telemetry(api.emulator, "key-2")
+    def test_each_key_sees_its_own_environment(self, api: Telemetry, emulator: Emulator) -> None:
+        emulator.add_project("key-2", env_project_id="env-2")
+        other = Telemetry(emulator.url, "key-2")
         assert other.names() == []
         other.send(span("theirs"))
         assert other.find()["data"][0]["environment"] == "env-2"
@@ -382,8 +329,10 @@ class TestFinding:
 class TestStatus:
     """accepted, then `waiting_for_spans`, then `completed`."""
 
-    def test_a_setup_waits_until_a_span_matches(self, api: Telemetry, clock: ManualClock) -> None:
-        api.emulator.settle = 10
+    def test_setup_waits_until_a_span_matches(
+        self, api: Telemetry, emulator: Emulator, clock: Clock
+    ) -> None:
+        emulator.settle = 10
         api.upsert("seen", monitor())
         api.upsert("unseen", monitor(key="gen_ai.system"))
         assert api.status("seen") == "pending"
@@ -397,8 +346,8 @@ class TestStatus:
         assert api.status("unseen") == "waiting_for_spans"
         assert [s["external_id"] for s in api.list("?status=waiting_for_spans")] == ["unseen"]
 
-    def test_the_moment_of_the_match_is_when_it_was_processed(
-        self, api: Telemetry, clock: ManualClock
+    def test_time_of_the_match_is_the_time_of_processing(
+        self, api: Telemetry, clock: Clock
     ) -> None:
         api.upsert("m", monitor())
         clock.advance(100)
@@ -406,8 +355,8 @@ class TestStatus:
         (evaluator,) = api.get("m").json["evaluators"]
         assert evaluator["processed_at"] == "2026-05-28T20:28:20Z"
 
-    def test_enough_spans(self, api: Telemetry) -> None:
-        api.emulator.spans_needed = 3
+    def test_required_number_of_spans(self, api: Telemetry, emulator: Emulator) -> None:
+        emulator.spans_needed = 3
         api.upsert("m", monitor())
         api.send(span(), span(values={"gen_ai.provider.name": "anthropic"}), span())
         assert api.status("m") == "waiting_for_spans"
@@ -423,7 +372,7 @@ class TestStatus:
         assert api.status("m") == "completed"
 
     def test_spans_before_the_write_do_not_count(self, api: Telemetry) -> None:
-        """The page speaks of incoming spans; an upsert begins anew."""
+        """The page says "incoming" spans; an upsert starts again."""
         api.send(span())
         api.upsert("m", monitor())
         assert api.status("m") == "waiting_for_spans"
@@ -432,36 +381,40 @@ class TestStatus:
         api.upsert("m", monitor())
         assert api.status("m") == "waiting_for_spans"
 
-    def test_spans_of_another_environment_do_not_count(self, api: Telemetry) -> None:
-        api.emulator.add_project("key-2", same_project_as=api.key)
+    def test_spans_of_another_environment_do_not_count(
+        self, api: Telemetry, emulator: Emulator
+    ) -> None:
+        emulator.add_project("key-2", same_project_as=api.key)
         api.upsert("m", monitor())
-        Telemetry(api.emulator, "key-2").send(span())
+        Telemetry(emulator.url, "key-2").send(span())
         assert api.status("m") == "waiting_for_spans"
 
-    def test_a_failing_evaluator_fails_when_spans_come(self, api: Telemetry) -> None:
-        api.emulator.fail_evaluator("faithfulness", "no quota")
+    def test_failing_evaluator_fails_when_spans_arrive(
+        self, api: Telemetry, emulator: Emulator
+    ) -> None:
+        emulator.fail_evaluator("faithfulness", "no quota")
         api.upsert("m", monitor())
         assert api.status("m") == "waiting_for_spans"
         api.send(span())
         assert api.status("m") == "failed"
 
-    def test_without_spans_the_time_alone_completes_it(self, api: Telemetry) -> None:
+    def test_completes_by_time_if_no_spans_are_required(self, api: Telemetry) -> None:
         """The default of `Emulator`, for tests that send no spans."""
         with Emulator() as emulator:
             emulator.put("m", **monitor())
             assert emulator.setups["m"]["status"] == "completed"
 
-    def test_a_restart_keeps_what_was_seen(self, tmp_path: Path) -> None:
+    def test_restart_keeps_the_matches(self, tmp_path: Path) -> None:
         data = str(tmp_path / "emulator.db")
         with Emulator(data=data, spans_needed=1) as emulator:
-            api = Telemetry(emulator)
+            api = Telemetry(emulator.url, emulator.api_key)
             api.upsert("m", monitor())
             api.send(span())
         with Emulator(data=data, spans_needed=1) as emulator:
             assert emulator.setups["m"]["status"] == "completed"
             assert emulator.spans == []
 
-    def test_a_data_file_from_before_spans_is_read(self, tmp_path: Path) -> None:
+    def test_data_file_without_spans_is_read(self, tmp_path: Path) -> None:
         data = tmp_path / "emulator.db"
         data.write_bytes((Path(__file__).parent / "data" / "state-0.1.0.db").read_bytes())
         with Emulator(data=str(data)) as emulator:
@@ -474,13 +427,13 @@ class TestStatus:
 class TestControl:
     """From another process, under `/_emulator/`."""
 
-    def test_the_spans_needed_can_be_set(self, api: Telemetry) -> None:
+    def test_required_spans_can_be_set(self, api: Telemetry) -> None:
         api.upsert("m", monitor())
         assert api.call("PUT", "/_emulator/spans_needed", {"spans": 0}).status == 204
         assert api.status("m") == "completed"
 
     @pytest.mark.parametrize("spans", [-1, "1", None, True])
-    def test_a_bad_number_is_refused(self, api: Telemetry, spans: Any) -> None:
+    def test_invalid_number_is_refused(self, api: Telemetry, spans: Any) -> None:
         reply = api.call("PUT", "/_emulator/spans_needed", {"spans": spans})
         assert (reply.status, reply.error) == (400, "spans must be an integer, at least 0")
 
@@ -491,7 +444,7 @@ class TestControl:
         assert api.names() == []
         assert api.status("m") == "completed"
 
-    def test_the_docs_have_every_route(self, emulator: Emulator) -> None:
+    def test_documentation_has_every_route(self, emulator: Emulator) -> None:
         page = (REPOSITORY / "docs" / "emulator.md").read_text(encoding="utf-8")
         routes = {
             f"{route.method} {route.resource.canonical}"

@@ -1,7 +1,7 @@
-"""What a pipe that cannot encode a name must not cost: a preview, an update, or a monitor.
+"""A pipe that cannot encode a name does not break a preview, an update or a monitor.
 
-On Windows a pipe has an encoding such as cp1252. What cannot be printed was once an error between
-a write and its record, and what was written was lost from the state.
+On Windows a pipe has an encoding such as cp1252. An unprintable name once raised between a write
+and its record, so that the state lost the monitor.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import pytest
 
 from pulumi_traceloop._plan import Change, ResourcePlan, encoded
 from pulumi_traceloop.emulator import Emulator
-from tests.conftest import API_KEY, REPOSITORY, World
 from tests.engine import Stack
+from tests.support import API_KEY, REPOSITORY
+from tests.support.world import World
 
 CP1252 = {"PYTHONIOENCODING": "cp1252"}
 NAMES = ["日本語", "größe", "a\u0142b", "😀"]
@@ -28,7 +29,7 @@ def world(stack_of: Callable[[dict[str, str]], Stack], traceloop: Emulator) -> W
     return World(stack_of(CP1252), traceloop)
 
 
-def test_preview_and_update_print_what_the_pipe_cannot_encode(world: World) -> None:
+def test_preview_and_update_print_unencodable_text(world: World) -> None:
     program = f"""
 print({NAMES[0]!r})
 group("g", {{i: setup(i) for i in {NAMES}}})
@@ -44,7 +45,7 @@ one("m", {NAMES[0]!r}, external_id="{NAMES[0]}-m")
     assert world.monitors == {}
 
 
-def test_a_failure_that_cannot_be_encoded_loses_no_monitor(world: World) -> None:
+def test_unencodable_failure_loses_no_monitor(world: World) -> None:
     world.traceloop.settle = 0
     world.traceloop.fail_evaluator("perplexity", "モデル")
     up = world.up(
@@ -65,7 +66,7 @@ one("写", wait_for_setup=True)
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
-def test_the_command_writes_utf8(form: list[str]) -> None:
+def test_command_writes_utf8(form: list[str]) -> None:
     setup = json.dumps({"selector": [], "evaluators": ["見"]})
     plan = ResourcePlan("g", [Change("create", i, after=setup) for i in NAMES])
     preview = {
@@ -78,8 +79,8 @@ def test_the_command_writes_utf8(form: list[str]) -> None:
     assert NAMES[0] in (str(json.loads(done.stdout)) if form else done.stdout.decode())
 
 
-def test_the_command_reports_in_utf8() -> None:
-    """Its errors, too: they go to another pipe."""
+def test_command_reports_errors_in_utf8() -> None:
+    """Errors go to another pipe."""
     done = _command("plan", "日本語.json")
     assert done.returncode == 2
     assert "日本語.json" in done.stderr.decode()

@@ -10,21 +10,21 @@ from markdown_it import MarkdownIt
 
 from pulumi_traceloop.cli.app import cli
 from pulumi_traceloop.emulator import Emulator
-from tests.conftest import REPOSITORY
 from tests.engine import find_cli, make_stack
+from tests.support import REPOSITORY
 from tests.telemetry.instrumented import has_sdk, run_all, service
 
 pytestmark = pytest.mark.skipif(not has_sdk(), reason="no SDK: make .venv-sdk/.ready")
 
 
 def first_program(page: Path) -> str:
-    """The first Python code of a page."""
+    """Return the first Python code of a page."""
     tokens = MarkdownIt("commonmark").parse(page.read_text(encoding="utf-8"))
     return next(t.content for t in tokens if t.type == "fence" and t.info == "python")
 
 
-def test_the_readmes_first_example_sees_traffic(tmp_path: Path, traceloop: Emulator) -> None:
-    """Its monitors complete with the program that the emulator's page shows, beside another one.
+def test_first_example_of_the_readme_matches_traffic(tmp_path: Path, traceloop: Emulator) -> None:
+    """Its monitors complete with the program on the emulator's page, next to another one.
 
     One with an older SDK's attribute waits, and `match` says why.
     """

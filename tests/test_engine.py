@@ -8,74 +8,21 @@ import select
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.engine import KINDS, Kind, ResourceState, descendants, find_cli, make_stack
+from tests.engine import descendants, make_stack
 from tests.engine.sample_provider import READ_TELLS_INPUTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.engine import Stack
-
-ROOT = Path(__file__).parents[1]
-HEADER = """
-import pulumi
-from pulumi import ResourceOptions as Opts
-from tests.engine.sample_provider import Pair, Sample
-"""
-
-
-class Bench:
-    """A stack of samples, and the folder that is their server."""
-
-    def __init__(self, kind: Kind, folder: Path) -> None:
-        self.server = folder / "server"
-        self.server.mkdir(exist_ok=True)
-        env = {"PYTHONPATH": str(ROOT), "SAMPLE_DIR": str(self.server)}
-        self.folder, self.kind, self.env = folder, kind, env
-        self.stack: Stack = make_stack(kind, folder, project="sample", env=env)
-
-    def program(self, source: str) -> None:
-        self.stack.write_program(HEADER + source)
-        (self.server / "calls.jsonl").write_text("")
-
-    def calls(self) -> list[str]:
-        """The provider's methods that were called since the program was written."""
-        return [call["method"] for call in self.recorded()]
-
-    def recorded(self) -> list[dict[str, Any]]:
-        lines = (self.server / "calls.jsonl").read_text().splitlines()
-        return [json.loads(line) for line in lines]
-
-    def resource(self, name: str) -> ResourceState:
-        (found,) = [each for each in self.stack.state() if each.name == name and not each.delete]
-        return found
-
-    def names(self) -> list[str]:
-        return sorted(each.name for each in self.stack.state() if each.name != "sample-dev")
-
-    def remote(self, name: str) -> Path:
-        """The file that the sample server keeps for a resource."""
-        return self.server / f"{self.resource(name).id}.json"
-
-
-@pytest.fixture(params=KINDS)
-def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
-    if request.param == "cli" and find_cli() is None:
-        pytest.skip("no Pulumi CLI with its Python language host on PATH")
-    return Bench(request.param, tmp_path)
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Bench:
-    return Bench("test-engine", tmp_path)
+from tests.support.bench import Bench
 
 
 def test_create_same_update_delete(bench: Bench) -> None:
-    """A resource lives through every plain step, and the provider sees each once."""
+    """A resource goes through every plain step, and the provider is called once for each."""
     bench.program("pulumi.export('echo', Sample('a', 'one').echo)")
     created = bench.stack.up()
     assert (created.exit_code, created.changes) == (0, {"create": 2})
@@ -105,7 +52,7 @@ def test_create_same_update_delete(bench: Bench) -> None:
 
 
 def test_preview_calls_neither_create_nor_update(bench: Bench) -> None:
-    """A preview checks and diffs, leaves the state alone, and hands on unknowns."""
+    """A preview checks and diffs, passes on unknowns, and keeps the state."""
     bench.program("a = Sample('a', 'one')\nSample('b', a.echo)")
     result = bench.stack.preview()
     assert (result.exit_code, result.changes) == (0, {"create": 3})
@@ -122,7 +69,7 @@ def test_preview_calls_neither_create_nor_update(bench: Bench) -> None:
 
 
 def test_replace(bench: Bench) -> None:
-    """A replacement is checked afresh, and deletes the old one last, after its users moved on."""
+    """A replacement is checked without the old inputs, and deletes the old resource last."""
     bench.program("a = Sample('a', 'one')\nSample('b', a.echo)")
     bench.stack.up()
     bench.program("a = Sample('a', 'two', kind='other')\nSample('b', a.echo)")
@@ -139,7 +86,7 @@ def test_replace(bench: Bench) -> None:
 
 
 def test_replace_on_demand(bench: Bench) -> None:
-    """`replace` replaces an unchanged resource, and refuses one that is not there."""
+    """`replace` replaces an unchanged resource, and rejects a missing one."""
     bench.program("Sample('a', 'one')")
     bench.stack.up()
     urn = bench.resource("a").urn
@@ -167,7 +114,7 @@ def test_replacement_with_the_deletion_first(bench: Bench) -> None:
 
 
 def test_replacement_in_a_program_that_fails(bench: Bench) -> None:
-    """The old one waits, marked, until a run succeeds; a refresh between deletes nothing."""
+    """The old resource stays marked until a run succeeds; a refresh in between deletes nothing."""
     bench.program("Sample('a', 'one')")
     bench.stack.up()
     bench.program("Sample('a', 'one', kind='other')\nraise ValueError('not now')")
@@ -190,7 +137,7 @@ def test_replacement_in_a_program_that_fails(bench: Bench) -> None:
 
 
 def test_check_failure(bench: Bench) -> None:
-    """A check failure names resource, property and reason, and nothing after it is created."""
+    """A check failure names resource, property and reason; nothing after it is created."""
     bench.program("a = Sample('a', 'invalid')\nSample('b', a.echo)")
     for operation in (bench.stack.preview, bench.stack.up):
         result = operation()
@@ -203,7 +150,7 @@ def test_check_failure(bench: Bench) -> None:
 
 
 def test_exception_in_the_provider(bench: Bench) -> None:
-    """What worked stays in the state, what needs the failed one is not begun, and a rerun heals."""
+    """Finished steps stay in the state, dependants are not begun, and a rerun finishes."""
     bench.program(
         "a = Sample('a', 'one')\nb = Sample('b', a.echo, fail='create')\nSample('c', b.echo)"
     )
@@ -219,7 +166,7 @@ def test_exception_in_the_provider(bench: Bench) -> None:
 
 @pytest.mark.parametrize("method", ["check", "diff", "update"])
 def test_exception_in_a_later_method(local: Bench, method: str) -> None:
-    """Any method's exception ends the run and leaves the state as it was."""
+    """An exception in any method ends the run and keeps the state."""
     local.program("Sample('a', 'one')")
     local.stack.up()
     local.program(f"Sample('a', 'two', fail='{method}')")
@@ -259,7 +206,7 @@ def test_component(bench: Bench) -> None:
 
 
 def test_destroy_goes_from_dependants_to_dependencies(bench: Bench) -> None:
-    """What others depend on, by value or by declaration, is deleted after them."""
+    """A dependency, by value or by declaration, is deleted after its dependants."""
     bench.program(
         "a = Sample('a', 'one')\nb = Sample('b', a.echo)\n"
         "Sample('c', 'three', opts=Opts(depends_on=[b]))"
@@ -272,7 +219,7 @@ def test_destroy_goes_from_dependants_to_dependencies(bench: Bench) -> None:
 
 
 def test_secrets(bench: Bench) -> None:
-    """The provider sees a secret's value; state and terminal do not, and it stays a secret."""
+    """The provider gets a secret's value; state and terminal do not, and it stays secret."""
     bench.stack.set_config("sample:token", "T0PSECRET", secret=True)
     bench.stack.set_config("plain", "not secret")
     bench.program(
@@ -288,7 +235,7 @@ def test_secrets(bench: Bench) -> None:
     a = bench.resource("a")
     assert a.inputs["value"] == a.outputs["value"] == "T0PSECRET"
     assert a.secrets == {"value"}
-    # The sample provider leaks its token into `echo`, as one must not: the engine cannot know.
+    # The sample provider copies its token into `echo`, which the engine cannot know.
     assert a.outputs["echo"] == "<T0PSECRET>T0PSECRET"
     bench.program("pulumi.export('echo', Sample('a', pulumi.Output.secret('hidden')).value)")
     bench.stack.remove_config("sample:token")
@@ -299,7 +246,7 @@ def test_secrets(bench: Bench) -> None:
 
 
 def test_additional_secret_outputs(bench: Bench) -> None:
-    """A secret input, and an output asked to be one, are sealed wherever they are stored."""
+    """A secret input and an additional secret output are sealed wherever they are stored."""
     bench.program(
         "opts = Opts(additional_secret_outputs=['echo'])\n"
         "Sample('a', pulumi.Output.secret('hidden'), opts=opts)"
@@ -314,7 +261,7 @@ def test_additional_secret_outputs(bench: Bench) -> None:
 
 
 def test_refresh(bench: Bench) -> None:
-    """A refresh takes over drift, drops what is gone, and can be told to expect neither."""
+    """A refresh records drift and drops missing resources; `expect_no_changes` rejects both."""
     bench.program("a = Sample('a', 'one')\nSample('b', 'two', opts=Opts(depends_on=[a]))")
     bench.stack.up()
     quiet = bench.stack.refresh(expect_no_changes=True)
@@ -336,7 +283,7 @@ def test_refresh(bench: Bench) -> None:
 
 
 def test_up_with_refresh(bench: Bench) -> None:
-    """The refresh comes first, in the same run, and is not counted as a change."""
+    """The refresh comes first in the same run and does not count as a change."""
     bench.program("Sample('a', 'one')")
     bench.stack.up()
     bench.remote("a").unlink()
@@ -348,7 +295,7 @@ def test_up_with_refresh(bench: Bench) -> None:
 
 
 def test_failed_refresh(bench: Bench) -> None:
-    """A read that raises fails the refresh and leaves the resource."""
+    """A read that raises fails the refresh and keeps the resource."""
     bench.program("Sample('a', 'one', fail='read')")
     bench.stack.up()
     result = bench.stack.refresh()
@@ -357,106 +304,8 @@ def test_failed_refresh(bench: Bench) -> None:
     assert bench.names() == ["a"]
 
 
-def test_protect(bench: Bench) -> None:
-    """A protected resource is neither deleted nor replaced; a preview says so already."""
-    bench.program("Sample('a', 'one', opts=Opts(protect=True))\nSample('b', 'two')")
-    bench.stack.up()
-    assert bench.resource("a").protect
-    bench.program("Sample('b', 'two')")
-    for operation in (bench.stack.preview, bench.stack.up):
-        result = operation()
-        assert result.exit_code != 0
-        assert "because it is protected" in result.output
-    bench.program("Sample('a', 'one', kind='other', opts=Opts(protect=True))\nSample('b', 'two')")
-    assert bench.stack.preview().changes == {"same": 2, "replace": 1}
-    for operation in (bench.stack.preview, bench.stack.up):
-        result = operation()
-        assert result.exit_code != 0
-        assert "marked for protection" in result.output
-    destroyed = bench.stack.destroy()
-    assert (destroyed.exit_code != 0, destroyed.changes) == (True, {"delete": 1})
-    assert bench.names() == ["a"]
-    assert "create" not in bench.calls()
-
-
-def test_children_inherit_protection(bench: Bench) -> None:
-    """A child is protected as its parent is, until the parent no longer is."""
-    bench.program("Pair('p', 'one', opts=Opts(protect=True, retain_on_delete=True))")
-    bench.stack.up()
-    assert bench.resource("p-first").protect
-    assert bench.resource("p-first").retain_on_delete
-    bench.program("Pair('p', 'one')")
-    assert bench.stack.up().changes == {"same": 4}
-    assert not bench.resource("p-first").protect
-
-
-def test_retain_on_delete(bench: Bench) -> None:
-    """The resource leaves the state, and the provider is not asked."""
-    bench.program("Sample('a', 'one', opts=Opts(retain_on_delete=True))")
-    bench.stack.up()
-    bench.program("")
-    result = bench.stack.up()
-    assert (result.exit_code, result.changes) == (0, {"same": 1, "delete": 1})
-    assert (bench.calls(), bench.names()) == ([], [])
-
-
-def test_ignore_changes(bench: Bench) -> None:
-    """A property whose changes are ignored keeps its old value."""
-    bench.program("Sample('a', 'one')")
-    bench.stack.up()
-    bench.program("Sample('a', 'two', opts=Opts(ignore_changes=['value']))")
-    assert bench.stack.up().changes == {"same": 2}
-    assert bench.resource("a").inputs["value"] == "one"
-
-
-@pytest.mark.parametrize("alias", ["pulumi.Alias(name='a')", "'urn:pulumi:dev::sample::{kind}::a'"])
-def test_alias(bench: Bench, alias: str) -> None:
-    """A resource that was renamed under an alias stays the same resource."""
-    bench.program("Sample('a', 'one')")
-    bench.stack.up()
-    alias = alias.format(kind="pulumi-python:dynamic/sample:Sample")
-    bench.program(f"Sample('b', 'one', opts=Opts(aliases=[{alias}]))")
-    assert bench.stack.up().changes == {"same": 2}
-    assert (bench.names(), bench.resource("b").id) == (["b"], "id-0")
-    assert "delete" not in bench.calls()
-
-
-def test_alias_of_a_component(bench: Bench) -> None:
-    """The children of a renamed component are found under its old name."""
-    bench.program("Pair('p', 'one')")
-    bench.stack.up()
-    bench.program("Pair('q', 'one', opts=Opts(aliases=[pulumi.Alias(name='p')]))")
-    assert bench.stack.up().changes == {"same": 4}
-    assert bench.names() == ["q", "q-first", "q-second"]
-
-
-def test_rename_without_an_alias(bench: Bench) -> None:
-    """The new one is created first, the old one deleted last."""
-    bench.program("Sample('a', 'one')")
-    bench.stack.up()
-    bench.program("Sample('b', 'one')")
-    assert bench.stack.up().changes == {"same": 1, "create": 1, "delete": 1}
-    assert bench.calls() == ["check", "create", "delete"]
-
-
-def test_get(bench: Bench) -> None:
-    """A resource that the program only reads is read in every run and never deleted."""
-    bench.program("Sample('a', 'one')")
-    bench.stack.up()
-    id_ = bench.resource("a").id
-    read = f"pulumi.export('echo', Sample('b', opts=Opts(id='{id_}')).echo)"
-    bench.program(f"Sample('a', 'one')\n{read}")
-    result = bench.stack.up()
-    assert (result.exit_code, result.ops()) == (0, {"a": ("same",), "b": ("read",)})
-    assert result.outputs == {"echo": "<one>"}
-    assert bench.resource("b").external
-    bench.program("Sample('a', 'one')")
-    assert bench.stack.up().ops() == {"a": ("same",), "b": ("discard",)}
-    assert "delete" not in bench.calls()
-
-
-def test_diff_that_does_not_say(bench: Bench) -> None:
-    """A provider whose diff is undecided has the engine compare the inputs."""
+def test_diff_without_an_answer(bench: Bench) -> None:
+    """If a provider's diff is undecided, the engine compares the inputs."""
     bench.program("Sample('a', 'one', kind='unsure')")
     bench.stack.up()
     assert bench.stack.up().changes == {"same": 2}
@@ -486,7 +335,7 @@ def test_run_error_in_an_apply(bench: Bench) -> None:
 
 
 def test_log_error_alone_does_not_fail(bench: Bench) -> None:
-    """Messages are shown with their severity, and an error's is not the run's."""
+    """Messages are printed with their severity; an error alone does not fail the run."""
     bench.program(
         "a = Sample('a', 'one')\n"
         "pulumi.log.info('an information', a)\n"
@@ -502,7 +351,7 @@ def test_log_error_alone_does_not_fail(bench: Bench) -> None:
 
 
 def test_provider_and_program_may_print(bench: Bench) -> None:
-    """What provider and program print to stdout is shown, in a preview too."""
+    """Output of the provider and the program is printed, also in a preview."""
     bench.program("Sample('a', 'loud')\nprint('the program says hello')")
     for operation in (bench.stack.preview, bench.stack.up):
         output = operation().output
@@ -511,7 +360,7 @@ def test_provider_and_program_may_print(bench: Bench) -> None:
 
 
 def test_exception_in_the_program(bench: Bench) -> None:
-    """The user's own frames are shown; outputs that were not reached stay as they were."""
+    """The user's frames are printed; outputs after the exception keep their values."""
     bench.program("pulumi.export('kept', 1)")
     bench.stack.up()
     bench.program("Sample('a', 'one')\nraise KeyError('missing')")
@@ -525,7 +374,7 @@ def test_exception_in_the_program(bench: Bench) -> None:
 
 
 def test_duplicate_urn(bench: Bench) -> None:
-    """Two resources of one name are refused."""
+    """Two resources with one name are rejected."""
     bench.program("Sample('a', 'one')\nSample('a', 'two')")
     result = bench.stack.up()
     assert result.exit_code != 0
@@ -533,7 +382,7 @@ def test_duplicate_urn(bench: Bench) -> None:
 
 
 def test_lost_state(bench: Bench) -> None:
-    """Without its state the engine creates everything again; the configuration is still there."""
+    """Without its state the engine creates everything again, with the same configuration."""
     bench.stack.set_config("sample:token", "abc", secret=True)
     bench.program("Sample('a', 'one')")
     bench.stack.up()
@@ -545,7 +394,7 @@ def test_lost_state(bench: Bench) -> None:
 
 
 def test_existing_project(bench: Bench, tmp_path: Path) -> None:
-    """A stack made from a project runs a copy; opened again, it goes on where it was."""
+    """A stack made from a project runs a copy; opened again, it has its state."""
     source = tmp_path / "source"
     source.mkdir()
     (source / "Pulumi.yaml").write_text("name: given\nruntime: python\n")
@@ -566,7 +415,7 @@ def test_existing_project(bench: Bench, tmp_path: Path) -> None:
 
 @pytest.fixture
 def wait_for_slow_call(tmp_path: Path) -> Iterator[Callable[[], None]]:
-    """Waits until a provider call that never ends is under way."""
+    """Waits until a provider call that never ends has begun."""
     fifo = tmp_path / "server" / "fifo"
     fifo.parent.mkdir(exist_ok=True)
     os.mkfifo(fifo)
@@ -577,7 +426,7 @@ def wait_for_slow_call(tmp_path: Path) -> Iterator[Callable[[], None]]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs descriptors of processes")
 def test_kill(bench: Bench, wait_for_slow_call: Callable[[], None]) -> None:
-    """A killed run leaves what it had finished, and no process; the next run goes on from there."""
+    """A killed run leaves its finished steps and no process; the next run continues."""
     bench.program("a = Sample('a', 'one')\nSample('b', a.echo, slow='create')")
     running = bench.stack.start_up()
     wait_for_slow_call()
@@ -598,7 +447,7 @@ def test_kill(bench: Bench, wait_for_slow_call: Callable[[], None]) -> None:
 def test_program_and_provider_end_with_the_engine(
     local: Bench, wait_for_slow_call: Callable[[], None]
 ) -> None:
-    """Nothing is left of an engine that was killed alone."""
+    """No process outlives an engine that was killed alone."""
     local.program("Sample('a', 'one', slow='create')")
     running = local.stack.start_up()
     wait_for_slow_call()
@@ -612,8 +461,8 @@ def test_program_and_provider_end_with_the_engine(
         os.close(each)
 
 
-def test_says_unsupported(local: Bench) -> None:
-    """What the test engine does not know ends the run with a word about it."""
+def test_unsupported_features_are_named(local: Bench) -> None:
+    """An unsupported feature ends the run and is named."""
     for program, what in {
         "Sample('a', 'one', opts=Opts(deleted_with=Sample('b', 'x')))": "DeletedWith",
         "Sample('a', 'one', opts=Opts(ignore_changes=['value[0]']))": "the path value[0]",
@@ -630,8 +479,8 @@ def test_says_unsupported(local: Bench) -> None:
         assert what in result.output, program
 
 
-def test_the_first_line_says_what_it_is(local: Bench) -> None:
-    """Nobody takes the test engine for Pulumi, and its output reads well."""
+def test_first_line_names_the_test_engine(local: Bench) -> None:
+    """The output says that it is not Pulumi's, and is readable."""
     local.program("pulumi.export('echo', Sample('a', 'one').echo)")
     local.stack.up()
     local.program("pulumi.export('echo', Sample('a', 'loud').echo)")
@@ -658,7 +507,7 @@ def test_the_first_line_says_what_it_is(local: Bench) -> None:
 
 
 def _ends_of(pid: int) -> list[int]:
-    """Descriptors of a process and of its descendants: readable when the process has ended."""
+    """Return descriptors of a process and its descendants, readable after the process ends."""
     return [os.pidfd_open(each) for each in descendants(pid)]
 
 

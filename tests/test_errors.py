@@ -1,4 +1,4 @@
-"""The tree of errors, what they say, and that the client lets no other library's error out."""
+"""The hierarchy of errors, their messages, and that the client raises no other library's error."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def own_errors() -> list[type[Exception]]:
     )
 
 
-class TestTheTree:
+class TestHierarchy:
     def test_exports_every_error(self) -> None:
         assert sorted(errors.__all__) == sorted([*(c.__name__ for c in own_errors()), "printable"])
 
-    def test_is_drawn_as_it_is(self) -> None:
+    def test_docstring_draws_the_tree(self) -> None:
         path: dict[int, str] = {}
         drawn = {}
         for line in (errors.__doc__ or "").splitlines():
@@ -61,7 +61,7 @@ class TestTheTree:
                 path[depth] = match["name"]
         assert drawn == {cls.__name__: cls.__bases__[0].__name__ for cls in own_errors()}
 
-    def test_says_which_writes_may_have_happened(self) -> None:
+    def test_names_the_errors_with_an_unknown_outcome(self) -> None:
         request_errors = [cls for cls in own_errors() if issubclass(cls, RequestError)]
         assert {cls.__name__ for cls in request_errors if cls.outcome_unknown} == {
             "ConflictError",
@@ -78,7 +78,7 @@ class TestRequestErrors:
         assert (error.method, error.path, error.status) == ("PUT", "/v2/x", 400)
         assert (error.external_id, error.server_message) == ("m", "no filter")
 
-    def test_leaves_out_what_there_is_not(self) -> None:
+    def test_omits_missing_parts(self) -> None:
         error = RequestError("GET", "/v2/x", "timed out")
         assert str(error) == "timed out [GET /v2/x]"
         assert (error.status, error.external_id) == (None, None)
@@ -109,7 +109,7 @@ class TestPrintable:
 
 
 class Raises(HTTPAdapter):
-    """A transport on which every attempt fails like this."""
+    """A transport whose attempts all fail with one error."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ def fails_with(client: TraceloopClient, error: Exception) -> Raises:
     return adapter
 
 
-#: How to make those that take something else than a text.
+#: How to make errors whose constructor takes more than a text.
 SPECIAL: dict[str, Callable[[Any], Exception]] = {
     "JSONDecodeError": lambda cls: cls("text", "doc", 0),
     "ProxyError": lambda cls: cls("text", OSError("inner")),
@@ -163,7 +163,7 @@ LOWER_LEVEL = [
 ]
 
 
-class TestEveryLowerLevelErrorIsMapped:
+class TestLowerLevelErrors:
     @pytest.mark.parametrize(
         "cls", sorted(LOWER_LEVEL, key=str), ids=lambda cls: f"{cls.__module__}.{cls.__name__}"
     )
@@ -176,7 +176,7 @@ class TestEveryLowerLevelErrorIsMapped:
         assert caught.value.__cause__ is None
         assert caught.value.__context__ is None
 
-    def test_there_are_some(self) -> None:
+    def test_many_lower_level_errors_are_found(self) -> None:
         assert len(LOWER_LEVEL) > 40
 
 
@@ -190,8 +190,8 @@ def bad_certificate() -> Exception:
 
 NO_CONNECTION = urllib3.exceptions.NewConnectionError(None, "refused")  # type: ignore[arg-type]
 
-#: As requests hands them on: what happened, whether the request may have arrived, how often a PUT
-#: is sent, how often a GET, and what a person reads.
+#: Errors as requests raises them: the error, whether the request may have arrived, how often a PUT
+#: and a GET are sent, and the message.
 WRAPPED = {
     "refused": (requests.ConnectionError(retried(NO_CONNECTION)), False, 6, 6, "refused"),
     "connect timeout": (
@@ -246,7 +246,7 @@ WRAPPED = {
 @pytest.mark.parametrize(
     ("error", "maybe_arrived", "puts", "gets", "said"), WRAPPED.values(), ids=WRAPPED
 )
-def test_a_failure_is_told_and_repeated_for_what_it_is(
+def test_wrapped_failure_is_reported_and_repeated_by_its_cause(
     client_of: Callable[[], TraceloopClient],
     error: Exception,
     maybe_arrived: bool,
@@ -261,7 +261,7 @@ def test_a_failure_is_told_and_repeated_for_what_it_is(
     assert transport.attempts == puts
     assert caught.value.outcome_unknown == maybe_arrived
     assert isinstance(caught.value, ConnectionFailedError) == (not maybe_arrived)
-    client = client_of()  # what the first one has learnt shortens the other
+    client = client_of()  # failures of the first client would shorten this call
     transport = fails_with(client, error)
     with pytest.raises(TransportError, match=said):
         client.get_setup("m")

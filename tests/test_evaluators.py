@@ -1,4 +1,4 @@
-"""Evaluators that somebody may have meant, and those that cannot work as declared."""
+"""Suggestions for evaluators, and evaluators that cannot work as declared."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from pulumi_traceloop.evaluators import DOCUMENTED, incompatibility, suggestions
         ("", []),
     ],
 )
-def test_what_was_meant(slug: str, expected: list[str]) -> None:
+def test_suggestion_for_a_misspelled_evaluator(slug: str, expected: list[str]) -> None:
     assert suggestions(slug) == expected
 
 
 @pytest.mark.parametrize("slug", DOCUMENTED)
-def test_a_documented_evaluator_means_itself(slug: str) -> None:
+def test_documented_evaluator_is_found_in_any_case(slug: str) -> None:
     assert suggestions(slug.upper()) == [slug]
 
 
-def test_what_cannot_work() -> None:
+def test_evaluator_that_cannot_work() -> None:
     assert incompatibility("agent-flow-quality") == (
         "needs conditions and a threshold, which a setup has no place for"
     )
@@ -49,7 +49,7 @@ def test_what_cannot_work() -> None:
     assert incompatibility("one-of-ours", self_hosted=True) is None
 
 
-def test_one_warning_has_both() -> None:
+def test_both_problems_are_one_warning() -> None:
     used = [("sql", "a"), ("sql", "b"), ("perplexity", "b"), ("faithfulness", "c")]
     assert warning(used) == (
         "not an evaluator that Traceloop documents; fine if it is one of your own:\n"

@@ -1,4 +1,4 @@
-"""How setups reach Traceloop: a real project and client on the emulator; no wait is real."""
+"""Batched upserts, on the emulator with waits that take no time: `_flush.py`."""
 
 from __future__ import annotations
 
@@ -7,79 +7,24 @@ from typing import Any
 
 import pytest
 
-from pulumi_traceloop._client import BULK_LIMIT, TraceloopClient
-from pulumi_traceloop._flush import ATTEMPTS, Outcome, delete_all, flush, upsert, wait
-from pulumi_traceloop._models import SetupSpec
+from pulumi_traceloop._client import BULK_LIMIT
+from pulumi_traceloop._flush import ATTEMPTS, Outcome, flush, upsert
 from pulumi_traceloop._project import READ_BY_ID, WORKERS, Project
 from pulumi_traceloop._settings import connection
 from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.emulator.routes import (
     BULK_ROUTE,
-    DELETE_ROUTE,
     GET_ROUTE,
     LIST_ROUTE,
     UPSERT_ROUTE,
 )
 from pulumi_traceloop.errors import (
     AuthenticationError,
-    DeletionError,
     ProjectMismatchError,
     RejectedError,
 )
-from tests.conftest import API_KEY
-
-NO_SETTINGS: dict[str, str] = {}
-
-
-class Time:
-    """A clock that moves only when somebody waits."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.waits: list[float] = []
-
-    def clock(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.waits.append(seconds)
-        self.now += seconds
-
-
-class QuickProject(Project):
-    """A project whose client waits without taking any time."""
-
-    def __init__(self, url: str, api_key: str) -> None:
-        super().__init__(connection({"traceloop:apiKey": api_key}.get, {}))
-        time = Time()
-        self._quick = TraceloopClient(api_key, url, clock=time.clock, sleep=time.sleep)
-
-    @property
-    def client(self) -> TraceloopClient:
-        return self._quick
-
-
-@pytest.fixture
-def project(traceloop: Emulator) -> Project:
-    return QuickProject(traceloop.url, API_KEY)
-
-
-@pytest.fixture
-def time() -> Time:
-    return Time()
-
-
-def content(value: str = "x", evaluator: str = "faithfulness") -> dict[str, Any]:
-    rule = {"key": "k", "source": "span_attributes", "operator": "equals", "value": value}
-    return {"selector": [rule], "evaluators": [evaluator]}
-
-
-def spec(value: str = "x", evaluator: str = "faithfulness") -> SetupSpec:
-    return SetupSpec.model_validate(content(value, evaluator))
-
-
-def specs(count: int) -> dict[str, SetupSpec]:
-    return {f"m-{n:03}": spec() for n in range(count)}
+from tests.support.clock import Clock
+from tests.support.project import NO_SETTINGS, content, spec, specs
 
 
 def bulk_sizes(traceloop: Emulator) -> list[int]:
@@ -88,19 +33,17 @@ def bulk_sizes(traceloop: Emulator) -> list[int]:
 
 
 class TestAdoption:
-    def test_nothing_asks_nothing(self, project: Project, traceloop: Emulator) -> None:
+    def test_empty_flush_sends_no_request(self, project: Project, traceloop: Emulator) -> None:
         assert flush(project, {}) == Outcome()
         assert traceloop.requests == {}
 
-    def test_what_is_there_and_equal_is_not_written(
-        self, project: Project, traceloop: Emulator
-    ) -> None:
-        there = traceloop.put("a", **content())
+    def test_equal_remote_setup_is_not_written(self, project: Project, traceloop: Emulator) -> None:
+        remote = traceloop.put("a", **content())
         outcome = flush(project, {"a": spec()})
-        assert outcome.stored["a"].id == there["id"]
+        assert outcome.stored["a"].id == remote["id"]
         assert traceloop.writes == {}
 
-    def test_only_what_differs_or_lacks_is_written(
+    def test_only_different_or_missing_setups_are_written(
         self, project: Project, traceloop: Emulator
     ) -> None:
         for external_id in ("equal", "other"):
@@ -109,16 +52,16 @@ class TestAdoption:
         assert set(outcome.stored) == {"equal", "other", "new"}
         assert traceloop.writes == {"other": 1, "new": 1}
 
-    def test_what_was_written_is_adopted_by_the_next_flush(
+    def test_written_setup_is_adopted_by_the_next_flush(
         self, project: Project, traceloop: Emulator
     ) -> None:
-        """The cached list is kept true by the writes' own answers."""
+        """Responses to writes update the cached list."""
         flush(project, {"a": spec()})
         flush(project, {"a": spec()})
         assert traceloop.writes == {"a": 1}
         assert traceloop.requests == {GET_ROUTE: 1, BULK_ROUTE: 1}
 
-    def test_one_in_place_that_the_list_lacks_is_asked_for(
+    def test_owned_setup_that_the_list_lacks_is_read_by_id(
         self, project: Project, traceloop: Emulator
     ) -> None:
         traceloop.put("a", **content())
@@ -127,10 +70,10 @@ class TestAdoption:
         assert set(outcome.stored) == {"a"}
         assert traceloop.writes == {}
 
-    def test_a_new_one_that_the_list_lacks_is_asked_for(
+    def test_new_setup_that_the_list_lacks_is_read_by_id(
         self, project: Project, traceloop: Emulator
     ) -> None:
-        """The list may be cut off: what is equal must not be sent again."""
+        """The list may be truncated: an equal setup must not be sent again."""
         many = specs(READ_BY_ID + 10)
         for external_id in many:
             traceloop.put(external_id, **content())
@@ -139,14 +82,14 @@ class TestAdoption:
         assert set(outcome.stored) == set(many)
         assert traceloop.writes == {}
 
-    def test_in_an_empty_project_none_is_asked_for(
+    def test_nothing_is_read_by_id_in_an_empty_project(
         self, project: Project, traceloop: Emulator
     ) -> None:
         """Else 1,000 new setups would cost as many requests."""
         flush(project, specs(READ_BY_ID + 10))
         assert traceloop.requests == {LIST_ROUTE: 1, BULK_ROUTE: 1}
 
-    def test_one_that_cannot_be_read_stops_no_other(
+    def test_unreadable_setup_does_not_block_others(
         self, project: Project, traceloop: Emulator
     ) -> None:
         traceloop.put("a", **content("old"))
@@ -158,27 +101,27 @@ class TestAdoption:
 
 
 class TestForced:
-    def test_an_equal_one_is_sent_again(self, project: Project, traceloop: Emulator) -> None:
+    def test_equal_setup_is_sent_again(self, project: Project, traceloop: Emulator) -> None:
         traceloop.put("a", **content())
         outcome = flush(project, {"a": spec(), "b": spec()}, forced={"a"})
         assert set(outcome.stored) == {"a", "b"}
         assert traceloop.writes == {"a": 1, "b": 1}
 
-    def test_its_content_does_not_tell_whether_it_was_written(
-        self, project: Project, traceloop: Emulator, time: Time
+    def test_equal_content_does_not_prove_a_write(
+        self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
         traceloop.put("a", **content())
         traceloop.inject(Fault(route=BULK_ROUTE, status=500, when="after_write"))
-        outcome = flush(project, {"a": spec()}, forced={"a"}, sleep=time.sleep)
+        outcome = flush(project, {"a": spec()}, forced={"a"}, sleep=clock.sleep)
         assert set(outcome.stored) == {"a"}
         assert traceloop.writes == {"a": 2}
 
-    def test_the_content_does_tell_where_it_differed(
-        self, project: Project, traceloop: Emulator, time: Time
+    def test_changed_content_proves_a_write(
+        self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
         traceloop.put("a", **content("before"))
         traceloop.inject(Fault(route=BULK_ROUTE, status=500, when="after_write"))
-        outcome = flush(project, {"a": spec()}, forced={"a"}, sleep=time.sleep)
+        outcome = flush(project, {"a": spec()}, forced={"a"}, sleep=clock.sleep)
         assert set(outcome.stored) == {"a"}
         assert traceloop.writes == {"a": 1}
 
@@ -186,35 +129,35 @@ class TestForced:
 class TestUnknownOutcome:
     @pytest.mark.parametrize("drop", ["before", "after"])
     def test_is_read_back_before_it_is_sent_again(
-        self, project: Project, traceloop: Emulator, time: Time, drop: Any
+        self, project: Project, traceloop: Emulator, clock: Clock, drop: Any
     ) -> None:
         traceloop.inject(Fault(route=BULK_ROUTE, drop=drop))
-        outcome = flush(project, {"a": spec(), "b": spec()}, sleep=time.sleep)
+        outcome = flush(project, {"a": spec(), "b": spec()}, sleep=clock.sleep)
         assert set(outcome.stored) == {"a", "b"}
         assert traceloop.writes == {"a": 1, "b": 1}
 
-    def test_is_not_believed_to_a_list_that_lacks_what_was_written(
-        self, project: Project, traceloop: Emulator, time: Time
+    def test_is_read_by_id_if_the_list_lacks_the_setup(
+        self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
         traceloop.inject(Fault(route=BULK_ROUTE, drop="after"))
         traceloop.inject(Fault(route=LIST_ROUTE, hide=["a"], times=None))
-        outcome = flush(project, {"a": spec()}, sleep=time.sleep)
+        outcome = flush(project, {"a": spec()}, sleep=clock.sleep)
         assert set(outcome.stored) == {"a"}
         assert traceloop.writes == {"a": 1}
 
-    def test_only_what_is_unknown_is_sent_again(
-        self, project: Project, traceloop: Emulator, time: Time
+    def test_only_unknown_outcomes_are_sent_again(
+        self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
         traceloop.inject(Fault(route=BULK_ROUTE, item_error={"b": "internal error"}))
-        outcome = flush(project, {"a": spec(), "b": spec(), "c": spec()}, sleep=time.sleep)
+        outcome = flush(project, {"a": spec(), "b": spec(), "c": spec()}, sleep=clock.sleep)
         assert set(outcome.stored) == {"a", "b", "c"}
         assert bulk_sizes(traceloop) == [1, 3]
 
-    def test_is_told_after_the_last_attempt(
-        self, project: Project, traceloop: Emulator, time: Time
+    def test_is_reported_after_the_last_attempt(
+        self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
         traceloop.inject(Fault(route=BULK_ROUTE, status=503, times=None, message="busy"))
-        outcome = flush(project, {"a": spec()}, sleep=time.sleep)
+        outcome = flush(project, {"a": spec()}, sleep=clock.sleep)
         assert outcome.stored == {}
         assert outcome.failed == {
             "a": "busy (HTTP 503); outcome unknown: the write may have been applied"
@@ -222,24 +165,24 @@ class TestUnknownOutcome:
         assert outcome.unknown == {"a"}
         assert traceloop.requests[BULK_ROUTE] == ATTEMPTS
 
-    def test_is_told_where_reading_back_fails(
-        self, project: Project, traceloop: Emulator, time: Time
+    def test_is_reported_if_reading_back_fails(
+        self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
         traceloop.inject(Fault(route=BULK_ROUTE, status=503, message="busy"))
         traceloop.inject(Fault(route=GET_ROUTE, status=403, skip=1, message="blocked"))
-        outcome = flush(project, {"a": spec()}, sleep=time.sleep)
+        outcome = flush(project, {"a": spec()}, sleep=clock.sleep)
         assert outcome.unknown == {"a"}
         assert outcome.failed["a"].startswith("busy (HTTP 503); reading it back failed: ")
         assert "blocked" in outcome.failed["a"]
         assert traceloop.requests[BULK_ROUTE] == 1
 
-    def test_of_a_refused_one_there_is_no_doubt(
-        self, project: Project, traceloop: Emulator, time: Time
+    def test_refused_setup_has_a_known_outcome(
+        self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
-        outcome = flush(project, {"a": spec("x", "no-such")}, sleep=time.sleep)
+        outcome = flush(project, {"a": spec("x", "no-such")}, sleep=clock.sleep)
         assert outcome.failed == {"a": 'unknown evaluator slug "no-such"'}
         assert outcome.unknown == set()
-        assert time.waits == []
+        assert clock.waits == []
 
 
 class TestWaits:
@@ -249,9 +192,9 @@ class TestWaits:
         traceloop.inject(Fault(route=BULK_ROUTE, status=503, times=None))
         seen: list[list[float]] = []
         for _ in range(5):
-            time = Time()
-            flush(project, {"a": spec()}, sleep=time.sleep)
-            seen.append(time.waits)
+            clock = Clock()
+            flush(project, {"a": spec()}, sleep=clock.sleep)
+            seen.append(clock.waits)
         for nth, waits in enumerate(zip(*seen, strict=True), start=1):
             assert all(2**nth / 2 <= wait <= 2**nth for wait in waits)
             assert len(set(waits)) > 1
@@ -264,18 +207,18 @@ class TestBatches:
         assert len(outcome.stored) == 250
         assert bulk_sizes(traceloop) == [50, 100, 100]
 
-    def test_one_more_than_a_hundred_is_two(self, project: Project, traceloop: Emulator) -> None:
+    def test_a_hundred_and_one_setups_are_two(self, project: Project, traceloop: Emulator) -> None:
         flush(project, specs(BULK_LIMIT + 1))
         assert bulk_sizes(traceloop) == [1, 100]
 
-    def test_of_more_than_are_under_way_at_once_all_are_sent(
+    def test_more_than_run_concurrently_are_all_sent(
         self, project: Project, traceloop: Emulator
     ) -> None:
         count = (WORKERS + 2) * BULK_LIMIT
         assert len(flush(project, specs(count)).stored) == count
         assert traceloop.requests[BULK_ROUTE] == WORKERS + 2
 
-    def test_one_that_is_refused_as_a_whole_is_split_until_only_the_culprit_fails(
+    def test_refused_batch_is_split_until_only_the_culprit_fails(
         self, project: Project, traceloop: Emulator
     ) -> None:
         traceloop.inject(
@@ -287,7 +230,7 @@ class TestBatches:
         assert set(traceloop.writes.values()) == {1}
         assert traceloop.requests[BULK_ROUTE] < 20
 
-    def test_one_that_is_refused_does_not_stop_the_others(
+    def test_refused_batch_does_not_block_the_others(
         self, project: Project, traceloop: Emulator
     ) -> None:
         traceloop.inject(
@@ -297,7 +240,7 @@ class TestBatches:
         assert set(outcome.failed) == {"m-150"}
         assert len(outcome.stored) == 249
 
-    def test_one_that_fails_for_no_setups_sake_is_not_split(
+    def test_batch_that_fails_regardless_of_its_setups_is_not_split(
         self, project: Project, traceloop: Emulator
     ) -> None:
         traceloop.inject(Fault(route=BULK_ROUTE, status=401, external_id="m-150", times=None))
@@ -306,10 +249,8 @@ class TestBatches:
         assert outcome.unknown == set()
         assert set(bulk_sizes(traceloop)) == {50, 100}
 
-    def test_one_that_meets_a_rate_limit_is_not_split(
-        self, project: Project, traceloop: Emulator
-    ) -> None:
-        """By itself: others would wait for their turns as long as it takes the moved clock."""
+    def test_rate_limited_batch_is_not_split(self, project: Project, traceloop: Emulator) -> None:
+        """It runs alone: others would wait as long as the moved clock says."""
         traceloop.inject(Fault(route=BULK_ROUTE, status=429, retry_after=0, times=None))
         outcome = flush(project, specs(100))
         assert set(outcome.failed) == set(specs(100))
@@ -317,14 +258,14 @@ class TestBatches:
         assert set(bulk_sizes(traceloop)) == {100}
 
 
-class TestNothingIsRaised:
+class TestFailures:
     def test_without_an_api_key(self) -> None:
         outcome = flush(Project(connection(NO_SETTINGS.get, {})), {"a": spec(), "b": spec()})
         assert set(outcome.failed) == {"a", "b"}
         assert "pulumi config set --secret traceloop:apiKey" in outcome.failed["a"]
 
     @pytest.mark.parametrize("count", [1, READ_BY_ID + 1])
-    def test_when_nothing_can_be_read(
+    def test_if_nothing_can_be_read(
         self, project: Project, traceloop: Emulator, count: int
     ) -> None:
         traceloop.inject(Fault(method="GET", status=403, message="blocked", times=None))
@@ -334,7 +275,7 @@ class TestNothingIsRaised:
         assert outcome.unknown == set()
         assert traceloop.requests[BULK_ROUTE] == 0
 
-    def test_for_another_projects_key(self, project: Project, traceloop: Emulator) -> None:
+    def test_with_the_key_of_another_project(self, project: Project, traceloop: Emulator) -> None:
         traceloop.put("a", **content("theirs"))
         outcome = flush(
             project, {"a": spec(), "b": spec()}, in_place={"a"}, env_project_id="state-env"
@@ -345,7 +286,7 @@ class TestNothingIsRaised:
 
 
 class OrganizationWide:
-    """An emulator whose list shows the setups of another environment, too.
+    """An emulator whose list also has the setups of another environment.
 
     The OpenAPI file says "List auto monitor setups for the organization".
     """
@@ -355,7 +296,7 @@ class OrganizationWide:
         traceloop.add_project("their-key", env_project_id="their-env")
 
     def shows(self, **theirs: dict[str, Any]) -> None:
-        """From now on the list shows what there is now, and *theirs* after it."""
+        """From now on the list has the current setups, and *theirs* after them."""
         for external_id, setup in theirs.items():
             self._traceloop.put(external_id, **setup, api_key="their-key")
         listed = [
@@ -370,7 +311,7 @@ class TestOrganizationWideList:
     def organization(self, traceloop: Emulator) -> OrganizationWide:
         return OrganizationWide(traceloop)
 
-    def test_another_environments_setup_is_not_adopted(
+    def test_setup_of_another_environment_is_not_adopted(
         self, project: Project, traceloop: Emulator, organization: OrganizationWide
     ) -> None:
         traceloop.put("own", **content())
@@ -379,7 +320,7 @@ class TestOrganizationWideList:
         assert traceloop.writes == {"a": 1}
         assert outcome.stored["a"].id == traceloop.setups["a"]["id"]
 
-    def test_of_two_with_one_external_id_the_own_one_counts(
+    def test_own_setup_counts_if_two_have_one_external_id(
         self, project: Project, traceloop: Emulator, organization: OrganizationWide
     ) -> None:
         own = traceloop.put("a", **content())
@@ -388,7 +329,7 @@ class TestOrganizationWideList:
         assert outcome.stored["a"].id == own["id"]
         assert traceloop.writes == {}
 
-    def test_a_list_of_another_environments_setups_only_is_not_adopted(
+    def test_list_of_another_environment_is_not_adopted(
         self, project: Project, traceloop: Emulator, organization: OrganizationWide
     ) -> None:
         organization.shows(a=content(), b=content())
@@ -398,7 +339,7 @@ class TestOrganizationWideList:
             i: s["id"] for i, s in traceloop.setups.items()
         }
 
-    def test_the_state_is_not_taken_for_another_projects(
+    def test_state_is_not_mistaken_for_another_projects(
         self, project: Project, traceloop: Emulator, organization: OrganizationWide
     ) -> None:
         own = traceloop.put("own", **content())
@@ -411,7 +352,7 @@ class TestOrganizationWideList:
         )
         assert set(outcome.stored) == {"own", "new"}
 
-    def test_one_in_place_is_not_found_in_another_environment(
+    def test_owned_setup_is_not_found_in_another_environment(
         self, project: Project, traceloop: Emulator, organization: OrganizationWide
     ) -> None:
         env = traceloop.put("a", **content())["env_project_id"]
@@ -420,59 +361,59 @@ class TestOrganizationWideList:
         flush(project, {"a": spec()}, in_place={"a"}, env_project_id=env)
         assert traceloop.writes == {"a": 1}
 
-    def test_a_failed_write_is_not_found_in_another_environment(
-        self, project: Project, traceloop: Emulator, organization: OrganizationWide, time: Time
+    def test_failed_write_is_not_found_in_another_environment(
+        self, project: Project, traceloop: Emulator, organization: OrganizationWide, clock: Clock
     ) -> None:
         organization.shows(a=content())
         traceloop.inject(Fault(route=BULK_ROUTE, status=503))
-        flush(project, {"a": spec()}, sleep=time.sleep)
+        flush(project, {"a": spec()}, sleep=clock.sleep)
         assert traceloop.writes == {"a": 1}
 
 
 class TestUpsert:
-    def test_of_a_new_one_is_a_get_and_a_put(self, project: Project, traceloop: Emulator) -> None:
+    def test_of_a_new_setup_is_a_get_and_a_put(self, project: Project, traceloop: Emulator) -> None:
         setup = upsert(project, "a", spec()).stored["a"]
         assert setup.id == traceloop.setups["a"]["id"]
         assert traceloop.requests == {GET_ROUTE: 1, UPSERT_ROUTE: 1}
 
-    def test_of_an_equal_one_writes_nothing(self, project: Project, traceloop: Emulator) -> None:
-        there = traceloop.put("a", **content())
-        assert upsert(project, "a", spec()).stored["a"].id == there["id"]
+    def test_of_an_equal_setup_writes_nothing(self, project: Project, traceloop: Emulator) -> None:
+        remote = traceloop.put("a", **content())
+        assert upsert(project, "a", spec()).stored["a"].id == remote["id"]
         assert traceloop.requests == {GET_ROUTE: 1}
 
-    def test_of_an_equal_one_can_be_forced(self, project: Project, traceloop: Emulator) -> None:
+    def test_of_an_equal_setup_can_be_forced(self, project: Project, traceloop: Emulator) -> None:
         traceloop.put("a", **content())
         upsert(project, "a", spec(), force=True)
         assert traceloop.writes == {"a": 1}
 
     @pytest.mark.parametrize("drop", ["before", "after"])
     def test_reads_back_an_unknown_outcome(
-        self, project: Project, traceloop: Emulator, time: Time, drop: Any
+        self, project: Project, traceloop: Emulator, clock: Clock, drop: Any
     ) -> None:
         traceloop.inject(Fault(route=UPSERT_ROUTE, drop=drop))
-        assert set(upsert(project, "a", spec(), sleep=time.sleep).stored) == {"a"}
+        assert set(upsert(project, "a", spec(), sleep=clock.sleep).stored) == {"a"}
         assert traceloop.writes == {"a": 1}
 
     def test_returns_an_outcome_that_stays_unknown(
-        self, project: Project, traceloop: Emulator, time: Time
+        self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
-        """It may have been written: the state must not forget it."""
+        """Outcome unknown: the write may have been applied, so the state must keep it."""
         traceloop.inject(Fault(route=UPSERT_ROUTE, status=500, times=ATTEMPTS - 1))
         traceloop.inject(Fault(route=UPSERT_ROUTE, status=503, message="busy", times=None))
-        outcome = upsert(project, "a", spec(), sleep=time.sleep)
+        outcome = upsert(project, "a", spec(), sleep=clock.sleep)
         assert outcome.unknown == {"a"}
         assert "busy" in outcome.failed["a"]
         assert traceloop.requests[UPSERT_ROUTE] == ATTEMPTS
-        assert len(time.waits) == ATTEMPTS - 1
+        assert len(clock.waits) == ATTEMPTS - 1
 
-    def test_does_not_repeat_what_was_refused(
-        self, project: Project, traceloop: Emulator, time: Time
+    def test_does_not_repeat_a_refused_write(
+        self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:
         with pytest.raises(RejectedError, match='setup "a": unknown evaluator slug "no-such"'):
-            upsert(project, "a", spec("x", "no-such"), sleep=time.sleep)
+            upsert(project, "a", spec("x", "no-such"), sleep=clock.sleep)
         assert traceloop.requests[UPSERT_ROUTE] == 1
 
-    def test_sends_nothing_when_it_cannot_read(self, project: Project, traceloop: Emulator) -> None:
+    def test_sends_nothing_if_it_cannot_read(self, project: Project, traceloop: Emulator) -> None:
         traceloop.inject(Fault(route=GET_ROUTE, status=403))
         with pytest.raises(AuthenticationError):
             upsert(project, "a", spec())
@@ -482,149 +423,30 @@ class TestUpsert:
     def test_sends_nothing_to_another_project(
         self, project: Project, traceloop: Emulator, external_id: str
     ) -> None:
-        """Whether or not that has a setup of this name."""
+        """Whether or not it has a setup with this external_id."""
         traceloop.put("theirs", **content("theirs"))
         with pytest.raises(ProjectMismatchError):
             upsert(project, external_id, spec(), env_project_id="state-env")
         assert traceloop.writes == {}
 
 
-class TestAnotherProjectThatIsEmpty:
-    """Nothing there can be asked whose the key is, before the first write answers."""
+class TestAnotherEmptyProject:
+    """Before the response to the first write, nothing identifies the key's project."""
 
-    def test_one_setup_is_refused(self, project: Project) -> None:
+    def test_single_upsert_is_rejected(self, project: Project) -> None:
         with pytest.raises(ProjectMismatchError):
             upsert(project, "a", spec(), env_project_id="state-env")
 
     @pytest.mark.parametrize("call", ["flush", "upsert"])
-    def test_it_is_not_called_unchanged_when_it_was_written_to(
+    def test_written_project_is_not_reported_as_unchanged(
         self, project: Project, traceloop: Emulator, call: str
     ) -> None:
         if call == "flush":
-            told = flush(project, {"a": spec()}, in_place={"a"}, env_project_id="state-env").failed[
-                "a"
-            ]
+            message = flush(
+                project, {"a": spec()}, in_place={"a"}, env_project_id="state-env"
+            ).failed["a"]
         else:
             with pytest.raises(ProjectMismatchError) as failure:
                 upsert(project, "a", spec(), env_project_id="state-env")
-            told = str(failure.value)
-        assert not (traceloop.setups and "nothing was changed" in told)
-
-
-class TestDeleteAll:
-    @pytest.fixture
-    def env(self, traceloop: Emulator) -> str:
-        """The environment that the emulated project is in, with 20 setups in it."""
-        for n in range(20):
-            traceloop.put(f"m-{n:02}", **content())
-        return str(traceloop.setups["m-00"]["env_project_id"])
-
-    def test_of_nothing_asks_nothing(self, project: Project, traceloop: Emulator) -> None:
-        delete_all(project, [], "any-env")
-        assert traceloop.requests == {}
-
-    def test_deletes_each_and_no_other(
-        self, project: Project, traceloop: Emulator, env: str
-    ) -> None:
-        delete_all(project, [f"m-{n:02}" for n in range(15)], env)
-        assert set(traceloop.setups) == {f"m-{n}" for n in range(15, 20)}
-
-    def test_what_is_gone_is_fine(self, project: Project, traceloop: Emulator, env: str) -> None:
-        delete_all(project, ["gone-1", "m-00", "gone-2"], env)
-        assert "m-00" not in traceloop.setups
-
-    def test_names_what_could_not_be_deleted_and_deletes_the_others(
-        self, project: Project, traceloop: Emulator, env: str
-    ) -> None:
-        for external_id in ("m-03", "m-07"):
-            traceloop.inject(
-                Fault(route=DELETE_ROUTE, external_id=external_id, status=400, message="in use")
-            )
-        with pytest.raises(DeletionError) as failure:
-            delete_all(project, list(traceloop.setups), env)
-        assert failure.value.failed == dict.fromkeys(["m-03", "m-07"], "in use (HTTP 400)")
-        assert set(traceloop.setups) == {"m-03", "m-07"}
-
-    def test_stops_after_a_fatal_failure_and_names_all(
-        self, project: Project, traceloop: Emulator, env: str
-    ) -> None:
-        traceloop.inject(Fault(route=DELETE_ROUTE, status=403, message="blocked", times=None))
-        external_ids = list(traceloop.setups)
-        with pytest.raises(DeletionError) as failure:
-            delete_all(project, external_ids, env)
-        assert set(failure.value.failed) == set(external_ids)
-        assert {"blocked" in why for why in failure.value.failed.values()} == {True}
-        assert traceloop.requests[DELETE_ROUTE] <= WORKERS
-
-    @pytest.mark.parametrize("external_ids", [["m-00"], ["not-there", "m-00"]])
-    def test_touches_no_other_project(
-        self, project: Project, traceloop: Emulator, env: str, external_ids: list[str]
-    ) -> None:
-        with pytest.raises(ProjectMismatchError):
-            delete_all(project, external_ids, "state-env")
-        assert traceloop.requests[DELETE_ROUTE] == 0
-
-    def test_what_was_deleted_is_gone_from_the_cached_list(
-        self, project: Project, traceloop: Emulator, env: str
-    ) -> None:
-        assert "m-00" in project.setups()
-        delete_all(project, ["m-00"], env)
-        assert "m-00" not in project.setups()
-
-
-class TestWaiting:
-    @pytest.mark.parametrize(
-        ("second", "told"),
-        [
-            ("completed", ["monitors: 2 of 3 are set up", "monitors: 3 of 3 are set up"]),
-            (
-                "failed",
-                ["monitors: 2 of 3 are done, 1 failed", "monitors: 3 of 3 are done, 1 failed"],
-            ),
-        ],
-    )
-    def test_progress_does_not_call_a_failed_one_set_up(
-        self,
-        project: Project,
-        traceloop: Emulator,
-        time: Time,
-        capsys: pytest.CaptureFixture[str],
-        second: str,
-        told: list[str],
-    ) -> None:
-        for external_id, status in zip(specs(3), ["completed", second, "pending"], strict=True):
-            traceloop.put(external_id, **content())
-            traceloop.force_status(external_id, status)
-
-        def sleep(seconds: float) -> None:
-            time.sleep(seconds)
-            traceloop.force_status("m-002", "completed")
-
-        wait(project, ["m-000", "m-001", "m-002"], None, "monitors", clock=time.clock, sleep=sleep)
-        assert capsys.readouterr().out.splitlines() == told
-
-    @pytest.mark.parametrize(("accepted", "why"), [(False, "no spans have matched it"), (True, "")])
-    def test_waiting_for_spans_is_enough_by_choice_only(
-        self, project: Project, traceloop: Emulator, time: Time, accepted: bool, why: str
-    ) -> None:
-        traceloop.put("a", **content())
-        traceloop.force_status("a", "waiting_for_spans")
-        found = wait(project, ["a"], 60, "m", accepted=accepted, clock=time.clock, sleep=time.sleep)
-        assert why in found.get("a", "")
-        assert (sum(time.waits) == 60) is not accepted
-
-    def test_one_that_shows_late_is_waited_for(
-        self, project: Project, traceloop: Emulator, time: Time
-    ) -> None:
-        traceloop.put("a", **content())
-        traceloop.inject(Fault(external_id="a", method="GET", status=404, times=2))
-        assert wait(project, ["a"], 60, "m", clock=time.clock, sleep=time.sleep) == {}
-
-    def test_the_time_is_kept_to_the_second(
-        self, project: Project, traceloop: Emulator, time: Time
-    ) -> None:
-        traceloop.put("a", **content())
-        traceloop.force_status("a", "pending")
-        found = wait(project, ["a"], 20, "m", clock=time.clock, sleep=time.sleep)
-        assert found == {"a": "is still not set up after 20 s: pending"}
-        assert time.now == 20
+            message = str(failure.value)
+        assert not (traceloop.setups and "nothing was changed" in message)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from pulumi.runtime.settings import SETTINGS
 
 from pulumi_traceloop import errors
 from pulumi_traceloop.emulator import Emulator, Fault
+from pulumi_traceloop.emulator.routes import GET_ROUTE, LIST_ROUTE
 from pulumi_traceloop.functions import (
     AutoMonitorSetupResult,
     EvaluatorResult,
@@ -23,10 +22,10 @@ from pulumi_traceloop.functions import (
     get_auto_monitor_setup,
     list_auto_monitor_setups,
 )
-from tests.conftest import API_KEY, World
+from tests.support import API_KEY
+from tests.support.terminal import python
+from tests.support.world import World
 
-LIST = "GET /v2/auto-monitor-setups"
-GET = "GET /v2/auto-monitor-setups/{external_id}"
 RULE = {"key": "gen_ai.system", "source": "span_attributes", "value": "openai"}
 
 IMPORTS = """
@@ -39,14 +38,14 @@ from pulumi_traceloop.functions import (
 
 @pytest.fixture
 def project(traceloop: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
-    """Traceloop as the environment names it, for calls outside of a deployment."""
+    """The project that the environment variables name, for calls outside of a deployment."""
     monkeypatch.setenv("TRACELOOP_API_KEY", traceloop.api_key)
     monkeypatch.setenv("TRACELOOP_BASE_URL", traceloop.url)
     return traceloop
 
 
 class TestPlain:
-    def test_get_returns_all_that_traceloop_has(self, project: Emulator) -> None:
+    def test_get_returns_the_whole_setup(self, project: Emulator) -> None:
         project.put(
             "m",
             selector=[
@@ -78,9 +77,9 @@ class TestPlain:
             created_at=stored["created_at"],
             updated_at=stored["updated_at"],
         )
-        assert project.requests == {GET: 1}
+        assert project.requests == {GET_ROUTE: 1}
 
-    def test_get_of_one_that_is_not_there_says_what_to_do(self, project: Emulator) -> None:
+    def test_get_of_a_missing_setup_says_what_to_do(self, project: Emulator) -> None:
         with pytest.raises(errors.NotFoundError) as caught:
             get_auto_monitor_setup("no/such")
         assert str(caught.value) == (
@@ -90,7 +89,7 @@ class TestPlain:
             " [GET /v2/auto-monitor-setups/no%2Fsuch]"
         )
 
-    def test_get_refuses_an_external_id_that_no_url_can_carry(self, project: Emulator) -> None:
+    def test_get_rejects_an_external_id_that_no_url_can_carry(self, project: Emulator) -> None:
         with pytest.raises(errors.RejectedError, match=r"must not be \"\.\.\""):
             get_auto_monitor_setup("..")
         assert project.requests == {}
@@ -103,32 +102,32 @@ class TestPlain:
         assert [s.external_id for s in list_auto_monitor_setups("failed")] == ["b"]
         assert list_auto_monitor_setups(status="partial") == []
 
-    def test_list_is_asked_for_each_time(self, project: Emulator) -> None:
+    def test_list_is_read_each_time(self, project: Emulator) -> None:
         assert list_auto_monitor_setups() == []
         project.put("late", selector=[RULE], evaluators=["faithfulness"])
         assert [s.external_id for s in list_auto_monitor_setups()] == ["late"]
 
-    def test_list_has_only_the_setups_of_the_keys_own_project(self, project: Emulator) -> None:
+    def test_list_has_only_the_setups_of_the_keys_project(self, project: Emulator) -> None:
         """The OpenAPI file says that the list is the organization's."""
         project.put("mine", selector=[RULE], evaluators=["faithfulness"])
         foreign = {"id": "x", "external_id": "theirs", "env_project_id": "another"}
         own = {k: project.setups["mine"][k] for k in ("id", "external_id", "env_project_id")}
-        project.inject(Fault(route=LIST, body=json.dumps([foreign, own])))
+        project.inject(Fault(route=LIST_ROUTE, body=json.dumps([foreign, own])))
         assert [s.external_id for s in list_auto_monitor_setups()] == ["mine"]
 
-    def test_without_a_key_it_says_how_to_set_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_missing_key_says_how_to_set_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("TRACELOOP_API_KEY", raising=False)
         for call in (list_auto_monitor_setups, lambda: get_auto_monitor_setup("m")):
             with pytest.raises(errors.ConfigurationError, match="pulumi config set --secret"):
                 call()
 
-    def test_a_refused_key_is_not_shown(self, project: Emulator) -> None:
+    def test_rejected_key_is_not_printed(self, project: Emulator) -> None:
         project.revoke_key(project.api_key)
         with pytest.raises(errors.AuthenticationError) as caught:
             list_auto_monitor_setups()
         assert API_KEY not in str(caught.value)
 
-    def test_the_traceback_ends_at_the_call(self, project: Emulator) -> None:
+    def test_traceback_ends_at_the_call(self, project: Emulator) -> None:
         project.revoke_key(project.api_key)
         with pytest.raises(errors.AuthenticationError) as caught:
             get_auto_monitor_setup("m")
@@ -138,7 +137,7 @@ class TestPlain:
         }
         assert caught.value.__suppress_context__
 
-    def test_an_output_is_sent_to_the_other_variant(self) -> None:
+    def test_output_argument_is_referred_to_the_output_variant(self) -> None:
         loop = asyncio.new_event_loop()
         output: Any = loop.run_until_complete(_output("m"))
         loop.close()
@@ -153,7 +152,7 @@ async def _output(value: str) -> pulumi.Output[str]:
 
 
 class TestInAProgram:
-    def test_all_four_read_in_previews_and_updates(self, world: World) -> None:
+    def test_all_functions_read_in_previews_and_updates(self, world: World) -> None:
         world.traceloop.put("theirs", selector=[RULE], evaluators=["faithfulness"])
         world.traceloop.force_status("theirs", "failed")
         program = f"""{IMPORTS}
@@ -188,7 +187,7 @@ pulumi.export("list_output", list_auto_monitor_setups_output().apply(len))
         }
         assert world.traceloop.writes == {}
 
-    def test_what_was_read_declares_another_setup(self, world: World) -> None:
+    def test_result_declares_another_setup(self, world: World) -> None:
         world.traceloop.put(
             "theirs",
             selector=[
@@ -209,8 +208,8 @@ group("g", {{"copies": {{"selector": later.selector, "evaluators": ["perplexity"
         assert setups["copy"]["init_rules"] == setups["theirs"]["init_rules"]
         assert setups["copies"]["init_rules"] == setups["theirs"]["init_rules"]
 
-    def test_one_that_is_yet_to_be_created_is_read_after_that(self, world: World) -> None:
-        """In the preview it is neither there nor an error."""
+    def test_new_setup_is_read_after_its_creation(self, world: World) -> None:
+        """In the preview it does not exist, which is no error."""
         world.preview('one("m")')
         without_reading = world.requests
         world.preview(
@@ -225,12 +224,12 @@ pulumi.export("status", get_auto_monitor_setup_output(m.external_id).status)
         assert world.requests == {"get": 1}
 
     @pytest.mark.parametrize("variant", ["", "_output"])
-    def test_one_that_is_not_there_ends_the_program(self, world: World, variant: str) -> None:
+    def test_missing_setup_ends_the_program(self, world: World, variant: str) -> None:
         failed = world.preview(f'{IMPORTS}\nget_auto_monitor_setup{variant}("nowhere")', fails=True)
         assert 'setup "nowhere": the API key\'s Traceloop project' in failed.output
         assert "client.py" not in failed.output
 
-    def test_a_second_project_in_one_stack(self, world: World) -> None:
+    def test_second_project_in_one_stack(self, world: World) -> None:
         world.traceloop.add_project("key-of-staging")
         world.stack.set_config("staging:apiKey", "key-of-staging", secret=True)
         world.stack.set_config("staging:baseUrl", world.traceloop.url)
@@ -238,13 +237,13 @@ pulumi.export("status", get_auto_monitor_setup_output(m.external_id).status)
             world.traceloop.put(name, selector=[RULE], evaluators=["faithfulness"], api_key=api_key)
         up = world.up(
             f"""{IMPORTS}
-there = {{"config_namespace": "staging"}}
+staging = {{"config_namespace": "staging"}}
 pulumi.export("all", [
     list_auto_monitor_setups()[0].external_id,
-    get_auto_monitor_setup("theirs", **there).external_id,
-    list_auto_monitor_setups(**there)[0].external_id,
-    get_auto_monitor_setup_output("theirs", **there).external_id,
-    list_auto_monitor_setups_output(**there)[0].external_id,
+    get_auto_monitor_setup("theirs", **staging).external_id,
+    list_auto_monitor_setups(**staging)[0].external_id,
+    get_auto_monitor_setup_output("theirs", **staging).external_id,
+    list_auto_monitor_setups_output(**staging)[0].external_id,
 ])
 """
         )
@@ -252,13 +251,13 @@ pulumi.export("all", [
         assert "key-of-staging" not in up.output + world.stack.state_text()
 
     @pytest.mark.parametrize("variant", ["", "_output"])
-    def test_no_key_ends_the_program(self, world: World, variant: str) -> None:
+    def test_missing_key_ends_the_program(self, world: World, variant: str) -> None:
         world.stack.remove_config("traceloop:apiKey")
         failed = world.preview(f"{IMPORTS}\nlist_auto_monitor_setups{variant}()", fails=True)
         assert "no Traceloop API key: run `pulumi config set --secret" in failed.output
 
 
-#: A user's unit test, in a process of its own: mocks stay set for the life of a process.
+#: A user's unit test, in a separate process: mocks stay set for the life of a process.
 UNIT_TEST = """
 import pulumi
 from pulumi_traceloop.functions import *
@@ -271,7 +270,7 @@ class Mocks(pulumi.runtime.Mocks):
         self.calls.append((args.token, args.args))
         if args.args.get("external_id") == "broken":
             return {}, [("external_id", "no such setup")]
-        return ANSWER
+        return RESULT
 
 pulumi.runtime.set_mocks(Mocks())
 
@@ -280,22 +279,16 @@ def program():
 """
 
 
-def run_unit_test(answer: object, *lines: str) -> str:
-    source = UNIT_TEST.replace("ANSWER", repr(answer))
+def run_unit_test(result: object, *lines: str) -> str:
+    source = UNIT_TEST.replace("RESULT", repr(result))
     source += "".join(f"    {line}\n" for line in lines) + "program()\n"
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", source],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = python("-W", "ignore", "-c", source)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 class TestUnderMocks:
-    """`pulumi.runtime.set_mocks`: nothing is asked of Traceloop, no key is needed."""
+    """`pulumi.runtime.set_mocks`: no request is sent, no key is needed."""
 
     @pytest.fixture(autouse=True)
     def _no_key(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -303,8 +296,8 @@ class TestUnderMocks:
         yield
         assert SETTINGS.monitor is None
 
-    def test_get_asks_the_mocks(self) -> None:
-        answer = {
+    def test_get_calls_the_mocks(self) -> None:
+        result = {
             "id": "1",
             "status": "failed",
             "selector": [
@@ -323,7 +316,7 @@ class TestUnderMocks:
             updated_at=None,
         )
         printed = run_unit_test(
-            answer,
+            result,
             'found = get_auto_monitor_setup("m")',
             "print(repr(found))",
             "print(Mocks.calls)",
@@ -334,7 +327,7 @@ class TestUnderMocks:
         calls = [(token, {"external_id": "m"})]
         assert printed.splitlines() == [repr(expected), str(calls), "True"]
 
-    def test_list_asks_the_mocks(self) -> None:
+    def test_list_calls_the_mocks(self) -> None:
         printed = run_unit_test(
             {"setups": [{"external_id": "a"}, {"external_id": "b"}]},
             'print([s.external_id for s in list_auto_monitor_setups("failed")])',
@@ -350,8 +343,8 @@ class TestUnderMocks:
             "2",
         ]
 
-    def test_mocks_that_answer_nothing_do(self) -> None:
-        """What every tutorial's mocks do: ``return {}``."""
+    def test_mocks_may_return_nothing(self) -> None:
+        """As in every tutorial: ``return {}``."""
         printed = run_unit_test(
             {},
             'print(get_auto_monitor_setup("m").external_id, list_auto_monitor_setups())',
@@ -361,7 +354,7 @@ class TestUnderMocks:
         )
         assert printed.splitlines() == ["m []", "m []"]
 
-    def test_mocks_can_fail(self) -> None:
+    def test_mocks_may_fail(self) -> None:
         printed = run_unit_test(
             {},
             "try:",

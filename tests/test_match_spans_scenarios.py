@@ -1,4 +1,4 @@
-"""`traceloop:matchSpans`: what a preview says of real spans, end to end."""
+"""`traceloop:matchSpans`: matches in a preview, end to end."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ import pytest
 import requests
 
 from pulumi_traceloop.emulator import Fault
-from tests.conftest import World
-from tests.test_emulator_spans import attributes
-from tests.test_plan_scenarios import lines
+from tests.support.otlp import attributes
+from tests.support.world import World, lines
 
 SPANS = "GET /v2/warehouse/spans"
 TRAFFIC = {"openai": 6, "anthropic": 2}
 
 
 def document(traffic: dict[str, int] = TRAFFIC, *, start: int = 1_780_000_000) -> dict[str, Any]:
-    """OTLP as JSON: so many spans of each provider, ten minutes apart."""
+    """Return OTLP as JSON: so many spans of each provider, within ten minutes."""
     providers = [provider for provider, count in traffic.items() for _ in range(count)]
     spans = [
         {
@@ -39,7 +38,7 @@ def document(traffic: dict[str, int] = TRAFFIC, *, start: int = 1_780_000_000) -
 
 
 def send(world: World, traffic: dict[str, int] = TRAFFIC) -> None:
-    """Have the emulated project record the spans, as if they had just come."""
+    """Send the spans to the emulated project, as if they were new."""
     import time
 
     start = int(time.time()) - 600 * sum(traffic.values())
@@ -53,7 +52,7 @@ def send(world: World, traffic: dict[str, int] = TRAFFIC) -> None:
 
 
 def count(output: str, text: str) -> int:
-    """How many lines have it; the CLI shows each as it comes, and again at the end."""
+    """Return how many lines have the text; the CLI prints each at once and again at the end."""
     return output.rpartition("Diagnostics:")[2].count(text)
 
 
@@ -72,30 +71,31 @@ group("g", {
 
 
 class TestPreview:
-    def test_each_new_setup_says_what_it_matches(self, world: World) -> None:
+    def test_each_new_setup_has_its_matches(self, world: World) -> None:
         send(world)
         world.stack.set_config("traceloop:matchSpans", "24h")
         preview = world.preview(PROGRAM)
-        told = lines(preview.output)
+        printed = lines(preview.output)
         named = 'gen_ai.provider.name = "{}" {} matches '
         assert (
-            "+ single " + named.format("anthropic", "faithfulness") + "2 of 8 spans (24 h)" in told
+            "+ single " + named.format("anthropic", "faithfulness") + "2 of 8 spans (24 h)"
+            in printed
         )
         assert (
             '+ off gen_ai.system = "openai" faithfulness matches none of 8: no span has'
-            " gen_ai.system; 8 have gen_ai.provider.name (openai 6, anthropic 2)" in told
+            " gen_ai.system; 8 have gen_ai.provider.name (openai 6, anthropic 2)" in printed
         )
         assert (
             "+ chat " + named.format("openai", "faithfulness, perplexity") + "6 of 8 spans (24 h)"
-            in told
+            in printed
         )
-        assert any(line.startswith("+ typo") and "none of 8: no span" in line for line in told)
-        assert "about 12 evaluations a day: matched spans x evaluators" in told
+        assert any(line.startswith("+ typo") and "none of 8: no span" in line for line in printed)
+        assert "about 12 evaluations a day: matched spans x evaluators" in printed
         assert "planted" not in preview.output
         # One bounded read for all of them.
         assert world.requests[SPANS] == 1
 
-    def test_an_update_reads_no_span(self, world: World) -> None:
+    def test_update_reads_no_spans(self, world: World) -> None:
         send(world)
         world.stack.set_config("traceloop:matchSpans", "24h")
         up = world.up(PROGRAM)
@@ -103,7 +103,7 @@ class TestPreview:
         assert "matches" not in up.output
         assert "matches" not in world.stack.state_text()
 
-    def test_nothing_is_read_where_nothing_changes_or_nobody_asks(self, world: World) -> None:
+    def test_no_spans_are_read_without_changes_or_the_setting(self, world: World) -> None:
         send(world)
         assert "matches" not in world.preview(PROGRAM).output
         assert SPANS not in world.requests
@@ -111,20 +111,21 @@ class TestPreview:
         world.stack.set_config("traceloop:matchSpans", "24h")
         world.preview(PROGRAM)
         assert SPANS not in world.requests
-        told = lines(world.preview(PROGRAM.replace("opnai", "openai")).output)
+        printed = lines(world.preview(PROGRAM.replace("opnai", "openai")).output)
         assert (
-            '~ typo gen_ai.provider.name = "opnai" -> "openai" matches 6 of 8 spans (24 h)' in told
+            '~ typo gen_ai.provider.name = "opnai" -> "openai" matches 6 of 8 spans (24 h)'
+            in printed
         )
 
-    def test_a_file(self, world: World) -> None:
+    def test_spans_from_a_file(self, world: World) -> None:
         """A relative path begins at the program's folder."""
         (world.stack.project_dir / "spans.json").write_text(json.dumps(document()))
         world.stack.set_config("traceloop:matchSpans", "spans.json")
-        told = lines(world.preview(PROGRAM).output)
-        assert any(line.endswith("matches 6 of 8 spans (1.2 h)") for line in told)
+        printed = lines(world.preview(PROGRAM).output)
+        assert any(line.endswith("matches 6 of 8 spans (1.2 h)") for line in printed)
         assert SPANS not in world.requests
 
-    def test_secrets_and_what_is_not_known(self, world: World) -> None:
+    def test_secrets_and_unknowns(self, world: World) -> None:
         send(world)
         world.stack.set_config("traceloop:matchSpans", "24h")
         world.stack.set_config("word", "anthropik", secret=True)
@@ -140,17 +141,17 @@ group("g", {
 })
 """
         preview = world.preview(program)
-        told = lines(preview.output)
+        printed = lines(preview.output)
         assert (
             "+ secret gen_ai.provider.name = [secret] faithfulness matches none of 8: no span has"
-            " gen_ai.provider.name with such a value" in told
+            " gen_ai.provider.name with such a value" in printed
         )
-        assert any("none of 8 spans" in line for line in told if line.startswith("+ key"))
-        assert "+ unknown a = <unknown> faithfulness" in told
+        assert any("none of 8 spans" in line for line in printed if line.startswith("+ key"))
+        assert "+ unknown a = <unknown> faithfulness" in printed
         assert "anthropik" not in preview.output
 
 
-class TestWhatCannotBeRead:
+class TestUnreadableSpans:
     @pytest.mark.parametrize(
         "fault",
         [
@@ -161,7 +162,7 @@ class TestWhatCannotBeRead:
         ],
         ids=["refused", "busy", "down", "broken"],
     )
-    def test_an_outage_is_one_line(self, world: World, fault: Fault) -> None:
+    def test_outage_is_one_line(self, world: World, fault: Fault) -> None:
         world.stack.set_config("traceloop:matchSpans", "24h")
         world.stack.set_config("traceloop:deadline", "2")
         world.traceloop.inject(fault)
@@ -169,7 +170,7 @@ class TestWhatCannotBeRead:
         assert count(preview.output, "spans were not read") == 1
         assert "+ off gen_ai.system" in " ".join(lines(preview.output))
 
-    def test_no_span_is_one_line(self, world: World) -> None:
+    def test_no_spans_are_one_line(self, world: World) -> None:
         world.stack.set_config("traceloop:matchSpans", "24h")
         preview = world.preview(PROGRAM)
         assert count(preview.output, "Traceloop recorded no span in this time") == 1
@@ -183,9 +184,7 @@ class TestWhatCannotBeRead:
             ("", "no span"),
         ],
     )
-    def test_an_unusable_file(
-        self, world: World, tmp_path: Path, text: str | None, why: str
-    ) -> None:
+    def test_unusable_file(self, world: World, tmp_path: Path, text: str | None, why: str) -> None:
         file = tmp_path / "spans.json"
         if text is not None:
             file.write_text(text)
@@ -198,7 +197,7 @@ class TestWhatCannotBeRead:
 class TestMaxEvaluations:
     PROGRAM = PROGRAM.replace('"opnai"),\n}', '"opnai"),\n}, max_evaluations=LIMIT')
 
-    def test_over_the_limit_the_preview_fails(self, world: World) -> None:
+    def test_preview_over_the_limit_fails(self, world: World) -> None:
         send(world)
         world.stack.set_config("traceloop:matchSpans", "24h")
         output = world.preview(self.PROGRAM.replace("LIMIT", "11"), fails=True).output
@@ -207,25 +206,23 @@ class TestMaxEvaluations:
         assert world.requests[SPANS] == 1
         world.preview(self.PROGRAM.replace("LIMIT", "12"))
 
-    def test_of_a_single_setup(self, world: World) -> None:
+    def test_limit_of_a_single_setup(self, world: World) -> None:
         send(world)
         world.stack.set_config("traceloop:matchSpans", "24h")
         program = """AutoMonitorSetup("m", selector=[span("gen_ai.provider.name").exists()],
             evaluators=["faithfulness"], max_evaluations=7)"""
         assert "allows 7: m 8." in world.preview(program, fails=True).output
 
-    def test_without_spans_it_says_that_nothing_is_checked(
-        self, world: World, tmp_path: Path
-    ) -> None:
+    def test_without_spans_nothing_is_checked(self, world: World, tmp_path: Path) -> None:
         program = self.PROGRAM.replace("LIMIT", "0")
         assert count(world.preview(program).output, "max_evaluations is not checked") == 1
         file = tmp_path / "spans.json"
-        # They cover ten minutes: that says nothing about a day.
+        # They cover ten minutes, which gives no daily figure.
         file.write_text(json.dumps(document({"openai": 2})))
         world.stack.set_config("traceloop:matchSpans", str(file))
         assert count(world.preview(program).output, "max_evaluations is not checked") == 1
 
     @pytest.mark.parametrize("limit", ["-1", "'many'", "True"])
-    def test_a_limit_that_is_none(self, world: World, limit: str) -> None:
+    def test_invalid_limit(self, world: World, limit: str) -> None:
         output = world.preview(self.PROGRAM.replace("LIMIT", limit), fails=True).output
         assert "must be a number of evaluations a day" in output

@@ -1,4 +1,4 @@
-"""When two setups mean the same, what is sent, and what is read."""
+"""Semantic keys, request bodies and stored setups: `_models.py`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pulumi_traceloop._models import (
     read_bulk,
     read_list,
 )
-from tests.test_validation import RULE, configs, rule, setup, without
+from tests.support.setups import RULE, configs, rule, setup, without
 
 
 def spec(**changes: Any) -> SetupSpec:
@@ -28,7 +28,7 @@ def spec(**changes: Any) -> SetupSpec:
 OTHER = rule(key="service.name", source="resource_attributes", value="shop")
 
 
-class TestMeaning:
+class TestSemanticKey:
     @pytest.mark.parametrize(
         ("one", "other"),
         [
@@ -49,7 +49,7 @@ class TestMeaning:
             *("evaluators' order", "bare config", "config without scope", "triggers"),
         ],
     )
-    def test_is_the_same(self, one: dict[str, Any], other: dict[str, Any]) -> None:
+    def test_ignores_order_and_defaults(self, one: dict[str, Any], other: dict[str, Any]) -> None:
         meaning = SetupSpec.model_validate(one).definition
         assert meaning == SetupSpec.model_validate(other).definition
         assert hash(meaning) == hash(SetupSpec.model_validate(other).definition)
@@ -70,23 +70,23 @@ class TestMeaning:
             configs({"slug": "pii-detector", "scope": "span"}),
         ],
     )
-    def test_differs(self, other: dict[str, Any]) -> None:
+    def test_differs_with_the_definition(self, other: dict[str, Any]) -> None:
         assert spec().definition != SetupSpec.model_validate(other).definition
 
-    def test_a_scope_is_part_of_it(self) -> None:
+    def test_includes_the_scope(self) -> None:
         span = SetupSpec.model_validate(configs({"slug": "a", "scope": "span"}))
         trace = SetupSpec.model_validate(configs({"slug": "a", "scope": "trace"}))
         assert span.definition != trace.definition
 
 
 class TestRequestBody:
-    def test_has_what_was_declared_and_the_operator(self) -> None:
+    def test_has_the_declared_setup_and_the_operator(self) -> None:
         assert spec(triggers=["x"]).request_body() == {
             "selector": [{**RULE, "operator": "equals"}],
             "evaluators": ["pii-detector"],
         }
 
-    def test_leaves_out_values_that_the_operator_does_not_take(self) -> None:
+    def test_omits_operands_that_the_operator_does_not_take(self) -> None:
         rules = [
             rule(operator="in", value=..., values=["a"]),
             rule(operator="exists", value=...),
@@ -127,27 +127,27 @@ def read(**changes: Any) -> Setup:
 
 
 class TestStoredSetups:
-    def test_means_what_was_declared(self) -> None:
+    def test_equals_the_declared_setup(self) -> None:
         assert read().definition == spec().definition
 
-    def test_a_rule_without_an_operator_is_an_equality(self) -> None:
+    def test_rule_without_an_operator_is_an_equality(self) -> None:
         assert read(init_rules=[RULE]).definition == spec().definition
 
-    def test_the_openapi_files_name_of_the_operator_is_read(self) -> None:
+    def test_openapi_files_name_of_the_operator_is_accepted(self) -> None:
         given = read(init_rules=[{**RULE, "op": "not_equals"}])
         assert given.definition == spec(selector=[rule(operator="not_equals")]).definition
 
-    def test_what_the_operator_does_not_take_means_nothing(self) -> None:
+    def test_operands_that_the_operator_does_not_take_are_ignored(self) -> None:
         rules = [{**RULE, "operator": "exists", "value": "", "values": []}]
         expected = spec(selector=[rule(operator="exists", value=...)])
         assert read(init_rules=rules).definition == expected.definition
 
     @pytest.mark.parametrize("scope", [None, "", ...])
-    def test_no_scope_is_no_scope(self, scope: object) -> None:
+    def test_missing_scope_is_no_scope(self, scope: object) -> None:
         evaluator = without({"evaluator_type": "pii-detector", "scope": scope})
         assert read(evaluators=[evaluator]).definition == spec().definition
 
-    def test_an_unknown_operator_is_a_difference(self) -> None:
+    def test_unknown_operator_is_a_difference(self) -> None:
         given = read(init_rules=[{**RULE, "operator": "matches"}])
         assert given.definition != spec().definition
 
@@ -161,7 +161,7 @@ class TestStoredSetups:
             configs({"slug": "a", "scope": "span"}, {"slug": "b"}),
         ],
     )
-    def test_as_input_is_what_was_declared(self, given: dict[str, Any]) -> None:
+    def test_as_input_is_the_declared_setup(self, given: dict[str, Any]) -> None:
         declared = SetupSpec.model_validate(given)
         body = declared.request_body()
         config = body.get("evaluator_configs") or [{"slug": slug} for slug in body["evaluators"]]
@@ -173,7 +173,7 @@ class TestStoredSetups:
         assert SetupSpec.model_validate(back.as_input()).definition == declared.definition
         assert set(back.as_input()) == set(given)
 
-    def test_unknown_fields_and_statuses_are_no_problem(self) -> None:
+    def test_unknown_fields_and_statuses_are_accepted(self) -> None:
         given = read(
             status="hibernating",
             color={"a": 1},
@@ -182,13 +182,13 @@ class TestStoredSetups:
         assert (given.status, given.evaluators[0].status) == ("hibernating", "dreaming")
 
     @pytest.mark.parametrize("absent", [None, ...])
-    def test_what_is_not_there_is_no_problem(self, absent: object) -> None:
+    def test_missing_fields_are_accepted(self, absent: object) -> None:
         given = read(init_rules=absent, evaluators=absent, env_project_id=absent, created_at=absent)
         assert (given.init_rules, given.evaluators) == ([], [])
         assert (given.env_project_id, given.created_at) == (None, None)
 
     @pytest.mark.parametrize("field", ["id", "external_id"])
-    def test_what_makes_it_a_setup_must_be_there(self, field: str) -> None:
+    def test_identity_is_required(self, field: str) -> None:
         with pytest.raises(ValidationError, match=field):
             read(**{field: ...})
 
@@ -197,8 +197,8 @@ def dump(value: object) -> bytes:
     return json.dumps(value).encode()
 
 
-#: What a setup may have in the place of a string, and what messages call it.
-STRANGE = {
+#: Values of another type than string, and their names in messages.
+OTHER_TYPES = {
     "number": (7, "a number"),
     "float": (7.5, "a number"),
     "boolean": (True, "a boolean"),
@@ -206,7 +206,7 @@ STRANGE = {
     "list": (["x"], "a list"),
     "object": ({"x": 1}, "an object"),
 }
-#: Where it may be, with how to put it there; null is allowed in some of them.
+#: Where such a value may be, with how to put it there, and whether null is allowed.
 PLACES: dict[str, tuple[Callable[[Any], dict[str, Any]], bool]] = {
     "id": (lambda value: {"id": value}, False),
     "status": (lambda value: {"status": value}, False),
@@ -231,18 +231,18 @@ PLACES: dict[str, tuple[Callable[[Any], dict[str, Any]], bool]] = {
 
 
 class TestList:
-    def test_of_setups(self) -> None:
+    def test_valid_setups(self) -> None:
         listing = read_list(dump([stored(), stored(external_id="n")]))
         assert [setup.external_id for setup in listing.setups] == ["m", "n"]
         assert listing.unreadable == []
 
-    @pytest.mark.parametrize("strange", STRANGE)
+    @pytest.mark.parametrize("other", OTHER_TYPES)
     @pytest.mark.parametrize("place", PLACES)
-    def test_with_a_value_of_another_type(self, place: str, strange: str) -> None:
-        """It is named with its project, the place and the type; all others are read."""
-        value, named = STRANGE[strange]
+    def test_value_of_another_type(self, place: str, other: str) -> None:
+        """It is named with its project, path and type; all others are read."""
+        value, named = OTHER_TYPES[other]
         put, null_is_fine = PLACES[place]
-        if (value is None and null_is_fine) or (place == "init_rules[0]" and strange == "object"):
+        if (value is None and null_is_fine) or (place == "init_rules[0]" and other == "object"):
             pytest.skip("that can be read, or is wrong elsewhere")
         foreign = stored(external_id="f", env_project_id="theirs") | put(value)
         listing = read_list(dump([stored(), foreign, stored(external_id="n")]))
@@ -255,31 +255,31 @@ class TestList:
             unreadable.reason,
         )
 
-    def test_with_a_number_as_external_id(self) -> None:
-        """It may be one of ours that the service spells as a number."""
+    def test_number_as_external_id(self) -> None:
+        """It may be a setup of this stack, with the external_id as a number."""
         (unreadable,) = read_list(dump([stored(), stored(external_id=7)])).unreadable
         assert unreadable.external_id == "7"
 
     @pytest.mark.parametrize("nameless", [{}, None, [], "x", 7, stored(external_id=None)])
-    def test_with_what_has_no_name(self, nameless: object) -> None:
+    def test_item_without_external_id(self, nameless: object) -> None:
         listing = read_list(dump([nameless, stored(), nameless]))
         assert [setup.external_id for setup in listing.setups] == ["m"]
         assert listing.unreadable == []
 
     @pytest.mark.parametrize("body", [b"{}", b"7", b"[null]", b"[{}]", b'[{"id": "1"}]', b"["])
-    def test_of_nothing_that_is_a_setup(self, body: bytes) -> None:
+    def test_no_item_is_a_setup(self, body: bytes) -> None:
         with pytest.raises(ValidationError):
             read_list(body)
 
-    def test_of_far_too_much_that_cannot_be_read(self) -> None:
-        strange = stored(external_id="f", status=7)
-        assert len(read_list(dump([strange] * UNREADABLE_LIMIT)).unreadable) == UNREADABLE_LIMIT
+    def test_too_many_unreadable_items(self) -> None:
+        other = stored(external_id="f", status=7)
+        assert len(read_list(dump([other] * UNREADABLE_LIMIT)).unreadable) == UNREADABLE_LIMIT
         with pytest.raises(ValidationError, match="status"):
-            read_list(dump([strange] * (UNREADABLE_LIMIT + 1)))
+            read_list(dump([other] * (UNREADABLE_LIMIT + 1)))
 
 
 class TestBulk:
-    def test_of_items(self) -> None:
+    def test_valid_items(self) -> None:
         ok, refused = read_bulk(
             dump(
                 {
@@ -295,7 +295,7 @@ class TestBulk:
         assert ok.result == read()
         assert (refused.result, refused.error) == (None, "no")
 
-    def test_with_one_that_cannot_be_read(self) -> None:
+    def test_unreadable_item(self) -> None:
         odd = {"external_id": "n", "status": "ok", "result": stored(external_id="n", status=None)}
         good = {"external_id": "m", "status": "ok", "result": stored()}
         ok, unreadable = read_bulk(dump({"setups": [good, odd]}))

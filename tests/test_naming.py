@@ -1,4 +1,4 @@
-"""Which external_ids can be."""
+"""Valid external_ids: `_naming.py`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class TestExternalIds:
     @pytest.mark.parametrize(
         "external_id", ["m", "a/b", "...", ".a", "é 漢 🙂", "%2e", "bulk", "a" * 2000, "é" * 333]
     )
-    def test_almost_anything_will_do(self, external_id: str) -> None:
+    def test_almost_any_text_is_valid(self, external_id: str) -> None:
         assert external_id_problem(external_id) is None
 
     @pytest.mark.parametrize(
@@ -35,20 +35,20 @@ class TestExternalIds:
             ("m-Calling __str__ on an Output[T] is not supported.", "is the text of an Output"),
         ],
     )
-    def test_is_refused(self, external_id: object, reason: str) -> None:
+    def test_invalid_external_id_is_rejected(self, external_id: object, reason: str) -> None:
         assert (external_id_problem(external_id) or "").startswith(reason)
 
     @pytest.mark.parametrize(
         "external_id", [" a", "a\n", "a" * 4000, "Calling __str__ on an Output"]
     )
-    def test_what_an_earlier_version_took_can_still_be_read_and_deleted(
+    def test_external_ids_of_earlier_versions_can_be_read_and_deleted(
         self, external_id: str
     ) -> None:
         assert external_id_problem(external_id)
         assert path_problem(external_id) is None
 
     @pytest.mark.parametrize("external_id", [None, "", " ", ".", "..", "a\ud800"])
-    def test_what_no_path_can_name(self, external_id: object) -> None:
+    def test_external_id_that_no_path_can_carry(self, external_id: object) -> None:
         assert path_problem(external_id)
 
 
@@ -56,5 +56,5 @@ class TestExternalIds:
     ("patterns", "expected"),
     [(["a-*"], True), (["b", "a-[1]"], True), (["a-?"], False), ([], False), (["A-*"], False)],
 )
-def test_a_name_is_named_by_itself_and_by_patterns(patterns: list[str], expected: bool) -> None:
+def test_name_matches_itself_and_patterns(patterns: list[str], expected: bool) -> None:
     assert is_named("a-[1]", patterns) is expected

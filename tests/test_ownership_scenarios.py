@@ -10,7 +10,8 @@ import pytest
 
 from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.emulator.routes import BULK_ROUTE, UPSERT_ROUTE
-from tests.conftest import API_KEY, World
+from tests.support import API_KEY
+from tests.support.world import World
 
 SECOND_KEY = "tl-key-the-second-of-the-project-4712"
 

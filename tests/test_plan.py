@@ -1,4 +1,4 @@
-"""The plan as lines, and as data."""
+"""The plan as lines and as data: `_plan.py`."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def group(*changes: Change, **more: Any) -> ResourcePlan:
     return ResourcePlan(OWNER, list(changes), **more)
 
 
-def shown(plan: ResourcePlan, **options: Any) -> list[str]:
-    """The lines as the engine shows them without colours."""
+def rendered(plan: ResourcePlan, **options: Any) -> list[str]:
+    """Return the lines as the engine prints them without colours."""
     return [re.sub(r"<\{%.*?%\}>", "", line) for line in lines(plan, **options)]
 
 
-def test_a_groups_plan() -> None:
+def test_plan_of_a_group() -> None:
     plan = group(
         Change("create", "anthropic", after=setup("anthropic")),
         Change("change", "gpt", setup("gpt-4o"), setup("gpt-5", "faithfulness", "toxicity")),
@@ -53,7 +53,7 @@ def test_a_groups_plan() -> None:
         Change("replace", "theirs", setup("..."), setup("azure")),
         declares=["anthropic", "gpt", "more", "same", "theirs", "other"],
     )
-    assert shown(plan) == [
+    assert rendered(plan) == [
         "monitors: 1 to create, 1 to replace, 2 to change, 1 to delete, 1 to adopt, 1 unchanged",
         '  + anthropic  k = "anthropic"          faithfulness',
         '  ~ gpt        k = "gpt-4o" -> "gpt-5"  + toxicity',
@@ -64,20 +64,20 @@ def test_a_groups_plan() -> None:
     ]
 
 
-def test_a_single_setup_has_one_line_with_its_resource_if_that_has_another_name() -> None:
+def test_single_setup_has_one_line_with_its_resource_if_named_differently() -> None:
     change = Change("create", "x", after=setup())
     plan = ResourcePlan('AutoMonitorSetup "x"', [change], group=False)
-    assert shown(plan) == ['+ x  k = "openai"  faithfulness']
-    (line,) = shown(plan._replace(owner='AutoMonitorSetup "r"'))
+    assert rendered(plan) == ['+ x  k = "openai"  faithfulness']
+    (line,) = rendered(plan._replace(owner='AutoMonitorSetup "r"'))
     assert line == '+ x  k = "openai"  faithfulness   (AutoMonitorSetup "r")'
 
 
-def test_the_cause_of_a_failure_is_told_once() -> None:
+def test_common_cause_of_failures_is_reported_once() -> None:
     plan = group(
         *(Change("retry", i, setup("a"), setup("b"), note="no such slug") for i in "ab"),
         Change("recheck", "c", after=setup(), note="perplexity: no model"),
     )
-    assert shown(plan)[1:] == [
+    assert rendered(plan)[1:] == [
         '  * a  k = "a" -> "b"',
         '  * b  k = "a" -> "b"',
         "  ? c  written, but was not ready: nothing is sent",
@@ -88,7 +88,7 @@ def test_the_cause_of_a_failure_is_told_once() -> None:
     ]
 
 
-def test_a_line_ends_with_what_the_setup_matches() -> None:
+def test_line_ends_with_the_matches() -> None:
     some = Matches(1240, 2000, hours=24, evaluations=2480)
     none = Matches(0, 2000, hours=24, why="no span has k; 3 have\n<{%fg 1%}> k2")
     plan = group(
@@ -97,15 +97,15 @@ def test_a_line_ends_with_what_the_setup_matches() -> None:
         Change("adopt", "c", after=setup(), matches=Matches(0, 8, 3, evaluations=20)),
         Change("delete", "d", setup("gone")),
     )
-    told = [" ".join(line.split()) for line in shown(plan)[1:]]
-    assert told == [
+    printed = [" ".join(line.split()) for line in rendered(plan)[1:]]
+    assert printed == [
         '+ a k = "openai" faithfulness matches 1,240 of 2,000 spans (24 h)',
         '~ b k = "x" -> "y" matches none of 2,000: no span has k; 3 have <\\u007b%fg 1%}> k2',
         "= c in Traceloop already and equal: nothing is sent matches up to 3 of 8 spans",
         '- d k = "gone" faithfulness',
         "about 2,500 evaluations a day: matched spans x evaluators",
     ]
-    assert not any("a day" in line for line in shown(plan, tense="done"))
+    assert not any("a day" in line for line in rendered(plan, tense="done"))
 
 
 @pytest.mark.parametrize(
@@ -119,21 +119,21 @@ def test_a_line_ends_with_what_the_setup_matches() -> None:
         (8760.0, " (8,760 h)"),
     ],
 )
-def test_the_time_that_spans_cover(hours: float | None, period: str) -> None:
+def test_period_of_the_spans(hours: float | None, period: str) -> None:
     assert Matches(1, 2, hours=hours).period == period
 
 
-def test_what_matches_nothing_is_cut_off_last() -> None:
+def test_setups_that_match_nothing_are_truncated_last() -> None:
     changes = [Change("create", f"m-{n:03}", after=setup()) for n in range(LINES + 1)]
     changes[-1] = changes[-1]._replace(matches=Matches(0, 1))
-    told = shown(group(*changes))
-    assert any(f"m-{LINES:03}" in line for line in told)
-    assert not any(f"m-{LINES - 1:03}" in line for line in told)
+    printed = rendered(group(*changes))
+    assert any(f"m-{LINES:03}" in line for line in printed)
+    assert not any(f"m-{LINES - 1:03}" in line for line in printed)
 
 
-def test_an_update_is_told_in_the_past() -> None:
+def test_update_is_reported_in_the_past_tense() -> None:
     changes = [Change("create", "a", after=setup()), Change("change", "b", setup("1"), setup("2"))]
-    assert shown(group(*changes, declares="abc"), tense="done")[0] == (
+    assert rendered(group(*changes, declares="abc"), tense="done")[0] == (
         "monitors: 1 created, 1 changed"
     )
     assert summary([Change("change", "b"), Change("delete", "a")], tense="drift") == (
@@ -142,38 +142,38 @@ def test_an_update_is_told_in_the_past() -> None:
     assert deleted(OWNER, ["b", "a"]) == 'monitors: deleted 2 monitor setups: "a", "b"'
 
 
-def test_names_that_differ_invisibly_are_two_names() -> None:
+def test_invisibly_different_names_are_displayed_differently() -> None:
     ids = ["a b", "a  b", "a\u00a0b", "a\u200bb", "ab"]
-    told = shown(group(*(Change("create", i, after=setup()) for i in ids)))[1:]
-    assert len({" ".join(line.split()) for line in told}) == len(ids)
+    printed = rendered(group(*(Change("create", i, after=setup()) for i in ids)))[1:]
+    assert len({" ".join(line.split()) for line in printed}) == len(ids)
 
 
-def test_nothing_is_told_where_nothing_happens() -> None:
+def test_plan_without_changes_is_empty() -> None:
     assert lines(group(declares=["a"])) == []
 
 
-def test_what_is_cut_off_does_least_harm() -> None:
+def test_destructive_changes_are_truncated_last() -> None:
     changes = [Change("create", f"{n:03}", after=setup()) for n in range(LINES)]
-    told = shown(group(*changes, Change("delete", "zzz"), Change("replace", "yyy")))
-    assert told[-1] == "  ... and 2 more"
-    assert any(line.startswith("  - zzz") for line in told)
-    assert any(line.startswith("  ! yyy") for line in told)
+    printed = rendered(group(*changes, Change("delete", "zzz"), Change("replace", "yyy")))
+    assert printed[-1] == "  ... and 2 more"
+    assert any(line.startswith("  - zzz") for line in printed)
+    assert any(line.startswith("  ! yyy") for line in printed)
 
 
-def test_users_values_are_not_taken_for_colours() -> None:
+def test_values_are_not_colour_markup() -> None:
     plan = group(Change("create", "<{%fg 77%}>", after=setup("<{%fg 77%}>")), Change("move", "m"))
     colours = re.findall(r"<\{%(.*?)%\}>", "".join(lines(plan)))
     assert colours == ["fg 2", "reset", "fg 6", "reset"]
 
 
-def test_a_renamed_setup_is_hinted_at() -> None:
+def test_likely_rename_has_a_hint() -> None:
     old, new = Change("delete", "old", setup("x")), Change("create", "new", after=setup("x"))
     gone, come = with_renames([old, new])
     assert (gone.note, come.note) == (
         "(renamed to new? It is equal)",
         "(renamed from old? It is equal)",
     )
-    # Not where one cannot tell which, nor where a part is not shown.
+    # No hint if several match, or if a part is masked.
     twins = [old, new, new._replace(external_id="other")]
     assert with_renames(twins) == twins
     hidden = [old._replace(before=setup("[secret]")), new._replace(after=setup("[secret]"))]
@@ -225,10 +225,10 @@ _SETUPS = st.sampled_from(["[secret]", "<unknown>", "...", '"[secret]"']) | st.f
 )
 @settings(deadline=None)
 def test_no_setup_is_too_odd_for_a_line(changes: list[Change], group: bool) -> None:
-    """An update prints what it wrote before that is in the state: an error would lose it."""
+    """An update prints its writes before they are in the state: an error would lose them."""
     plan = ResourcePlan(OWNER, changes, group=group)
     for tense in ("plan", "done", "drift"):
-        assert all(line.isprintable() for line in shown(plan, tense=tense))
+        assert all(line.isprintable() for line in rendered(plan, tense=tense))
 
 
 class TestData:
@@ -256,26 +256,26 @@ class TestData:
         ),
         st.text(max_size=5),
     )
-    def test_what_is_encoded_comes_back(self, changes: list[Change], text: str) -> None:
+    def test_encoded_plan_survives_decoding(self, changes: list[Change], text: str) -> None:
         plan = ResourcePlan(text, changes, [text], text, text, False, text, text)
         line = encoded(plan)
         assert line.isascii()
         assert line.isprintable()
         assert decoded(f"  {line}\n") == plan
 
-    def test_no_secret_of_the_configuration_is_found_in_it(self) -> None:
-        """The engine replaces whatever equals one, of three characters or more, in all prints."""
+    def test_encoded_plan_has_no_secret_of_the_configuration(self) -> None:
+        """The engine masks every text that equals a secret of three characters or more."""
         _, _, data = encoded(group(Change("create", "a", after=setup("abc")))).split(" ", 2)
         assert all(len(word) == 2 for word in data.split(" "))
 
     @pytest.mark.parametrize(
         "line", ["", "monitors: 1 to create", "= checkout  (from the feature flags)", "traceloop"]
     )
-    def test_a_line_of_somebody_else_is_none(self, line: str) -> None:
+    def test_foreign_line_is_not_a_plan(self, line: str) -> None:
         assert decoded(line) is None
 
     @pytest.mark.parametrize("damage", ["cut", "changed", "version"])
-    def test_a_damaged_line_is_no_plan(self, damage: str) -> None:
+    def test_damaged_line_is_not_a_plan(self, damage: str) -> None:
         line = encoded(group(Change("create", "a", after=setup())))
         line = {
             "cut": line[:-3],
@@ -285,7 +285,7 @@ class TestData:
         with pytest.raises(ValueError, match="version" if damage == "version" else "damaged"):
             decoded(line)
 
-    def test_it_is_printed_where_it_is_asked_for(
+    def test_is_printed_on_request(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.delenv(ASKED[0], raising=False)

@@ -1,61 +1,56 @@
-"""What a preview tells about each monitor, and the options that act on it, end to end."""
+"""Lines of a preview about each monitor, and the options that depend on them, end to end."""
 
 from __future__ import annotations
 
 import pytest
 
 from pulumi_traceloop.emulator import Fault
-from tests.conftest import World
-from tests.test_scenarios import BULK, LIST
+from pulumi_traceloop.emulator.routes import BULK_ROUTE, LIST_ROUTE
+from tests.support.world import World, lines
 
 THEIRS = {"key": "gen_ai.system", "value": "theirs", "source": "span_attributes"}
 
 
-def lines(output: str) -> list[str]:
-    """The lines of *output* as words, so that columns do not matter."""
-    return [" ".join(line.split()) for line in output.splitlines()]
-
-
 class TestPlanLines:
-    def test_each_setup_that_changes_has_its_line(self, world: World) -> None:
+    def test_each_changed_setup_has_a_line(self, world: World) -> None:
         world.up('group("monitors", {"a": setup(), "b": setup("gpt-4o"), "old": setup()})')
         program = """group("monitors", {
             "a": setup(), "b": setup("gpt-5", "faithfulness", "toxicity-detector"),
             "new": setup("anthropic")})"""
-        told = lines(world.preview(program).output)
-        assert "monitors: 1 to create, 1 to change, 1 to delete, 1 unchanged" in told
-        assert '~ b gen_ai.system = "gpt-4o" -> "gpt-5" + toxicity-detector' in told
-        assert '+ new gen_ai.system = "anthropic" faithfulness' in told
-        assert '- old gen_ai.system = "openai" faithfulness' in told
+        printed = lines(world.preview(program).output)
+        assert "monitors: 1 to create, 1 to change, 1 to delete, 1 unchanged" in printed
+        assert '~ b gen_ai.system = "gpt-4o" -> "gpt-5" + toxicity-detector' in printed
+        assert '+ new gen_ai.system = "anthropic" faithfulness' in printed
+        assert '- old gen_ai.system = "openai" faithfulness' in printed
 
-    def test_an_update_tells_what_it_did(self, world: World) -> None:
+    def test_update_reports_its_changes(self, world: World) -> None:
         world.up('group("monitors", {"a": setup(), "b": setup("gpt-4o"), "old": setup()})')
         program = 'group("monitors", {"a": setup(), "b": setup("5"), "new": setup("x")})\none("m")'
-        told = lines(world.up(program).output)
-        assert "monitors: 1 created, 1 changed" in told
-        assert '~ b gen_ai.system = "gpt-4o" -> "5"' in told
-        assert 'monitors: deleted 1 monitor setup: "old"' in told
-        assert '+ m gen_ai.system = "openai" faithfulness (created)' in told
-        assert not any(" to create" in line or " to delete" in line for line in told)
+        printed = lines(world.up(program).output)
+        assert "monitors: 1 created, 1 changed" in printed
+        assert '~ b gen_ai.system = "gpt-4o" -> "5"' in printed
+        assert 'monitors: deleted 1 monitor setup: "old"' in printed
+        assert '+ m gen_ai.system = "openai" faithfulness (created)' in printed
+        assert not any(" to create" in line or " to delete" in line for line in printed)
 
-    def test_what_was_not_done_is_not_told_as_done(self, world: World) -> None:
+    def test_failed_changes_are_not_reported_as_done(self, world: World) -> None:
         world.up('group("g", {"a": setup("1"), "b": setup("1")})')
         up = world.up('group("g", {"a": setup("2"), "b": setup("2", "nope")})', fails=True)
-        told = lines(up.output)
-        assert "g: 1 changed" in told
-        assert not any(line.startswith("~ b ") for line in told)
+        printed = lines(up.output)
+        assert "g: 1 changed" in printed
+        assert not any(line.startswith("~ b ") for line in printed)
 
-    def test_a_destroyed_stack_and_a_removed_group_name_what_went(self, world: World) -> None:
+    def test_destroyed_stack_and_removed_group_name_deleted_setups(self, world: World) -> None:
         program = 'group("g", {"a": setup(), "b": setup()})\none("m")'
         world.up(program)
-        told = lines(world.up('one("m")').output)
-        assert 'g: deleted 2 monitor setups: "a", "b"' in told
+        printed = lines(world.up('one("m")').output)
+        assert 'g: deleted 2 monitor setups: "a", "b"' in printed
         world.up(program)
-        told = lines(world.destroy().output)
-        assert 'g: deleted 2 monitor setups: "a", "b"' in told
-        assert 'm: deleted 1 monitor setup: "m"' in told
+        printed = lines(world.destroy().output)
+        assert 'g: deleted 2 monitor setups: "a", "b"' in printed
+        assert 'm: deleted 1 monitor setup: "m"' in printed
 
-    def test_nothing_is_told_when_nothing_changes(self, world: World) -> None:
+    def test_no_lines_without_changes(self, world: World) -> None:
         program = 'one("m")\ngroup("g", {"a": setup()})'
         world.stack.set_config("traceloop:ignoreWarnings", "gen_ai.system")
         world.up(program)
@@ -64,80 +59,80 @@ class TestPlanLines:
             assert "gen_ai.system" not in output
             assert "unchanged" not in output.replace("4 unchanged", "").replace("5 unchanged", "")
 
-    def test_a_refresh_says_which_setup_drifted(self, world: World) -> None:
+    def test_refresh_names_the_drifted_setup(self, world: World) -> None:
         program = 'one("m")\none("n")\ngroup("g", {"a": setup(), "b": setup(), "c": setup()})'
         world.up(program)
         for external_id in ("m", "a"):
             world.traceloop.put(external_id, selector=[THEIRS], evaluators=["faithfulness"])
         for external_id in ("n", "b"):
             world.traceloop.delete(external_id)
-        told = lines(world.refresh().output)
-        assert '~ m gen_ai.system = "openai" -> "theirs" (changed outside of this stack)' in told
-        assert '- n gen_ai.system = "openai" faithfulness (gone)' in told
-        assert "g: 1 changed outside of this stack, 1 gone" in told
-        assert '~ a gen_ai.system = "openai" -> "theirs"' in told
-        assert not any(" c " in line for line in told)
+        printed = lines(world.refresh().output)
+        assert '~ m gen_ai.system = "openai" -> "theirs" (changed outside of this stack)' in printed
+        assert '- n gen_ai.system = "openai" faithfulness (gone)' in printed
+        assert "g: 1 changed outside of this stack, 1 gone" in printed
+        assert '~ a gen_ai.system = "openai" -> "theirs"' in printed
+        assert not any(" c " in line for line in printed)
 
-    def test_a_large_group_says_which_setup_drifted(self, world: World) -> None:
+    def test_large_group_names_the_drifted_setup(self, world: World) -> None:
         world.up('group("g", {f"m-{n:03}": setup() for n in range(300)})')
         world.traceloop.put("m-007", selector=[THEIRS], evaluators=["faithfulness"])
-        told = lines(world.refresh().output)
-        assert '~ m-007 gen_ai.system = "openai" -> "theirs"' in told
-        assert "g: 1 changed outside of this stack" in told
+        printed = lines(world.refresh().output)
+        assert '~ m-007 gen_ai.system = "openai" -> "theirs"' in printed
+        assert "g: 1 changed outside of this stack" in printed
 
-    def test_a_retry_that_will_not_happen_is_not_announced(self, world: World) -> None:
+    def test_retry_that_will_not_happen_is_not_announced(self, world: World) -> None:
         world.up('group("g", {i: setup("1") for i in ("back", "equal", "still", "other")})')
         up = 'group("g", {i: setup("2", "nope") for i in ("back", "equal", "still", "other")})'
         world.up(up, fails=True)
         rule = {**THEIRS, "value": "3"}
         world.traceloop.put("equal", selector=[rule], evaluators=["faithfulness"])
-        told = lines(
+        printed = lines(
             world.preview(
                 """group("g", {"back": setup("1"), "equal": setup("3"),
                     "still": setup("2", "nope"), "other": setup("4")})"""
             ).output
         )
-        assert "g: 2 to send again, 2 to adopt" in told
-        assert "= back in Traceloop already and equal: nothing is sent" in told
-        assert "= equal in Traceloop already and equal: nothing is sent" in told
-        assert '* other gen_ai.system = ... -> "4"' in told
-        assert told.count('"other", "still": unknown evaluator slug "nope"') == 1
+        assert "g: 2 to send again, 2 to adopt" in printed
+        assert "= back in Traceloop already and equal: nothing is sent" in printed
+        assert "= equal in Traceloop already and equal: nothing is sent" in printed
+        assert '* other gen_ai.system = ... -> "4"' in printed
+        assert printed.count('"other", "still": unknown evaluator slug "nope"') == 1
 
-    def test_a_delete_that_is_still_to_be_done_is_in_the_plan(self, world: World) -> None:
+    def test_pending_delete_is_in_the_plan(self, world: World) -> None:
         world.up('group("g", {"a": setup(), "b": setup(), "c": setup()})')
         world.traceloop.inject(Fault(method="DELETE", status=500, times=None))
         world.stack.set_config("traceloop:deadline", "2")
         world.up('group("g", {"a": setup(), "c": setup()})', fails=True)
         pending = "- b (the last update did not get to delete it)"
-        told = lines(world.preview().output)
-        assert "g: 1 to delete, 2 unchanged" in told
-        assert pending in told
-        told = lines(world.preview('group("g", {"a": setup("x")})').output)
-        assert "g: 1 to change, 2 to delete" in told
-        assert pending in told
-        # Not one that another resource has taken over, nor one that is gone.
-        told = lines(world.preview('one("b")\ngroup("g", {"a": setup(), "c": setup()})').output)
+        printed = lines(world.preview().output)
+        assert "g: 1 to delete, 2 unchanged" in printed
+        assert pending in printed
+        printed = lines(world.preview('group("g", {"a": setup("x")})').output)
+        assert "g: 1 to change, 2 to delete" in printed
+        assert pending in printed
+        # No setup that another resource took over or that is missing.
+        printed = lines(world.preview('one("b")\ngroup("g", {"a": setup(), "c": setup()})').output)
         taken_back = '> b is not deleted: AutoMonitorSetup "b" declares it'
-        assert pending not in told or taken_back in told
+        assert pending not in printed or taken_back in printed
         world.traceloop.delete("b")
         assert "- b" not in world.preview('group("g", {"a": setup(), "c": setup()})').output
 
-    def test_the_plan_is_cut_off(self, world: World) -> None:
+    def test_long_plan_is_truncated(self, world: World) -> None:
         preview = world.preview('group("g", {f"m-{n:03}": setup() for n in range(100)})')
-        told = lines(preview.output)
-        assert "g: 100 to create" in told
-        assert "... and 40 more" in told
-        assert not any("m-060" in line for line in told)
+        printed = lines(preview.output)
+        assert "g: 100 to create" in printed
+        assert "... and 40 more" in printed
+        assert not any("m-060" in line for line in printed)
 
-    def test_a_single_setup_has_its_line_too(self, world: World) -> None:
-        told = lines(world.preview('one("m")').output)
-        assert '+ m gen_ai.system = "openai" faithfulness' in told
+    def test_single_setup_has_a_line(self, world: World) -> None:
+        printed = lines(world.preview('one("m")').output)
+        assert '+ m gen_ai.system = "openai" faithfulness' in printed
         world.up()
-        told = lines(world.preview('one("m", "azure")').output)
-        assert '~ m gen_ai.system = "openai" -> "azure"' in told
+        printed = lines(world.preview('one("m", "azure")').output)
+        assert '~ m gen_ai.system = "openai" -> "azure"' in printed
 
-    def test_a_single_setup_is_told_from_those_of_a_group(self, world: World) -> None:
-        """By its indentation, and by the resource's name where that is another."""
+    def test_single_setup_is_distinguished_from_those_of_a_group(self, world: World) -> None:
+        """By its indentation, and by the resource's name if it differs."""
         program = 'group("g", {"a": setup()})\none("m")\none("r", external_id="x")'
         _, _, output = world.preview(program).output.partition("Diagnostics:")
         head = next(line for line in output.splitlines() if "g: 1 to create" in line)
@@ -148,42 +143,44 @@ class TestPlanLines:
         assert member[margin : margin + 3] == "  +"
         assert '+ x gen_ai.system = "openai" faithfulness (AutoMonitorSetup "r")' in lines(output)
 
-    def test_a_replacement_is_told_once_with_what_goes(self, world: World) -> None:
-        """The engine checks it twice."""
+    def test_replacement_is_one_line_with_the_deleted_setup(self, world: World) -> None:
+        """The engine calls `check` twice."""
         world.up('one("m", external_id="old")')
-        told = lines(world.preview('one("m", external_id="new")').output)
-        assert told.count('+ new gen_ai.system = "openai" faithfulness (AutoMonitorSetup "m")') == 1
-        assert told.count('- old gen_ai.system = "openai" faithfulness (AutoMonitorSetup "m")') == 1
+        printed = lines(world.preview('one("m", external_id="new")').output)
+        assert (
+            printed.count('+ new gen_ai.system = "openai" faithfulness (AutoMonitorSetup "m")') == 1
+        )
+        assert (
+            printed.count('- old gen_ai.system = "openai" faithfulness (AutoMonitorSetup "m")') == 1
+        )
         world.up()
         assert set(world.monitors) == {"new"}
 
-    def test_a_replaced_setup_that_moves_is_not_told_as_deleted(self, world: World) -> None:
+    def test_replaced_setup_that_moves_is_not_reported_as_deleted(self, world: World) -> None:
         world.up('one("m", external_id="old")')
         program = 'one("m", external_id="new")\none("n", external_id="old")'
-        told = lines(world.preview(program).output)
+        printed = lines(world.preview(program).output)
         taken_back = '> old is not deleted: AutoMonitorSetup "n" declares it'
-        assert not any(line.startswith("- old ") for line in told) or taken_back in told
+        assert not any(line.startswith("- old ") for line in printed) or taken_back in printed
         world.up()
         assert world.traceloop.writes == {"new": 1}
 
-    def test_what_was_refused_and_is_no_longer_declared_leaves_without_a_trace(
-        self, world: World
-    ) -> None:
+    def test_refused_setup_that_is_removed_has_no_line(self, world: World) -> None:
         world.up('group("g", {"a": setup(), "b": setup("x", "nope")})', fails=True)
-        told = lines(world.preview('group("g", {"a": setup()})').output)
-        assert not any(line.startswith("g: ") for line in told)
+        printed = lines(world.preview('group("g", {"a": setup()})').output)
+        assert not any(line.startswith("g: ") for line in printed)
         world.up()
         assert world.requests == {}
 
     @pytest.mark.parametrize("first", ["resource first", "group first"])
-    def test_what_moves_is_not_told_as_deleted(self, world: World, first: str) -> None:
+    def test_moved_setup_is_not_reported_as_deleted(self, world: World, first: str) -> None:
         world.up('group("g", {"a": setup(), "b": setup()})')
         program = ['one("r", external_id="b")', 'group("g", {"a": setup()})']
-        told = lines(world.preview("\n".join(program[:: 1 if first[0] == "r" else -1])).output)
+        printed = lines(world.preview("\n".join(program[:: 1 if first[0] == "r" else -1])).output)
         moved = '> b to AutoMonitorSetup "r"'
         taken_back = '> b is not deleted: AutoMonitorSetup "r" declares it'
-        assert moved in told or taken_back in told
-        assert not any(line.startswith("- b ") for line in told) or taken_back in told
+        assert moved in printed or taken_back in printed
+        assert not any(line.startswith("- b ") for line in printed) or taken_back in printed
 
     @pytest.mark.parametrize(
         ("program", "ops"),
@@ -197,7 +194,7 @@ class TestPlanLines:
         ],
         ids=["enters", "leaves", "moves"],
     )
-    def test_the_row_of_a_membership_shows_no_other_project(
+    def test_row_of_a_membership_shows_no_other_project(
         self, world: World, program: str, ops: set[str]
     ) -> None:
         """Only what is removed, here or elsewhere, replaces it."""
@@ -208,7 +205,7 @@ class TestPlanLines:
         assert any("external_ids" in row and "owned" in row for row in rows)
         assert not any("env_project_id" in row for row in rows)
 
-    def test_the_row_of_a_membership_shows_another_project(self, world: World) -> None:
+    def test_row_of_a_membership_shows_another_project(self, world: World) -> None:
         world.traceloop.add_project("staging-key", env_project_id="staging")
         world.stack.set_config("traceloop-staging:apiKey", "staging-key", secret=True)
         world.stack.set_config("traceloop-staging:baseUrl", world.traceloop.url)
@@ -223,7 +220,7 @@ class TestPlanLines:
 
 
 class TestSecretsInPlans:
-    def test_secrets_and_unknowns_have_stand_ins(self, world: World) -> None:
+    def test_secrets_and_unknowns_have_placeholders(self, world: World) -> None:
         world.stack.set_config("tenant", "s3cret-tenant", secret=True)
         program = """
 tenant = config.require_secret("tenant")
@@ -237,11 +234,11 @@ group("g", {
 one("single", tenant)
 """
         preview = world.preview(program)
-        told = lines(preview.output)
-        assert '+ secret tenant = [secret] and a = "b" faithfulness' in told
-        assert "+ unknown gen_ai.system = <unknown> faithfulness" in told
-        assert "+ whole [secret]" in told
-        assert "+ single gen_ai.system = [secret] faithfulness" in told
+        printed = lines(preview.output)
+        assert '+ secret tenant = [secret] and a = "b" faithfulness' in printed
+        assert "+ unknown gen_ai.system = <unknown> faithfulness" in printed
+        assert "+ whole [secret]" in printed
+        assert "+ single gen_ai.system = [secret] faithfulness" in printed
         up = world.up()
         world.stack.set_config("tenant", "s3cret-other", secret=True)
         again = world.preview()
@@ -250,7 +247,7 @@ one("single", tenant)
         for output in (preview.output, up.output, again.output, world.stack.state_text()):
             assert "s3cret" not in output
 
-    def test_a_text_like_the_mask_looks_different(self, world: World) -> None:
+    def test_text_like_the_mask_looks_different(self, world: World) -> None:
         world.stack.set_config("tenant", "s3cret-tenant", secret=True)
         program = """
 tenant = config.require_secret("tenant")
@@ -278,8 +275,8 @@ one("m", "<unknown>")
         assert '~ plain gen_ai.system = "theirs" -> [secret]' in told
         assert '~ masked gen_ai.system = [secret] -> "[secret]"' in told
 
-    def test_what_is_wrong_with_a_secret_is_told_without_it(self, world: World) -> None:
-        """Not a secret of the configuration, which the CLI would mask by itself."""
+    def test_problem_of_a_secret_is_reported_without_it(self, world: World) -> None:
+        """It is not a secret of the configuration, which the CLI masks itself."""
         program = """
 s = pulumi.Output.secret("PLANTED")
 rule = {"key": "k", "source": s, "operator": s, "value": "x"}
@@ -296,7 +293,7 @@ twice = {"selector": [span("k").equals(s)], "evaluators": [s, s]}
             assert "PLANTED" not in output
             assert "selector" in output or "evaluator" in output
 
-    def test_drift_beside_a_secret_is_told_as_what_it_is(self, world: World) -> None:
+    def test_drift_beside_a_secret_is_reported_as_drift(self, world: World) -> None:
         program = """
 s = pulumi.Output.secret("PLANTED")
 group("g", {"a": setup(s), "b": setup(s)})
@@ -310,20 +307,20 @@ one("m", s)
         refresh = world.refresh()
         assert "~ b gen_ai.system = [secret] -> ..." in lines(refresh.output)
         preview = world.preview()
-        told = lines(preview.output)
-        assert "~ a - perplexity, + faithfulness" in told
-        assert "~ m - perplexity, + faithfulness" in told
-        # Nobody can tell whether what is there now was a secret once.
-        assert "~ b gen_ai.system = ... -> [secret]" in told
+        printed = lines(preview.output)
+        assert "~ a - perplexity, + faithfulness" in printed
+        assert "~ m - perplexity, + faithfulness" in printed
+        # The remote value may have been a secret once.
+        assert "~ b gen_ai.system = ... -> [secret]" in printed
         for text in (refresh.output, preview.output, world.stack.state_text()):
             assert "PLANTED" not in text
         world.up()
         assert world.traceloop.writes == {"a": 1, "b": 1, "m": 1}
 
     @pytest.mark.parametrize("echo", ['bad value "s3cret-tenant"', "s3cret-tenant is not allowed"])
-    def test_a_server_message_that_echoes_a_secret(self, world: World, echo: str) -> None:
+    def test_service_message_that_echoes_a_secret(self, world: World, echo: str) -> None:
         world.stack.set_config("tenant", "s3cret-tenant", secret=True)
-        world.traceloop.inject(Fault(route=BULK, item_error={"a": echo}, times=None))
+        world.traceloop.inject(Fault(route=BULK_ROUTE, item_error={"a": echo}, times=None))
         world.traceloop.inject(Fault(method="PUT", status=400, message=echo, times=None))
         program = 't = config.require_secret("tenant")\n'
         for declared in ('group("g", {"a": setup(t)})', 'one("m", t)'):
@@ -348,24 +345,24 @@ class TestAdoption:
             'one("same")\none("other")\none("new")',
         ],
     )
-    def test_what_is_there_already_is_marked(self, world: World, program: str) -> None:
-        told = lines(world.preview(program).output)
-        assert "= same in Traceloop already and equal: nothing is sent" in told
+    def test_existing_setups_are_marked(self, world: World, program: str) -> None:
+        printed = lines(world.preview(program).output)
+        assert "= same in Traceloop already and equal: nothing is sent" in printed
         replaces = "! other replaces what Traceloop has:"
-        # The value that only Traceloop has may be a secret of somebody's.
-        assert f'{replaces} gen_ai.system = ... -> "openai"' in told
-        assert '+ new gen_ai.system = "openai" faithfulness' in told
+        # The remote value may be a secret.
+        assert f'{replaces} gen_ai.system = ... -> "openai"' in printed
+        assert '+ new gen_ai.system = "openai" faithfulness' in printed
         world.up()
         assert world.traceloop.writes == {"other": 1, "new": 1}
 
-    def test_without_a_key_the_plan_says_so_once(self, world: World) -> None:
+    def test_plan_without_a_key_says_so_once(self, world: World) -> None:
         world.stack.remove_config("traceloop:apiKey")
         output = world.preview('group("g", {"same": setup()})\none("m")').output
         diagnostics = output[output.index("Diagnostics:") :]
         assert diagnostics.count("The plan is not compared with what Traceloop has") == 1
         assert '+ same gen_ai.system = "openai" faithfulness' in lines(output)
 
-    def test_with_the_service_down_the_plan_says_so(self, world: World) -> None:
+    def test_plan_during_an_outage_says_so(self, world: World) -> None:
         world.stack.set_config("traceloop:deadline", "0.5")
         world.traceloop.stop()
         output = world.preview('group("g", {"same": setup()})').output
@@ -397,7 +394,7 @@ class TestAdoption:
                 assert 'which this stack does not manage, and if_exists is "fail"' in output
                 assert ("(gen_ai.system = ... -> " in output) is (external_id == "other")
                 assert world.traceloop.writes == {}
-        # What it made itself is no obstacle.
+        # A setup of this stack is not in the way.
         world.up('group("g", {"new": setup()}, if_exists="fail")')
         world.up('group("g", {"new": setup("changed")}, if_exists="fail")')
         assert world.traceloop.writes == {"new": 1}
@@ -406,7 +403,7 @@ class TestAdoption:
     def test_if_exists_adopt_holds_after_an_update_that_sent_nothing(
         self, world: World, trouble: str
     ) -> None:
-        """What failed then is in the state, but never came into this stack's hands."""
+        """The state has the failed setup, but this stack never owned it."""
         program = (
             'group("g", {"other": setup(), "same": setup(), "new": setup()}, if_exists="adopt")'
         )
@@ -425,16 +422,16 @@ class TestAdoption:
             assert 'another setup "other"' in operation(fails=True).output
             assert world.traceloop.writes == {}
 
-        told = lines(world.preview(program.replace('"adopt"', '"replace"')).output)
-        assert "g: 1 to replace, 1 to send again, 1 to adopt" in told
-        assert "= same in Traceloop already and equal: nothing is sent" in told
-        assert any(line.startswith("! other replaces what Traceloop has") for line in told)
+        printed = lines(world.preview(program.replace('"adopt"', '"replace"')).output)
+        assert "g: 1 to replace, 1 to send again, 1 to adopt" in printed
+        assert "= same in Traceloop already and equal: nothing is sent" in printed
+        assert any(line.startswith("! other replaces what Traceloop has") for line in printed)
         world.up()
         assert world.traceloop.writes == {"other": 1, "new": 1}
 
-    def test_if_exists_adopt_holds_when_the_preview_could_not_look(self, world: World) -> None:
-        """One that the plan could not see is kept by the write itself; the others are written."""
-        world.traceloop.inject(Fault(route=LIST, hide=["other"]))
+    def test_if_exists_adopt_holds_if_the_preview_could_not_read(self, world: World) -> None:
+        """The write itself skips a setup that the plan could not read; the others are written."""
+        world.traceloop.inject(Fault(route=LIST_ROUTE, hide=["other"]))
         up = world.up('group("g", {"other": setup(), "new": setup()})', fails=False)
         assert up.exit_code == 0
         world.traceloop.inject(Fault(method="GET", status=400, times=1))
@@ -443,8 +440,8 @@ class TestAdoption:
         assert "same" not in world.traceloop.writes
 
 
-class TestDidYouMean:
-    def test_an_attribute_that_sdks_no_longer_write_is_a_warning(self, world: World) -> None:
+class TestSuggestions:
+    def test_deprecated_attribute_is_a_warning(self, world: World) -> None:
         output = world.preview('one("m")\ngroup("g", {"a": setup()})').output
         for external_id in ("m", "a"):
             assert (
@@ -452,7 +449,7 @@ class TestDidYouMean:
                 ' "gen_ai.provider.name"'
             ) in output
 
-    def test_an_undocumented_evaluator_is_a_warning(self, world: World) -> None:
+    def test_undocumented_evaluator_is_a_warning(self, world: World) -> None:
         world.traceloop.add_evaluator("my-own-judge")
         up = world.up('group("g", {"a": setup("x", "my-own-judge")})')
         assert "my-own-judge" in up.output
@@ -463,7 +460,7 @@ class TestDidYouMean:
 
 @pytest.mark.provider_only
 class TestWaiting:
-    def test_an_update_ends_when_the_setups_are_up(self, world: World) -> None:
+    def test_update_ends_when_the_setups_are_ready(self, world: World) -> None:
         world.traceloop.settle = 1.5
         world.up('group("g", {"a": setup(), "b": setup()}, wait_for_setup=True)')
         assert {s["status"] for s in world.traceloop.setups.values()} == {"completed"}
@@ -478,7 +475,7 @@ class TestWaiting:
             'one("a", wait_for_setup=True)',
         ],
     )
-    def test_one_that_fails_is_looked_at_again_and_not_sent_again(
+    def test_failed_setup_is_polled_again_and_not_sent_again(
         self, world: World, program: str
     ) -> None:
         world.traceloop.settle = 0
@@ -486,9 +483,11 @@ class TestWaiting:
         up = world.up(program, fails=True)
         assert "faithfulness: no model configured" in up.output
         assert world.traceloop.writes["a"] == 1
-        told = lines(world.preview().output)
-        assert "? a written, but was not ready: nothing is sent" in told
-        assert any(line.startswith('"a": Traceloop could not set it up (failed)') for line in told)
+        printed = lines(world.preview().output)
+        assert "? a written, but was not ready: nothing is sent" in printed
+        assert any(
+            line.startswith('"a": Traceloop could not set it up (failed)') for line in printed
+        )
         world.up(fails=True)
         assert world.traceloop.writes == {}
         world.traceloop.force_status("a", "completed")
@@ -496,7 +495,7 @@ class TestWaiting:
         assert world.traceloop.writes == {}
         assert set(world.up().changes) == {"same"}
 
-    def test_a_time_limit(self, world: World) -> None:
+    def test_time_limit_of_the_wait(self, world: World) -> None:
         world.traceloop.settle = 3600
         up = world.up('group("g", {"a": setup()}, wait_for_setup=True, wait_timeout=1)', fails=True)
         assert "still not set up after 1 s" in up.output
@@ -506,7 +505,7 @@ class TestWaiting:
 
 class TestMaxDeletes:
     @pytest.mark.parametrize("limit", ["2", "'20%'"])
-    def test_over_the_limit_nothing_is_written(self, world: World, limit: str) -> None:
+    def test_nothing_is_written_over_the_limit(self, world: World, limit: str) -> None:
         program = f'group("g", {{f"m-{{n}}": setup(VALUE) for n in RANGE}}, max_deletes={limit})'
         world.up(program.replace("VALUE", '"1"').replace("RANGE", "range(10)"))
         fewer = program.replace("VALUE", '"2"').replace("RANGE", "range(7)")
@@ -519,7 +518,7 @@ class TestMaxDeletes:
         assert len(world.monitors) == 8
 
     @pytest.mark.parametrize("limit", ["-1", "'many'", "'200%'", "1.5"])
-    def test_a_limit_that_is_none(self, world: World, limit: str) -> None:
+    def test_invalid_limit(self, world: World, limit: str) -> None:
         preview = world.preview(f'group("g", {{"a": setup()}}, max_deletes={limit})', fails=True)
         assert "must be a number, or a percentage" in preview.output
 
@@ -555,6 +554,6 @@ group("g-staging", {"a": setup("azure")}, **staging)
         assert world.monitors == {}
         assert world.traceloop.setups_of("staging-key").keys() == {"m", "a"}
 
-    def test_a_missing_key_names_its_namespace(self, world: World) -> None:
+    def test_missing_key_names_its_namespace(self, world: World) -> None:
         up = world.up('group("g", {"a": setup()}, config_namespace="traceloop-eu")', fails=True)
         assert "pulumi config set --secret traceloop-eu:apiKey" in up.output

@@ -1,4 +1,4 @@
-"""What the provider process knows during one deployment."""
+"""What a provider process knows of a project during one deployment: `_project.py`."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from pulumi_traceloop.errors import (
     ProjectMismatchError,
     ServerError,
 )
-from tests.conftest import API_KEY
+from tests.support import API_KEY
 
 NO_SETTINGS: dict[str, str] = {}
 
-#: More setups than are asked for one by one.
+#: More setups than are read one by one.
 MANY = [f"m-{n:03}" for n in range(READ_BY_ID + 10)]
 
 
@@ -56,7 +56,7 @@ def here(traceloop: Emulator) -> Iterator[Project]:
 
 
 def put(traceloop: Emulator, *external_ids: str, api_key: str | None = None) -> str:
-    """Create setups; return the environment that they are in."""
+    """Create setups; return their environment."""
     setups = [
         traceloop.put(i, selector=[RULE], evaluators=["faithfulness"], api_key=api_key)
         for i in external_ids
@@ -65,13 +65,13 @@ def put(traceloop: Emulator, *external_ids: str, api_key: str | None = None) -> 
 
 
 def shows(traceloop: Emulator, *api_keys: str) -> None:
-    """Let the list show the setups of several projects, as one of an organization would."""
+    """Let the list have the setups of several projects, as one of an organization would."""
     listed = [setup for key in api_keys for setup in traceloop.setups_of(key).values()]
     traceloop.inject(Fault(route=LIST_ROUTE, body=json.dumps(listed), times=None))
 
 
 class TestProject:
-    def test_needs_a_key_only_when_it_asks(self) -> None:
+    def test_needs_a_key_only_for_requests(self) -> None:
         keyless = Project(at())
         with pytest.raises(ConfigurationError, match="pulumi config set --secret traceloop:apiKey"):
             keyless.setups()
@@ -91,14 +91,14 @@ class TestProject:
             (at("key", "https://other.example"), None),
         ],
     )
-    def test_an_address_tells_that_two_are_one_but_not_that_they_are_two(
+    def test_equal_connections_are_one_project_and_others_are_undecided(
         self, other: Connection, same: bool | None
     ) -> None:
         one = Project(at("key", "https://traceloop.example"))
         assert one.is_same(Project(other)) is same
 
     @pytest.mark.parametrize(("env", "same"), [("env", True), ("other-env", False)])
-    def test_responses_tell_whether_two_are_one(self, env: str, same: bool) -> None:
+    def test_responses_prove_whether_two_are_one(self, env: str, same: bool) -> None:
         one, other = Project(at("key")), Project(at("other-key"))
         one.note(Setup(id="1", external_id="a", env_project_id="env"))
         assert one.is_same(other) is None
@@ -117,20 +117,18 @@ class TestSetups:
 
         with ThreadPoolExecutor(4) as pool:
             assert list(pool.map(read, range(4))) == [{"a", "b"}] * 4
-        # And one of them is asked for by its id, by each thread, which tells whose the list is.
+        # Each thread also reads one by id, which proves whose the list is.
         assert traceloop.requests[LIST_ROUTE] == 1
         assert 1 <= traceloop.requests[GET_ROUTE] <= 4
 
-    def test_are_listed_again_when_fresh_ones_are_asked_for(
-        self, here: Project, traceloop: Emulator
-    ) -> None:
+    def test_are_listed_again_on_request(self, here: Project, traceloop: Emulator) -> None:
         put(traceloop, "a")
         here.setups()
         put(traceloop, "b")
         assert set(here.setups()) == {"a"}
         assert set(here.setups(fresh=True)) == {"a", "b"}
 
-    def test_are_asked_for_again_after_a_failure(self, here: Project, traceloop: Emulator) -> None:
+    def test_are_listed_again_after_a_failure(self, here: Project, traceloop: Emulator) -> None:
         put(traceloop, "a")
         traceloop.inject(Fault(route=LIST_ROUTE, status=403))
         with pytest.raises(Exception, match="403"):
@@ -153,7 +151,7 @@ class TestSetups:
         shows(traceloop, "key-0", "key-1")
         assert here.setups() == {}
 
-    def test_that_name_no_environment_are_asked_for(
+    def test_without_an_environment_are_read_by_id(
         self, here: Project, traceloop: Emulator
     ) -> None:
         traceloop.add_project("their-key", env_project_id="their-env")
@@ -178,20 +176,20 @@ class TestCache:
         here.note(Setup(id="1", external_id="a"))
         assert here.setups()["a"].id == "1"
 
-    def test_delete_takes_what_was_deleted(self, here: Project, traceloop: Emulator) -> None:
+    def test_delete_removes_the_setup(self, here: Project, traceloop: Emulator) -> None:
         put(traceloop, "a", "b")
         here.setups()
         here.delete("a")
         assert set(here.setups()) == {"b"}
         assert here.deleted == {"a"}
 
-    def test_a_note_alone_is_no_list(self, here: Project, traceloop: Emulator) -> None:
-        """One setup that is known does not mean that there are no others."""
+    def test_note_alone_is_not_a_list(self, here: Project, traceloop: Emulator) -> None:
+        """One known setup does not mean that there are no others."""
         put(traceloop, "a", "b")
         here.note(Setup(id="1", external_id="c"))
         assert set(here.setups()) == {"a", "b", "c"}
 
-    def test_get_keeps_it_true(self, here: Project, traceloop: Emulator) -> None:
+    def test_get_updates_the_cache(self, here: Project, traceloop: Emulator) -> None:
         put(traceloop, "gone")
         here.setups()
         traceloop.delete("gone")
@@ -203,40 +201,40 @@ class TestCache:
 
 
 class TestPresent:
-    def test_of_nothing_asks_nothing(self, here: Project, traceloop: Emulator) -> None:
+    def test_of_nothing_sends_no_request(self, here: Project, traceloop: Emulator) -> None:
         assert here.present([]) == {}
         assert traceloop.requests == {}
 
-    def test_a_few_are_asked_for_by_their_ids(self, here: Project, traceloop: Emulator) -> None:
-        """The list is everybody's, and may be long."""
+    def test_few_are_read_by_id(self, here: Project, traceloop: Emulator) -> None:
+        """The list has the setups of all projects and may be long."""
         put(traceloop, "a", "b", "c")
         assert set(here.present(["a", "b", "gone"])) == {"a", "b"}
         assert traceloop.requests == {GET_ROUTE: 3}
 
-    def test_of_many_the_list_is_read_and_one_tells_whose_it_is(
+    def test_many_are_listed_and_one_read_confirms_the_project(
         self, here: Project, traceloop: Emulator
     ) -> None:
         env = put(traceloop, *MANY)
         assert set(here.present(MANY, env)) == set(MANY)
         assert traceloop.requests == {LIST_ROUTE: 1, GET_ROUTE: 1}
 
-    def test_one_after_another_many_are_many(self, here: Project, traceloop: Emulator) -> None:
+    def test_many_single_reads_switch_to_the_list(self, here: Project, traceloop: Emulator) -> None:
         put(traceloop, *MANY)
         for external_id in MANY:
             assert set(here.present([external_id])) == {external_id}
         assert traceloop.requests == {LIST_ROUTE: 1, GET_ROUTE: READ_BY_ID}
 
     @pytest.mark.parametrize("hidden", [1, len(MANY) - 1, len(MANY)])
-    def test_all_that_the_list_lacks_are_asked_for(
+    def test_all_that_the_list_lacks_are_read_by_id(
         self, here: Project, traceloop: Emulator, hidden: int
     ) -> None:
         env = put(traceloop, *MANY)
         traceloop.inject(Fault(route=LIST_ROUTE, hide=MANY[:hidden]))
         assert set(here.present([*MANY, "gone"], env)) == set(MANY)
-        # One that the list has is asked for too, for whose it is.
+        # One that the list has is read too, to prove whose it is.
         assert traceloop.requests == {LIST_ROUTE: 1, GET_ROUTE: hidden + 1 + (hidden < len(MANY))}
 
-    def test_what_is_known_is_not_asked_for_again(self, here: Project, traceloop: Emulator) -> None:
+    def test_known_setups_are_not_read_again(self, here: Project, traceloop: Emulator) -> None:
         put(traceloop, "a")
         for _ in range(2):
             assert set(here.present(["a", "gone"])) == {"a"}
@@ -244,19 +242,19 @@ class TestPresent:
         here.present(["a", "gone"], fresh=True)
         assert traceloop.requests == {GET_ROUTE: 4}
 
-    def test_an_empty_list_is_believed_where_nothing_was_ever(
+    def test_empty_list_is_trusted_if_the_state_is_empty(
         self, here: Project, traceloop: Emulator
     ) -> None:
         assert here.present(MANY) == {}
         assert traceloop.requests == {LIST_ROUTE: 1}
 
-    def test_an_empty_list_is_not_believed_where_the_state_has_setups(
+    def test_empty_list_is_not_trusted_if_the_state_has_setups(
         self, here: Project, traceloop: Emulator
     ) -> None:
         assert here.present(MANY, "env") == {}
         assert traceloop.requests == {LIST_ROUTE: 1, GET_ROUTE: len(MANY)}
 
-    def test_a_list_that_names_no_environment_is_never_believed(
+    def test_list_without_environments_is_never_trusted(
         self, here: Project, traceloop: Emulator
     ) -> None:
         traceloop.add_project("their-key", env_project_id="their-env")
@@ -266,16 +264,16 @@ class TestPresent:
         traceloop.inject(Fault(route=LIST_ROUTE, body=json.dumps(listed)))
         assert here.present(MANY) == {}
 
-    def test_another_projects_setups_are_not_taken_for_the_states(
+    def test_setups_of_another_project_are_not_those_of_the_state(
         self, here: Project, traceloop: Emulator
     ) -> None:
-        """Where the key belongs to another project than the state, though the list shows both."""
+        """The key belongs to another project than the state, although the list has both."""
         traceloop.add_project("their-key", env_project_id="state-env")
         put(traceloop, *MANY, api_key="their-key")
         shows(traceloop, "their-key")
         assert here.present(MANY, "state-env") == {}
 
-    def test_one_that_cannot_be_read_is_reported_beside_the_others(
+    def test_unreadable_setup_is_reported_beside_the_others(
         self, here: Project, traceloop: Emulator
     ) -> None:
         put(traceloop, "a", "b")
@@ -285,10 +283,8 @@ class TestPresent:
         with pytest.raises(MalformedResponseError, match='setup "a"'):
             here.present(["a", "b"])
 
-    def test_no_lock_is_held_while_a_request_is_under_way(
-        self, here: Project, traceloop: Emulator
-    ) -> None:
-        """As many requests as there are setups meet in the service."""
+    def test_no_lock_is_held_during_a_request(self, here: Project, traceloop: Emulator) -> None:
+        """As many requests as setups are in the service at once."""
         meeting = threading.Barrier(4, timeout=20)
 
         class Meeting(Project):
@@ -301,8 +297,8 @@ class TestPresent:
             found = list(pool.map(lambda n: project.present([f"m-{n}"]), range(4)))
         assert found == [{}] * 4
 
-    def test_raises_where_one_cannot_be_confirmed(self, traceloop: Emulator) -> None:
-        """A setup that nobody can ask about is not gone."""
+    def test_raises_if_one_cannot_be_confirmed(self, traceloop: Emulator) -> None:
+        """A setup that cannot be read is not missing."""
 
         class Impatient(Project):
             @property
@@ -315,37 +311,39 @@ class TestPresent:
 
 
 class TestExpect:
-    """Stop where the key is another project's than the state."""
+    """Stop if the key belongs to another project than the state."""
 
-    def test_a_state_that_does_not_say_is_believed(
+    def test_state_without_an_environment_is_trusted(
         self, here: Project, traceloop: Emulator
     ) -> None:
         put(traceloop, "a")
         here.expect(None, ["a"])
         assert traceloop.requests == {}
 
-    def test_the_listed_setups_tell(self, here: Project, traceloop: Emulator) -> None:
+    def test_listed_setups_prove_the_project(self, here: Project, traceloop: Emulator) -> None:
         env = put(traceloop, "a")
         here.setups()
         here.expect(env)
         with pytest.raises(ProjectMismatchError, match=f'"{env}".*"state-env"'):
             here.expect("state-env")
 
-    def test_a_setup_that_the_state_has_tells(self, here: Project, traceloop: Emulator) -> None:
+    def test_setup_in_the_state_proves_the_project(
+        self, here: Project, traceloop: Emulator
+    ) -> None:
         env = put(traceloop, "a")
         here.expect(env, ["a"])
         assert traceloop.requests == {GET_ROUTE: 1}
         with pytest.raises(ProjectMismatchError):
             here.expect("state-env", ["a"])
 
-    def test_where_that_setup_is_gone_the_list_tells(
+    def test_list_proves_the_project_if_that_setup_is_missing(
         self, here: Project, traceloop: Emulator
     ) -> None:
         put(traceloop, "b")
         with pytest.raises(ProjectMismatchError):
             here.expect("state-env", ["gone"])
 
-    def test_an_answer_that_came_before_tells_without_a_request(
+    def test_earlier_response_proves_the_project_without_a_request(
         self, here: Project, traceloop: Emulator
     ) -> None:
         here.note(Setup(id="1", external_id="a", env_project_id="env"))
@@ -354,13 +352,11 @@ class TestExpect:
             here.expect("state-env", ["a"])
         assert traceloop.requests == {}
 
-    def test_nothing_that_could_tell_is_no_mismatch(
-        self, here: Project, traceloop: Emulator
-    ) -> None:
+    def test_no_evidence_is_no_mismatch(self, here: Project, traceloop: Emulator) -> None:
         here.expect("state-env", ["a"])
         here.expect("state-env")
 
-    def test_another_environments_setups_in_the_list_are_no_mismatch(
+    def test_listed_setups_of_another_environment_are_no_mismatch(
         self, here: Project, traceloop: Emulator
     ) -> None:
         traceloop.add_project("their-key", env_project_id="their-env")
@@ -369,7 +365,7 @@ class TestExpect:
         here.setups()
         here.expect("state-env")
 
-    def test_says_what_to_do(self, here: Project, traceloop: Emulator) -> None:
+    def test_mismatch_says_what_to_do(self, here: Project, traceloop: Emulator) -> None:
         put(traceloop, "a")
         with pytest.raises(ProjectMismatchError) as failure:
             here.expect("state-env", ["a"])
@@ -383,13 +379,13 @@ class TestInParallel:
     def test_results_are_in_the_items_order(self, count: int) -> None:
         assert in_parallel(lambda n: n * 2, range(count)) == [n * 2 for n in range(count)]
 
-    def test_a_failure_is_raised(self) -> None:
+    def test_failure_is_raised(self) -> None:
         work: Callable[[int], float] = lambda n: 1 / n  # noqa: E731
         with pytest.raises(ZeroDivisionError):
             in_parallel(work, [1, 0, 2])
 
-    def test_a_few_are_under_way_at_once(self) -> None:
-        """As many as there are workers meet here; one after another would wait for ever."""
+    def test_few_run_concurrently(self) -> None:
+        """As many calls as workers meet here; sequential calls would wait forever."""
         barrier = threading.Barrier(WORKERS, timeout=20)
         assert len(in_parallel(lambda _: barrier.wait(), range(WORKERS))) == WORKERS
         lock, running, most = threading.Lock(), 0, 0

@@ -1,16 +1,16 @@
-"""Options of the Pulumi CLI that the test engine does not have: they need the CLI itself."""
+"""Options that the test engine lacks: they need the Pulumi CLI itself."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from pulumi_traceloop.emulator import Emulator
-from tests.conftest import REPOSITORY, World
 from tests.engine import Result, find_cli, make_stack
 from tests.engine.cli import CliStack
+from tests.support.terminal import import_path
+from tests.support.world import World
 
 BATCH = "pulumi-python:dynamic/traceloop:AutoMonitorSetupBatch"
 
@@ -32,12 +32,12 @@ class CliWorld(World):
 def world(tmp_path: Path, traceloop: Emulator) -> CliWorld:
     if find_cli() is None:
         pytest.skip("no Pulumi CLI on PATH")
-    env = {"PYTHONPATH": os.fspath(REPOSITORY)}
+    env = {"PYTHONPATH": import_path()}
     return CliWorld(make_stack("cli", tmp_path, env=env), traceloop)
 
 
-def test_a_target_that_a_setup_left_deletes_it(world: CliWorld) -> None:
-    """The documented hole: the engine does not check what is not targeted."""
+def test_targeted_update_deletes_a_removed_setup(world: CliWorld) -> None:
+    """A known limitation: the engine does not check untargeted resources."""
     world.up('one("r", external_id="x")\ngroup("g", {"a": setup()})')
     urn = world.urn("AutoMonitorSetup")
     world.declare('group("g", {"a": setup(), "x": setup()})')
@@ -47,7 +47,7 @@ def test_a_target_that_a_setup_left_deletes_it(world: CliWorld) -> None:
     assert set(world.monitors) == {"a", "x"}
 
 
-def test_a_target_that_changes_nothing_else(world: CliWorld) -> None:
+def test_targeted_update_changes_nothing_else(world: CliWorld) -> None:
     world.up('one("r")\none("s")\ngroup("g", {"a": setup(), "b": setup()})')
     (urn,) = [r.urn for r in world.stack.state() if r.name == "r"]
     world.declare('one("r", "azure")\none("s", "azure")\ngroup("g", {"a": setup("azure")})')
@@ -56,7 +56,7 @@ def test_a_target_that_changes_nothing_else(world: CliWorld) -> None:
 
 
 def test_state_delete_leaves_the_monitor(world: CliWorld) -> None:
-    """What the state forgot is adopted when it is declared again, and left alone when it is not."""
+    """A forgotten setup is adopted if it is declared again, and untouched if not."""
     world.up('one("r")\none("s")')
     for resource in [r for r in world.stack.state() if r.name in ("r", "s")]:
         assert isinstance(world.stack, CliStack)
@@ -67,22 +67,22 @@ def test_state_delete_leaves_the_monitor(world: CliWorld) -> None:
     assert set(world.monitors) == {"s"}
 
 
-def test_continue_on_error_does_the_rest(world: CliWorld) -> None:
+def test_continue_on_error_finishes_the_rest(world: CliWorld) -> None:
     world.declare('group("g", {"a": setup("x", "nope"), "b": setup()})\none("r")')
     up = world.cli("up", "--continue-on-error", fails=True)
     assert set(world.monitors) == {"b", "r"}
     assert '"a": unknown evaluator slug "nope"' in up.output
 
 
-def test_continue_on_error_after_a_single_setup_that_failed(world: CliWorld) -> None:
+def test_continue_on_error_after_a_failed_single_setup(world: CliWorld) -> None:
     world.declare('one("bad", "x", "nope")\none("r")\ngroup("g", {"a": setup()})')
     up = world.cli("up", "--continue-on-error", fails=True)
     assert set(world.monitors) == {"r", "a"}
     assert 'setup "bad": unknown evaluator slug "nope"' in up.output
 
 
-def test_a_rotated_key_reaches_a_refresh_after_an_update(world: CliWorld) -> None:
-    """The engine keeps the stack's configuration with the state; a refresh uses that one."""
+def test_rotated_key_reaches_a_refresh_after_an_update(world: CliWorld) -> None:
+    """A refresh uses the configuration that the engine keeps in the state."""
     world.up('one("m")')
     world.traceloop.add_project(
         "rotated", env_project_id=world.traceloop.setups["m"]["env_project_id"]
@@ -96,7 +96,7 @@ def test_a_rotated_key_reaches_a_refresh_after_an_update(world: CliWorld) -> Non
 def test_depends_on_a_group_waits_for_its_writes_and_its_setup_ids_for_success(
     world: CliWorld,
 ) -> None:
-    """The engine has created the batch when some of its setups failed."""
+    """The engine has created the batch even if some of its setups failed."""
     group = 'g = group("g", {"a": setup(), "bad": setup("x", "nope")})\n'
     world.up(group + 'one("early", opts=pulumi.ResourceOptions(depends_on=[g]))', fails=True)
     late = 'one("late", opts=pulumi.ResourceOptions(depends_on=g.setup_ids.apply(lambda _: [g])))'
@@ -132,7 +132,7 @@ pulumi.export("ids", g.setup_ids)
 
 
 def test_deleted_with_leaves_the_setups_of_a_group(world: CliWorld) -> None:
-    """As with every resource: the engine does not call delete. The docs say so."""
+    """As for every resource, the engine does not call delete, as documented."""
     world.up(
         'o = one("o")\ngroup("g", {"a": setup()}, opts=pulumi.ResourceOptions(deleted_with=o))'
     )

@@ -1,4 +1,4 @@
-"""What the model-based test has found: one test for each bug, by its story."""
+"""Bugs that the model-based test found: one test each."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import pytest
 
 from pulumi_traceloop.emulator import Fault
-from tests.conftest import World
 from tests.engine import ResourceState
+from tests.support.world import World
 
 
 def up_killed_when(
     world: World, program: str, recorded: Callable[[dict[str, ResourceState]], bool]
 ) -> dict[str, ResourceState]:
-    """Run `up`, kill all of it as soon as this is in the state, and return the state by kind."""
+    """Run `up`, kill it as soon as the state is as *recorded* says; return the state by kind."""
 
     def state() -> dict[str, ResourceState]:
         return {each.type.rsplit(":", 1)[-1]: each for each in world.stack.state()}
@@ -35,13 +35,11 @@ def up_killed_when(
     return found
 
 
-class TestLeftBehind:
-    """A run that ends between the batch and the membership: what the batch has recorded counts."""
+class TestKilledUpdates:
+    """After a kill between the batch and the membership, the batch's record counts."""
 
     @pytest.mark.parametrize("then", ['group("g", {"b": setup()})', "", "destroy"])
-    def test_a_setup_that_leaves_before_the_membership_knows_it(
-        self, world: World, then: str
-    ) -> None:
+    def test_removed_setup_that_no_membership_knows(self, world: World, then: str) -> None:
         up_killed_when(
             world,
             'group("g", {"a": setup(), "b": setup()})',
@@ -56,7 +54,7 @@ class TestLeftBehind:
         assert "a" not in world.monitors
 
     @pytest.mark.parametrize("then", ['group("g", {"b": setup("x")})', "destroy"])
-    def test_two_runs_that_end_before_the_membership_knows(self, world: World, then: str) -> None:
+    def test_two_runs_killed_before_the_membership(self, world: World, then: str) -> None:
         def owned(state: dict[str, ResourceState]) -> list[str]:
             batch = state.get("AutoMonitorSetupBatch")
             return list(json.loads(batch.outputs["owned"])) if batch else []
@@ -71,8 +69,8 @@ class TestLeftBehind:
             world.up()
         assert "a" not in world.monitors
 
-    def test_what_has_left_is_forgotten(self, world: World) -> None:
-        """A setup that has left a group keeps no later update busy."""
+    def test_removed_setups_are_forgotten(self, world: World) -> None:
+        """A setup that was removed from a group causes no later change."""
         world.up('group("g", {"a": setup(), "b": setup()})')
         world.up('group("g", {"b": setup()})')
         assert set(world.preview().changes) == {"same"}
@@ -80,13 +78,11 @@ class TestLeftBehind:
         assert set(world.preview().changes) == {"same"}
 
 
-class TestDestroyedInPart:
-    """A deletion of a whole group that ends half-way: what is gone by then is not forgotten."""
+class TestPartialDestroys:
+    """After a destroy of a group that ends half-way, the deleted setups are known."""
 
     @pytest.mark.parametrize("run", ["destroy", "up"])
-    def test_the_next_update_says_what_is_gone_and_how_to_go_on(
-        self, world: World, run: str
-    ) -> None:
+    def test_next_update_names_deleted_setups_and_the_way_on(self, world: World, run: str) -> None:
         program = 'group("g", {"a": setup(), "b": setup(), "c": setup()})'
         world.up(program)
         world.traceloop.inject(Fault(external_id="b", method="DELETE", status=400, message="no"))
@@ -107,7 +103,7 @@ class TestDestroyedInPart:
         world.destroy()
         assert world.monitors == {}
 
-    def test_the_next_destroy_ends_it(self, world: World) -> None:
+    def test_next_destroy_finishes(self, world: World) -> None:
         world.up('group("g", {"a": setup(), "b": setup()})')
         world.traceloop.inject(Fault(external_id="b", method="DELETE", status=400, message="no"))
         world.destroy(fails=True)
@@ -116,7 +112,7 @@ class TestDestroyedInPart:
         assert world.monitors == {}
         assert world.stack.state() == []
 
-    def test_where_nothing_was_deleted_the_next_update_goes_on(self, world: World) -> None:
+    def test_next_update_continues_if_nothing_was_deleted(self, world: World) -> None:
         program = 'group("g", {"a": setup(), "b": setup()})'
         world.up(program)
         for external_id in ("a", "b"):
@@ -127,8 +123,8 @@ class TestDestroyedInPart:
         assert world.traceloop.writes == {}
         assert set(world.preview().changes) == {"same"}
 
-    def test_a_setup_that_leaves_next_goes_with_the_update_after(self, world: World) -> None:
-        """Only then is there a membership that had it, for the engine to replace."""
+    def test_setup_removed_next_is_deleted_by_the_update_after(self, world: World) -> None:
+        """Only then a membership has it, which the engine replaces."""
         world.up('group("g", {"a": setup(), "b": setup()})')
         for external_id in ("a", "b"):
             world.traceloop.inject(Fault(external_id=external_id, method="DELETE", status=400))
@@ -141,8 +137,8 @@ class TestDestroyedInPart:
         assert world.traceloop.writes == {}
         assert set(world.preview().changes) == {"same"}
 
-    def test_what_comes_back_by_a_replacement(self, world: World) -> None:
-        """Where all is gone, a refresh stops and names this cure."""
+    def test_setup_restored_by_a_replacement(self, world: World) -> None:
+        """If all setups are missing, a refresh fails and names this cure."""
         program = 'group("g", {"a": setup(), "b": setup()})'
         world.up(program)
         world.traceloop.inject(Fault(external_id="b", method="DELETE", status=400, message="no"))
@@ -161,8 +157,10 @@ class TestSecrets:
     @pytest.mark.parametrize(
         "first", ['one("r", t, external_id="m")', 'group("h", {"m": setup(t)})']
     )
-    def test_what_a_moved_setup_had_before_is_not_shown(self, world: World, first: str) -> None:
-        """What Traceloop has may be a secret of the program as it was."""
+    def test_earlier_definition_of_a_moved_setup_is_not_displayed(
+        self, world: World, first: str
+    ) -> None:
+        """The remote value may be a secret of the earlier program."""
         world.stack.set_config("tenant", "s3cret-tenant", secret=True)
         world.up('t = config.require_secret("tenant")\n' + first)
         moved = 'group("g", {"m": setup("openai", "perplexity")})'
@@ -174,8 +172,8 @@ class TestSecrets:
         strict=True,
         reason="a refresh takes what another resource wrote for drift, and cannot tell its secrets",
     )
-    def test_a_refresh_of_a_resource_that_a_setup_left_stores_no_secret(self, world: World) -> None:
-        """The update that moved the setup failed, so the resource that it left is still there."""
+    def test_refresh_after_a_removal_stores_no_secret(self, world: World) -> None:
+        """The update that moved the setup failed, so its old resource still exists."""
         world.up('one("r", external_id="m")')
         secret = 'setup(pulumi.Output.secret("s3cret-tenant"))'
         world.up(f'group("g", {{"m": {secret}, "bad": setup("x", "nope")}})', fails=True)

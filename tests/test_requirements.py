@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tests.conftest import REPOSITORY
+from tests.support import REPOSITORY
 
 #: A requirement with a lower bound, as pyproject.toml writes them: name, version.
 BOUND = re.compile(r'"([A-Za-z0-9._-]+)>=([0-9.]+)[^"]*"')
@@ -22,14 +22,14 @@ def lists(*names: str) -> Iterator[str]:
 
 
 def release(version: str) -> tuple[int, ...]:
-    """Return the version's numbers; 2.11 and 2.11.0 are one."""
+    """Return the version's numbers; 2.11 and 2.11.0 are equal."""
     numbers = [int(number) for number in version.split(".")]
     while numbers and not numbers[-1]:
         del numbers[-1]
     return tuple(numbers)
 
 
-def test_the_lowest_versions_are_the_lower_bounds() -> None:
+def test_lowest_versions_are_the_lower_bounds() -> None:
     """If not: `uv pip compile`, as the head of requirements-lowest.txt says."""
     text = (REPOSITORY / "requirements-lowest.txt").read_text(encoding="utf-8")
     pins = dict(PIN.findall(text))
@@ -43,7 +43,7 @@ def test_the_lowest_versions_are_the_lower_bounds() -> None:
     }
 
 
-def test_no_requirements_file_names_an_index_or_a_place_on_a_machine() -> None:
+def test_requirements_files_have_no_index_and_no_local_path() -> None:
     for path in REPOSITORY.glob("requirements-*.txt"):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"://|--(extra-)?index|(^|[\s=])/", text, re.MULTILINE), path.name

@@ -1,4 +1,4 @@
-"""What users do, end to end: a program, an engine, the real provider process and the emulator.
+"""Users' workflows, end to end: a program, an engine, the real provider process, the emulator.
 
 Every scenario runs on the test engine, and on the Pulumi CLI wherever one is on PATH, with the same
 assertions.
@@ -6,30 +6,16 @@ assertions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
-
 import pytest
 
 from pulumi_traceloop._codec import unpacked
 from pulumi_traceloop.args import canonical
-from pulumi_traceloop.emulator import Emulator, Fault
-from tests.conftest import API_KEY, World
-from tests.engine import Result, Stack
-
-When = Literal["before_write", "after_write"]
-Drop = Literal["before", "after"]
-
-BULK = "POST /v2/auto-monitor-setups/bulk"
-LIST = "GET /v2/auto-monitor-setups"
-GET = "GET /v2/auto-monitor-setups/{external_id}"
-PUT = "PUT /v2/auto-monitor-setups/by-external-id/{external_id}"
-DELETE = "DELETE /v2/auto-monitor-setups/{external_id}"
+from tests.support.world import World
 
 
 class TestOneSetup:
     def test_life_of_a_setup(self, world: World) -> None:
-        """Create, no change, change, destroy: each costs what it must and no more."""
+        """Create, no change, change, destroy: each sends only the requests that it needs."""
         program = 'm = one("m")\npulumi.export("id", m.setup_id)'
         preview = world.preview(program)
         assert preview.ops() == {"m": ("create",)}
@@ -52,8 +38,8 @@ class TestOneSetup:
         assert world.requests == {"get": 1, "delete": 1}
         assert world.monitors == {}
 
-    def test_spelling_is_no_change(self, world: World) -> None:
-        """The order of rules and evaluators and a left-out default operator mean nothing."""
+    def test_equal_definition_is_no_change(self, world: World) -> None:
+        """The order of rules and evaluators and an omitted default operator are no change."""
         world.up(
             """AutoMonitorSetup("m", evaluators=["faithfulness", "perplexity"], selector=[
                 {"key": "a", "source": "span_attributes", "value": "1"},
@@ -67,7 +53,7 @@ class TestOneSetup:
         assert world.requests == {}
         assert world.refresh(expect_no_changes=True).exit_code == 0
 
-    def test_an_equal_setup_is_adopted_without_a_write(self, world: World) -> None:
+    def test_equal_setup_is_adopted_without_a_write(self, world: World) -> None:
         world.up('one("m", "openai", "faithfulness", "perplexity")')
         world.stack.lose_state()
         world.up('one("other-name", "openai", "perplexity", "faithfulness", external_id="m")')
@@ -103,7 +89,7 @@ class TestOneSetup:
         world.up('one("m", "x", "perplexity", "pii-detector")')
         assert world.requests == {"get": 1, "put": 1}
 
-    def test_drift_shows_after_a_refresh_and_is_repaired(self, world: World) -> None:
+    def test_drift_is_found_by_a_refresh_and_repaired(self, world: World) -> None:
         world.up('one("m")')
         world.traceloop.put(
             "m",
@@ -117,7 +103,7 @@ class TestOneSetup:
         world.up()
         assert world.monitors == {"m": "openai"}
 
-    def test_gone_is_gone_and_created_again(self, world: World) -> None:
+    def test_missing_setup_is_created_again(self, world: World) -> None:
         world.up('one("m")')
         world.traceloop.delete("m")
         world.refresh()
@@ -125,7 +111,7 @@ class TestOneSetup:
         world.up()
         assert world.monitors == {"m": "openai"}
 
-    def test_deleting_what_is_gone_is_fine(self, world: World) -> None:
+    def test_delete_of_a_missing_setup_succeeds(self, world: World) -> None:
         world.up('one("m")')
         world.traceloop.delete("m")
         world.destroy()
@@ -148,8 +134,8 @@ class TestOneSetup:
         world.destroy()
         assert world.monitors == {"theirs": "b"}
 
-    def test_status_is_no_drift(self, world: World) -> None:
-        """A setup's status changes by itself; the state does not hold it."""
+    def test_status_is_not_drift(self, world: World) -> None:
+        """A setup's status changes asynchronously; the state does not have it."""
         world.traceloop.settle = 0
         world.up('one("m")\ngroup("g", {"a": setup()})')
         assert {s["status"] for s in world.traceloop.setups.values()} == {"completed"}
@@ -189,7 +175,7 @@ class TestGroup:
         assert world.requests == {"get": 1, "delete": 1}
         assert world.monitors == {}
 
-    def test_an_empty_group_asks_nothing(self, world: World) -> None:
+    def test_empty_group_sends_no_request(self, world: World) -> None:
         world.up('group("g", {})')
         assert world.requests == {}
         world.refresh()
@@ -197,7 +183,7 @@ class TestGroup:
         assert world.requests == {}
 
     def test_250_setups_of_which_2_are_refused(self, world: World) -> None:
-        """The others are in place, the error names both, and the next update sends only those."""
+        """The others are in place, the error names both, and the next update sends only them."""
         program = """
 slug = config.get("slug") or "no-such-slug"
 setups = {f"m-{n:03}": setup() for n in range(250)}
@@ -231,8 +217,8 @@ pulumi.export("ids", g.setup_ids)
         world.destroy()
         assert world.monitors == {}
 
-    def test_a_group_grows_and_shrinks_past_what_has_a_string_each(self, world: World) -> None:
-        """However its setups are spelled in the state, only what differs is sent or deleted."""
+    def test_group_grows_and_shrinks_past_the_packing_threshold(self, world: World) -> None:
+        """However the state stores its setups, only changed ones are sent or deleted."""
         program = """
 values = {"m-001": config.get("value") or "openai"}
 secret = {"secret": setup(pulumi.Output.secret("planted"))}
@@ -282,7 +268,7 @@ group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
         world.destroy()
         assert world.monitors == {}
 
-    def test_all_refused(self, world: World) -> None:
+    def test_all_setups_refused(self, world: World) -> None:
         up = world.up(
             'group("g", {f"m-{n:02}": setup("openai", "nope") for n in range(20)})', fails=True
         )
@@ -294,7 +280,7 @@ group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
         world.destroy()
         assert world.requests == {}
 
-    def test_a_refused_change_leaves_the_monitor_as_it_was(self, world: World) -> None:
+    def test_refused_change_leaves_the_monitor_unchanged(self, world: World) -> None:
         world.up('group("g", {"a": setup(), "b": setup()})')
         world.up('group("g", {"a": setup("openai", "nope"), "b": setup("azure")})', fails=True)
         assert world.monitors == {"a": "openai", "b": "azure"}
@@ -303,8 +289,8 @@ group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
         world.destroy()
         assert world.monitors == {}
 
-    def test_what_was_refused_is_never_deleted(self, world: World) -> None:
-        """Somebody else's monitor that this stack failed to replace is none of its business."""
+    def test_refused_setup_is_never_deleted(self, world: World) -> None:
+        """A refused setup of another owner is untouched by this stack."""
         world.traceloop.put(
             "theirs",
             selector=[{"key": "k", "value": "theirs", "source": "span_attributes"}],
@@ -339,7 +325,7 @@ group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
         assert world.requests == {}
 
     def test_drift_in_a_group(self, world: World) -> None:
-        """A refresh shows what was changed and what is gone."""
+        """A refresh finds changed and missing setups."""
         world.up('group("g", {"a": setup(), "b": setup(), "c": setup()})')
         rule = {"key": "gen_ai.system", "value": "by-hand", "source": "span_attributes"}
         world.traceloop.put("a", selector=[rule], evaluators=["faithfulness"])
@@ -359,7 +345,7 @@ group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
         assert world.monitors == {"a": "openai", "b": "openai"}
         assert world.traceloop.writes == {"b": 1}
 
-    def test_all_gone_at_once_keeps_the_state(self, world: World) -> None:
+    def test_all_setups_missing_at_once_keeps_the_state(self, world: World) -> None:
         world.up('group("g", {"a": setup(), "b": setup()})')
         for external_id in ("a", "b"):
             world.traceloop.delete(external_id)
@@ -386,7 +372,7 @@ group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
 
 
 class TestValues:
-    def test_outputs_unknown_in_a_preview_and_known_in_the_update(self, world: World) -> None:
+    def test_outputs_unknown_in_a_preview_are_known_in_the_update(self, world: World) -> None:
         program = """
 first = one("first")
 group("g", {
@@ -413,7 +399,7 @@ one("n", external_id=first.setup_id)
         assert set(world.up().changes) == {"same"}
         assert world.requests == {}
 
-    def test_a_secret_stays_a_secret(self, world: World) -> None:
+    def test_secret_stays_secret(self, world: World) -> None:
         world.stack.set_config("tenant", "s3cret-tenant", secret=True)
         program = """
 tenant = config.require_secret("tenant")
@@ -428,7 +414,7 @@ group("g", {"a": setup(tenant), "b": setup()})
         outputs.append(world.destroy().output)
         assert not any("s3cret-tenant" in output for output in outputs)
 
-    def test_a_secret_is_not_in_the_state(self, world: World) -> None:
+    def test_secret_is_not_in_the_state(self, world: World) -> None:
         world.stack.set_config("tenant", "s3cret-tenant", secret=True)
         world.up('t = config.require_secret("tenant")\none("m", t)\ngroup("g", {"a": setup(t)})')
         assert "s3cret-tenant" not in world.stack.state_text()
@@ -452,11 +438,11 @@ EMPTY = {
 MOVES = [(a, b) for a in PLACES for b in PLACES if a != b]
 
 
-class TestNothingDeclaredIsDeleted:
+class TestDeclaredSetupsStay:
     @pytest.mark.parametrize(("origin", "target"), MOVES)
     @pytest.mark.parametrize("first", ["old first", "new first"])
     def test_moving_a_setup(self, world: World, origin: str, target: str, first: str) -> None:
-        """Between resources and groups, whichever is declared first: no write and no delete."""
+        """Between resources and groups, in any order: no write and no delete."""
         places = [origin, target] if first == "old first" else [target, origin]
 
         def program(declaring: str) -> str:
@@ -487,15 +473,15 @@ class TestNothingDeclaredIsDeleted:
     @pytest.mark.parametrize(
         "kind", ["AutoMonitorSetup", "AutoMonitorSetupBatch", "AutoMonitorSetupMembership"]
     )
-    def test_a_forced_replacement(self, world: World, kind: str) -> None:
+    def test_forced_replacement(self, world: World, kind: str) -> None:
         world.up('one("m")\ngroup("g", {"a": setup(), "b": setup()})')
         world.up(replace=(world.urn(kind),))
         assert world.traceloop.writes == {}
         assert "delete" not in world.requests
         assert set(world.monitors) == {"m", "a", "b"}
 
-    def test_a_program_that_fails_half_way(self, world: World) -> None:
-        """What left is deleted by the next good run, not before, and never what came back."""
+    def test_program_that_fails_half_way(self, world: World) -> None:
+        """The next successful run deletes removed setups, except those declared again."""
         world.up('group("g", {"a": setup(), "b": setup(), "c": setup()})\none("m")')
         failing = 'g = group("g", {"c": setup()})\n'
         failing += "g.setup_ids.apply(lambda ids: 1 / 0)"
@@ -507,14 +493,14 @@ class TestNothingDeclaredIsDeleted:
         assert set(world.monitors) == {"b", "c", "m"}
         assert "b" not in world.traceloop.writes
 
-    def test_a_refused_setup_holds_back_the_deletes(self, world: World) -> None:
+    def test_refused_setup_holds_back_the_deletes(self, world: World) -> None:
         world.up('group("g", {"a": setup(), "b": setup()})')
         world.up('group("g", {"b": setup("x", "nope")})', fails=True)
         assert set(world.monitors) == {"a", "b"}
         world.up('group("g", {"b": setup()})')
         assert set(world.monitors) == {"b"}
 
-    def test_a_lost_state_writes_nothing_that_is_equal(self, world: World) -> None:
+    def test_lost_state_writes_no_equal_setup(self, world: World) -> None:
         program = 'one("m")\ngroup("g", {f"m-{n}": setup(str(n)) for n in range(120)} | more)'
         world.up("more = {}\n" + program)
         world.stack.lose_state()
@@ -523,7 +509,7 @@ class TestNothingDeclaredIsDeleted:
         world.destroy()
         assert world.monitors == {}
 
-    def test_what_nobody_declares_is_left_alone(self, world: World) -> None:
+    def test_unmanaged_setup_is_untouched(self, world: World) -> None:
         rule = {"key": "k", "value": "theirs", "source": "span_attributes"}
         world.traceloop.put("theirs", selector=[rule], evaluators=["faithfulness"])
         world.up('one("m")\ngroup("g", {"a": setup()})')
@@ -531,274 +517,3 @@ class TestNothingDeclaredIsDeleted:
         world.up('group("g", {})')
         world.destroy()
         assert world.monitors == {"theirs": "theirs"}
-
-
-class TestBadInput:
-    @pytest.mark.parametrize(
-        ("selector", "rest", "problem"),
-        [
-            ("[]", "", "selector: needs at least one rule"),
-            (
-                '[{"key": "a", "source": "span_attributes", "operator": "like", "value": "x"}]',
-                "",
-                "selector[0].operator: must be one of 'equals'",
-            ),
-            (
-                '[{"key": "a", "source": "span_attributes", "operator": "in"}]',
-                "",
-                'selector[0].values: operator "in" needs "values"',
-            ),
-            (
-                '[{"key": "a", "source": "span_attributes", "operator": "exists", "value": "1"}]',
-                "",
-                'selector[0].value: operator "exists" takes neither value nor values',
-            ),
-            (
-                '[span("a").exists()]',
-                ', "evaluator_configs": [{"slug": "perplexity"}]',
-                "evaluators: give either evaluators or evaluator_configs, not both",
-            ),
-        ],
-    )
-    def test_a_bad_setup(self, world: World, selector: str, rest: str, problem: str) -> None:
-        """The preview names the resource, the property and the cure, for one setup and a group."""
-        setup = f'{{"selector": {selector}, "evaluators": ["faithfulness"]{rest}}}'
-        preview = world.preview(f'AutoMonitorSetup("m", **{setup})', fails=True)
-        _assert_input_error(preview.output, f'AutoMonitorSetup "m", {problem}')
-        preview = world.preview(f'group("g", {{"a": {setup}}})', fails=True)
-        _assert_input_error(preview.output, f'AutoMonitorSetupGroup "g", setups["a"].{problem}')
-        assert world.requests == {}
-        assert preview.ops() == {}
-
-    def test_a_bad_setup_that_is_known_late(self, world: World) -> None:
-        """The provider validates it by the same rules, in the preview where it is known by then."""
-        late = """
-late = pulumi.Output.from_input("eq").apply(lambda it: it)
-rule = {"key": "a", "source": "span_attributes", "operator": late, "value": "x"}
-bad = {"selector": [rule], "evaluators": ["faithfulness"]}
-"""
-        reason = 'not "eq"; did you mean "equals"?'
-        preview = world.preview(late + 'AutoMonitorSetup("m", bad)', fails=True)
-        _assert_check_failure(preview.output, "selector[0].operator", reason)
-        preview = world.preview(late + 'group("g", {"a": bad})', fails=True)
-        _assert_check_failure(preview.output, 'setups["a"].selector[0].operator', reason)
-        assert world.requests == {}
-
-    @pytest.mark.parametrize("external_id", ["", "  ", ".", ".."])
-    def test_a_bad_external_id(self, world: World, external_id: str) -> None:
-        preview = world.preview(f'one("m", external_id="{external_id}")', fails=True)
-        _assert_input_error(preview.output, 'AutoMonitorSetup "m", external_id: must not be')
-        preview = world.preview(f'group("g", {{"{external_id}": setup()}})', fails=True)
-        problem = f'setups["{external_id}"]: the external_id must not be'.replace("  ", " ")
-        _assert_input_error(preview.output, f'AutoMonitorSetupGroup "g", {problem}')
-        late = f'pulumi.Output.from_input("{external_id}").apply(lambda it: it)'
-        preview = world.preview(f'one("m", external_id={late})', fails=True)
-        _assert_check_failure(preview.output, "external_id", "must not be")
-
-    @pytest.mark.parametrize(
-        "program",
-        [
-            'one("m", external_id="x")\none("n", external_id="x")',
-            'one("m", external_id="x")\ngroup("n", {"x": setup()})',
-            'group("m", {"x": setup()})\ngroup("n", {"x": setup()})',
-        ],
-    )
-    def test_one_external_id_declared_twice(self, world: World, program: str) -> None:
-        preview = world.preview(program, fails=True)
-        assert 'the external_id "x" is declared twice' in preview.output
-        assert '"m"' in preview.output
-        assert '"n"' in preview.output
-        world.up(fails=True)
-        assert len(world.monitors) <= 1
-
-    def test_external_ids_that_need_encoding(self, world: World) -> None:
-        ids = ["a/b", "a?b", "a#b", "100%", "%2F", "a:b", "a b", "größe-日本", "bulk"]
-        one = "\n".join(f'one("r{n}", external_id={i!r})' for n, i in enumerate(ids))
-        world.up(one)
-        assert set(world.monitors) == set(ids)
-        assert world.refresh(expect_no_changes=True).exit_code == 0
-        world.up(f'group("g", {{i: setup("azure") for i in {ids!r}}})')
-        assert world.monitors == dict.fromkeys(ids, "azure")
-        world.destroy()
-        assert world.monitors == {}
-
-
-def _assert_input_error(output: str, message: str) -> None:
-    """The program ended with this message, and neither it nor the engine said more."""
-    assert message in " ".join(output.split())
-    assert "Traceback" not in output
-    assert "has a problem" not in output
-
-
-def _assert_check_failure(output: str, path: str, reason: str) -> None:
-    assert path in output
-    assert reason in " ".join(output.split())
-    assert "providers.py" not in output
-
-
-@pytest.mark.provider_only
-class TestFaults:
-    @pytest.fixture
-    def reopened(
-        self, stack_of: Callable[[dict[str, str]], Stack], traceloop: Emulator
-    ) -> Callable[[str], World]:
-        """The same stack with an API key from the environment.
-
-        The engine keeps the stack's configuration with the state, and a refresh or a destroy uses
-        that one; the environment counts at once.
-        """
-
-        def reopen(api_key: str) -> World:
-            environment = {"TRACELOOP_API_KEY": api_key, "TRACELOOP_BASE_URL": traceloop.url}
-            return World(stack_of(environment), traceloop, configure=False)
-
-        return reopen
-
-    def test_a_missing_key(self, world: World) -> None:
-        """A preview works without a key; an update says how to set it."""
-        world.stack.remove_config("traceloop:apiKey")
-        world.preview('group("g", {"a": setup()})\none("m")')
-        for program in ('group("g", {"a": setup()})', 'one("m")'):
-            up = world.up(program, fails=True)
-            assert "pulumi config set --secret traceloop:apiKey" in up.output
-
-    def test_a_wrong_key(self, world: World) -> None:
-        world.stack.set_config("traceloop:apiKey", "wrong-key-0815", secret=True)
-        for program in ('group("g", {"a": setup()})', 'one("m")'):
-            up = world.up(program, fails=True)
-            assert "401" in up.output
-            assert "traceloop:apiKey" in up.output
-            assert "wrong-key-0815" not in up.output
-
-    def test_a_key_of_another_project(self, reopened: Callable[[str], World]) -> None:
-        """Nothing is read, written or deleted there, though it has setups of the same names."""
-        world = reopened(API_KEY)
-        program = 'one("m")\ngroup("g", {"a": setup(), "b": setup()})'
-        world.up(program)
-        world.traceloop.add_project("other-key", env_project_id="other-project")
-        rule = {"key": "k", "value": "other", "source": "span_attributes"}
-        for external_id in ("m", "a", "b"):
-            world.traceloop.put(
-                external_id, selector=[rule], evaluators=["faithfulness"], api_key="other-key"
-            )
-        theirs = world.traceloop.setups_of("other-key")
-        operations: list[Callable[[World], Result]] = [
-            lambda world: world.refresh(fails=True),
-            lambda world: world.up(program.replace("setup()", 'setup("azure")'), fails=True),
-            lambda world: world.up('one("m", "azure")', fails=True),
-            lambda world: world.up('group("g", {"a": setup()})', fails=True),
-            lambda world: world.destroy(fails=True),
-        ]
-        for operation in operations:
-            assert "other-project" in operation(reopened("other-key")).output
-        assert world.traceloop.setups_of("other-key") == theirs
-        world = reopened(API_KEY)
-        world.up(program)
-        world.destroy()
-        assert world.monitors == {}
-
-    def test_a_list_that_lacks_a_setup(self, world: World) -> None:
-        """What a GET by its id still finds is neither gone nor written again."""
-        world.up('one("m")\ngroup("g", {"a": setup(), "b": setup()})')
-        world.traceloop.inject(Fault(route=LIST, hide=["m", "a"], times=None))
-        assert world.refresh(expect_no_changes=True).exit_code == 0
-        world.up('one("m")\ngroup("g", {"a": setup(), "b": setup("azure")})')
-        assert world.traceloop.writes == {"b": 1}
-
-    @pytest.mark.parametrize("status", [500, 502])
-    @pytest.mark.parametrize("when", ["before_write", "after_write"])
-    def test_a_failing_write_is_read_back(self, world: World, status: int, when: When) -> None:
-        program = 'one("m")\ngroup("g", {"a": setup(), "b": setup()})'
-        for route in (PUT, BULK):
-            world.traceloop.inject(Fault(route=route, status=status, when=when, body_kind="html"))
-        world.up(program)
-        assert world.traceloop.writes == {"m": 1, "a": 1, "b": 1}
-        assert set(world.up().changes) == {"same"}
-
-    @pytest.mark.parametrize("drop", ["before", "after"])
-    def test_a_dropped_connection_is_read_back(self, world: World, drop: Drop) -> None:
-        for route in (PUT, BULK):
-            world.traceloop.inject(Fault(route=route, drop=drop))
-        world.up('one("m")\ngroup("g", {"a": setup(), "b": setup()})')
-        assert world.traceloop.writes == {"m": 1, "a": 1, "b": 1}
-
-    @pytest.mark.parametrize("fault", [{"shorten": 2}, {"reorder": True}, {"truncate": "json"}])
-    def test_an_odd_bulk_answer(self, world: World, fault: dict[str, object]) -> None:
-        world.traceloop.inject(Fault(route=BULK, **fault))  # type: ignore[arg-type]
-        world.up('group("g", {"a": setup("1"), "b": setup("2"), "c": setup("3")})')
-        assert world.monitors == {"a": "1", "b": "2", "c": "3"}
-        assert world.traceloop.writes == {"a": 1, "b": 1, "c": 1}
-
-    def test_an_internal_error_of_one_setup(self, world: World) -> None:
-        """One that happened before the write is sent again, one after it is adopted."""
-        error = {"a": "internal error"}
-        world.traceloop.inject(Fault(route=BULK, item_error=error))
-        world.up('group("g", {"a": setup(), "b": setup()})')
-        world.traceloop.inject(Fault(route=BULK, item_error=error, when="after_write"))
-        world.up('group("g", {"a": setup("azure"), "b": setup("azure")})')
-        assert world.traceloop.writes == {"a": 1, "b": 1}
-        assert world.monitors == {"a": "azure", "b": "azure"}
-
-    def test_rate_limits_are_waited_out(self, world: World) -> None:
-        for route in (LIST, BULK, GET, PUT):
-            world.traceloop.inject(Fault(route=route, status=429, retry_after=0, times=2))
-        world.up('one("m")\ngroup("g", {"a": setup()})')
-        world.traceloop.inject(Fault(route=DELETE, status=429, retry_after=0, times=2))
-        world.destroy()
-        assert world.monitors == {}
-
-    def test_answers_with_unknown_fields_and_statuses(self, world: World) -> None:
-        world.traceloop.force_status("m", "hibernating")
-        world.traceloop.force_status("a", "hibernating")
-        world.up('one("m")\ngroup("g", {"a": setup()})')
-        assert world.refresh(expect_no_changes=True).exit_code == 0
-
-    def test_a_delete_that_fails_for_one_setup(self, world: World) -> None:
-        """The error names it, and the next run deletes it."""
-        world.up('group("g", {"a": setup(), "b": setup(), "c": setup()})')
-        fault = world.traceloop.inject(
-            Fault(route=DELETE, external_id="b", status=400, message="in use", times=None)
-        )
-        up = world.up('group("g", {"c": setup()})', fails=True)
-        assert '"b": in use' in up.output
-        assert set(world.monitors) == {"b", "c"}
-        world.traceloop.remove(fault)
-        world.up()
-        assert set(world.monitors) == {"c"}
-
-
-@pytest.mark.provider_only
-class TestServerDown:
-    """A service that cannot be reached: what it was to do is said, and nothing is lost."""
-
-    @pytest.fixture(autouse=True)
-    def _short_deadline(self, world: World) -> None:
-        world.stack.set_config("traceloop:deadline", "0.5")
-
-    def test_during_create(self, world: World) -> None:
-        world.traceloop.stop()
-        up = world.up('group("g", {"a": setup()})', fails=True)
-        assert "nothing was sent" in up.output
-        world.traceloop.start()
-        world.up()
-        assert world.monitors == {"a": "openai"}
-
-    def test_during_update(self, world: World) -> None:
-        world.up('group("g", {"a": setup()})')
-        world.traceloop.stop()
-        world.up('group("g", {"a": setup("azure")})', fails=True)
-        world.traceloop.start()
-        world.up()
-        assert world.monitors == {"a": "azure"}
-
-    def test_during_refresh_and_delete(self, world: World) -> None:
-        world.up('one("m")\ngroup("g", {"a": setup(), "b": setup()})')
-        world.traceloop.stop()
-        world.refresh(fails=True)
-        world.destroy(fails=True)
-        world.traceloop.start()
-        assert world.up().changes["create"] == 1  # the membership, which went first
-        assert world.traceloop.writes == {}
-        assert set(world.preview().changes) == {"same"}
-        world.destroy()
-        assert world.monitors == {}

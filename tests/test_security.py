@@ -1,135 +1,56 @@
-"""What protects the API key, and what a server's words may do."""
+"""What protects the API key and the terminal."""
 
 from __future__ import annotations
 
-import ast
 import json
+import logging
 import re
-import socket
-import ssl
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
-from pathlib import Path
+import traceback
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
-import trustme
 
-import pulumi_traceloop
 from pulumi_traceloop._client import TraceloopClient
-from pulumi_traceloop._plan import Change, ResourcePlan, lines
 from pulumi_traceloop._settings import Settings
 from pulumi_traceloop.emulator import Emulator
-from pulumi_traceloop.emulator.__main__ import _parser
 from pulumi_traceloop.errors import (
     AuthenticationError,
     ConfigurationError,
     ConnectionFailedError,
     NotFoundError,
     RejectedError,
+    RequestError,
     TransportError,
 )
 
-KEY = "tl-6c1f0e5d9b8a47323a7e"
+if TYPE_CHECKING:
+    from pathlib import Path
+import ast
+import socket
+import ssl
+from pathlib import Path
+
+import trustme
+
+import pulumi_traceloop
+from pulumi_traceloop._plan import Change, ResourcePlan, lines
+from pulumi_traceloop.emulator.__main__ import _parser
+from tests.support import API_KEY
+from tests.support.client import (
+    CALLS,
+    SPEC,
+    Call,
+    Clients,
+    Serve,
+)
+from tests.support.clock import Clock
+from tests.support.service import Proxy, response, unused_port
+
+pytestmark = pytest.mark.usefixtures("plain_environment")
+
+EMPTY_LIST = response(200, [])
 PACKAGE = Path(pulumi_traceloop.__file__).parent
-EMPTY_LIST = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"
-
-
-class Server:
-    """Answers every request, over TLS if it has a certificate, and keeps what it was sent.
-
-    To CONNECT it becomes a proxy's tunnel to *target*, whatever host was asked for.
-    """
-
-    def __init__(
-        self,
-        answer: bytes = EMPTY_LIST,
-        *,
-        tls: ssl.SSLContext | None = None,
-        target: int | None = None,
-    ) -> None:
-        self.received = b""
-        self.connects: list[str] = []
-        self._answer, self._tls, self._target = answer, tls, target
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._listener.close()
-
-    def _run(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            # A client that refuses the certificate hangs up; ssl.SSLError is an OSError.
-            with connection, suppress(OSError):
-                connection.settimeout(5)
-                if self._target is not None:
-                    self._tunnel(connection)
-                elif self._tls is not None:
-                    with self._tls.wrap_socket(connection, server_side=True) as secure:
-                        self._serve(secure)
-                else:
-                    self._serve(connection)
-
-    def _serve(self, connection: socket.socket) -> None:
-        self.received += connection.recv(65536)
-        connection.sendall(self._answer)
-
-    def _tunnel(self, connection: socket.socket) -> None:
-        request = connection.recv(65536)
-        self.received += request
-        self.connects.append(request.split(b"\r\n")[0].decode())
-        if not request.startswith(b"CONNECT"):
-            connection.sendall(self._answer)
-            return
-        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-        with socket.create_connection(("127.0.0.1", self._target or 0)) as target:
-            back = threading.Thread(target=self._copy, args=(target, connection))
-            back.start()
-            while data := connection.recv(65536):
-                self.received += data
-                target.sendall(data)
-            with suppress(OSError):
-                target.shutdown(socket.SHUT_RDWR)
-            back.join()
-
-    @staticmethod
-    def _copy(source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-
-
-Servers = Callable[..., Server]
-
-
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def serve() -> Iterator[Servers]:
-    with ExitStack() as stack:
-
-        def make(*args: object, **kwargs: object) -> Server:
-            server = Server(*args, **kwargs)  # type: ignore[arg-type]
-            stack.callback(server.close)
-            return server
-
-        yield make
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +72,7 @@ def certificate(authority: trustme.CA, name: str = "localhost") -> ssl.SSLContex
 
 
 def ask(url: str) -> object:
-    with TraceloopClient(KEY, url, deadline=3.0, sleep=lambda _: None) as client:
+    with TraceloopClient(API_KEY, url, deadline=3.0, sleep=lambda _: None) as client:
         return client.list_setups().setups
 
 
@@ -167,130 +88,124 @@ class TestCertificates:
         ],
         ids=str,
     )
-    def test_an_unknown_authority_is_refused_whatever_the_environment_says(
+    def test_unknown_authority_is_rejected_in_any_environment(
         self,
         authority: trustme.CA,
-        serve: Servers,
+        serve: Serve,
         monkeypatch: pytest.MonkeyPatch,
         environment: dict[str, str],
     ) -> None:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        server = serve(tls=certificate(authority))
+        server = serve(EMPTY_LIST, tls=certificate(authority))
         with pytest.raises(ConnectionFailedError, match=r"not trusted.*set REQUESTS_CA_BUNDLE"):
             ask(f"https://localhost:{server.port}")
-        assert server.received == b""
+        assert server.raw == b""
 
     @pytest.mark.parametrize("word", ["0", "false", "no"])
-    def test_a_bundle_is_a_file_and_no_switch(
-        self, authority: trustme.CA, serve: Servers, monkeypatch: pytest.MonkeyPatch, word: str
+    def test_bundle_is_a_file_and_not_a_switch(
+        self, authority: trustme.CA, serve: Serve, monkeypatch: pytest.MonkeyPatch, word: str
     ) -> None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", word)
-        server = serve(tls=certificate(authority))
+        server = serve(EMPTY_LIST, tls=certificate(authority))
         with pytest.raises(ConnectionFailedError, match="bundle"):
             ask(f"https://localhost:{server.port}")
-        assert server.received == b""
+        assert server.raw == b""
 
     @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
-    def test_a_private_authority_is_trusted_where_the_environment_names_it(
+    def test_private_authority_of_the_environment_is_trusted(
         self,
         authority: trustme.CA,
-        serve: Servers,
+        serve: Serve,
         bundle: str,
         monkeypatch: pytest.MonkeyPatch,
         variable: str,
     ) -> None:
         monkeypatch.setenv(variable, bundle)
-        server = serve(tls=certificate(authority))
+        server = serve(EMPTY_LIST, tls=certificate(authority))
         assert ask(f"https://localhost:{server.port}") == []
-        assert f"Authorization: Bearer {KEY}".encode() in server.received
+        assert f"Authorization: Bearer {API_KEY}".encode() in server.raw
 
-    def test_a_certificate_for_another_host_is_refused(
+    def test_certificate_of_another_host_is_rejected(
         self,
         authority: trustme.CA,
-        serve: Servers,
+        serve: Serve,
         bundle: str,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
-        server = serve(tls=certificate(authority, "other.example"))
+        server = serve(EMPTY_LIST, tls=certificate(authority, "other.example"))
         with pytest.raises(ConnectionFailedError, match="not trusted"):
             ask(f"https://localhost:{server.port}")
-        assert server.received == b""
+        assert server.raw == b""
 
-    def test_a_dripping_answer_over_tls_ends_at_the_deadline(
+    def test_dripping_response_over_tls_ends_at_the_deadline(
         self,
         authority: trustme.CA,
-        serve: Servers,
+        serve: Serve,
         bundle: str,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
-        now = [0.0]
-
-        def clock() -> float:
-            now[0] += 1.0
-            return now[0]
-
         server = serve(b"HTTP/1.1 200 OK\r\n", tls=certificate(authority))
         url = f"https://localhost:{server.port}"
         with (
-            TraceloopClient(KEY, url, deadline=4.0, clock=clock) as client,
+            TraceloopClient(API_KEY, url, deadline=4.0, clock=Clock(tick=1.0)) as client,
             pytest.raises(TransportError, match="did not come in time"),
         ):
             client.delete_setup("m")
 
 
 class TestProxies:
-    def test_a_proxy_tunnels_tls_and_never_sees_the_key(
+    def test_proxy_tunnels_tls_and_never_sees_the_key(
         self,
         authority: trustme.CA,
-        serve: Servers,
+        serve: Serve,
         bundle: str,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        server = serve(tls=certificate(authority, "traceloop.invalid"))
-        proxy = serve(target=server.port)
-        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
-        assert ask("https://traceloop.invalid") == []
-        assert KEY.encode() in server.received
-        (connect,) = proxy.connects
-        assert connect.startswith("CONNECT traceloop.invalid:443 ")
-        assert KEY.encode() not in proxy.received
+        server = serve(EMPTY_LIST, tls=certificate(authority, "traceloop.invalid"))
+        with Proxy(server.port) as proxy:
+            monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+            monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
+            assert ask("https://traceloop.invalid") == []
+        assert API_KEY.encode() in server.raw
+        (connect,) = proxy.requests
+        assert connect.line.startswith("CONNECT traceloop.invalid:443 ")
+        assert API_KEY.encode() not in proxy.raw
 
-    def test_a_host_in_no_proxy_is_reached_directly(
+    def test_host_in_no_proxy_is_reached_directly(
         self,
         authority: trustme.CA,
-        serve: Servers,
+        serve: Serve,
         bundle: str,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        server = serve(tls=certificate(authority))
-        proxy = serve(target=server.port)
-        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
-        monkeypatch.setenv("NO_PROXY", "localhost")
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
-        assert ask(f"https://localhost:{server.port}") == []
-        assert proxy.connects == []
+        server = serve(EMPTY_LIST, tls=certificate(authority))
+        with Proxy(server.port) as proxy:
+            monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+            monkeypatch.setenv("NO_PROXY", "localhost")
+            monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
+            assert ask(f"https://localhost:{server.port}") == []
+        assert proxy.connections == 0
 
     @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
-    def test_plain_http_on_this_machine_goes_through_no_proxy(
-        self, serve: Servers, monkeypatch: pytest.MonkeyPatch, host: str
+    def test_plain_http_on_this_machine_uses_no_proxy(
+        self, serve: Serve, monkeypatch: pytest.MonkeyPatch, host: str
     ) -> None:
-        server, proxy = serve(), serve()
+        server, proxy = serve(EMPTY_LIST), serve(EMPTY_LIST)
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
         assert ask(f"http://{host}:{server.port}") == []
-        assert proxy.received == b""
+        assert proxy.raw == b""
 
 
 class TestPlainHttp:
     @pytest.mark.parametrize(
         "host", ["localhost", "LOCALHOST:8787", "127.0.0.1", "127.8.9.10:1", "[::1]", "[::1]:80"]
     )
-    def test_is_taken_for_this_machine(self, host: str) -> None:
-        TraceloopClient(KEY, f"http://{host}/api").close()
+    def test_is_accepted_for_this_machine(self, host: str) -> None:
+        TraceloopClient(API_KEY, f"http://{host}/api").close()
 
     @pytest.mark.parametrize(
         "host",
@@ -309,9 +224,9 @@ class TestPlainHttp:
         ],
     )
     @pytest.mark.parametrize("scheme", ["http", "HTTP"])
-    def test_is_refused_for_any_other_host(self, scheme: str, host: str) -> None:
+    def test_is_rejected_for_any_other_host(self, scheme: str, host: str) -> None:
         with pytest.raises(ConfigurationError, match="lets anyone on the network read") as caught:
-            TraceloopClient(KEY, f"{scheme}://{host}/api")
+            TraceloopClient(API_KEY, f"{scheme}://{host}/api")
         assert "`pulumi config set traceloop:allowHttp true`" in str(caught.value)
         assert "TRACELOOP_ALLOW_HTTP=true" in str(caught.value)
 
@@ -323,17 +238,21 @@ class TestPlainHttp:
             "http://localhost%2eevil",
         ],
     )
-    def test_a_host_that_only_looks_like_this_machine_is_refused(self, url: str) -> None:
+    def test_host_that_only_looks_like_this_machine_is_rejected(self, url: str) -> None:
         with pytest.raises(ConfigurationError):
-            TraceloopClient(KEY, url)
+            TraceloopClient(API_KEY, url)
 
-    def test_is_taken_for_any_host_if_asked_for(self) -> None:
-        TraceloopClient(KEY, "http://10.0.0.1", allow_http=True).close()
+    def test_is_accepted_for_any_host_on_request(self) -> None:
+        TraceloopClient(API_KEY, "http://10.0.0.1", allow_http=True).close()
 
 
 class TestNamesOfSettings:
-    def test_another_namespace_is_named_and_no_environment_variable(self, serve: Servers) -> None:
-        for key, url in [("", "https://a.example"), (KEY, "ftp://x"), (KEY, "http://a.example")]:
+    def test_error_names_the_namespace_and_no_environment_variable(self, serve: Serve) -> None:
+        for key, url in [
+            ("", "https://a.example"),
+            (API_KEY, "ftp://x"),
+            (API_KEY, "http://a.example"),
+        ]:
             with pytest.raises(ConfigurationError) as caught:
                 TraceloopClient(key, url, settings=Settings("traceloop-staging"))
             assert "traceloop-staging:" in str(caught.value)
@@ -346,7 +265,7 @@ class TestNamesOfSettings:
             server = serve(f"HTTP/1.1 {status} X\r\nContent-Length: 1\r\n\r\nx".encode())
             url = f"http://127.0.0.1:{server.port}"
             with (
-                TraceloopClient(KEY, url, settings=Settings("traceloop-staging")) as client,
+                TraceloopClient(API_KEY, url, settings=Settings("traceloop-staging")) as client,
                 pytest.raises(error, match=f"traceloop-staging:{setting}") as refused,
             ):
                 client.list_setups()
@@ -357,7 +276,7 @@ ESCAPES = "a\x1b]0;title\x07b\x1b[2J\r\nc\x9b1m\u202ed\u2066"
 
 
 class TestTerminalEscapes:
-    def test_in_a_servers_error(self, serve: Servers) -> None:
+    def test_in_an_error_of_the_service(self, serve: Serve) -> None:
         body = json.dumps({"error": ESCAPES}).encode()
         head = b"HTTP/1.1 400 No\r\nContent-Length: %d\r\n\r\n" % len(body)
         with pytest.raises(RejectedError) as caught:
@@ -380,7 +299,7 @@ class TestTerminalEscapes:
 
 
 class TestSource:
-    """No code of the package runs what it reads, or turns a check off."""
+    """The package neither executes input nor disables a check."""
 
     FORBIDDEN = re.compile(
         r"^(eval|exec|compile|__import__|os\.(system|popen)|subprocess\.getoutput"
@@ -408,7 +327,7 @@ class TestSource:
         return found
 
     @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.name)
-    def test_is_free_of_unsafe_calls(self, path: Path) -> None:
+    def test_has_no_unsafe_calls(self, path: Path) -> None:
         assert self.offences(path.read_text("utf-8")) == []
 
     @pytest.mark.parametrize(
@@ -425,15 +344,78 @@ class TestSource:
             "os.system('x')",
         ],
     )
-    def test_an_unsafe_call_would_be_found(self, source: str) -> None:
+    def test_unsafe_call_would_be_found(self, source: str) -> None:
         assert self.offences(source)
 
 
-def test_the_emulator_listens_on_this_machine_only() -> None:
+def test_emulator_listens_on_this_machine_only() -> None:
     assert _parser().parse_args([]).host == "127.0.0.1"
     with Emulator() as emulator:
         port = int(emulator.url.rpartition(":")[2])
         assert emulator.url == f"http://127.0.0.1:{port}"
-        # Had it every address, this one would be taken.
+        # If it listened on all addresses, this one would be in use.
         with socket.socket() as other:
             other.bind(("127.0.0.2", port))
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    for linked in (error.__cause__, error.__context__):
+        if linked is not None:
+            yield from chain(linked)
+    yield error
+
+
+class TestSecretKey:
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            b"",
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 99\r\n\r\n[",
+            response(200, f"key {API_KEY}".encode()),
+            response(200, f'{{"id": "{API_KEY}"'.encode()),
+            response(400, {"error": f"bad header: Bearer {API_KEY}"}),
+            response(401, {"error": f"unknown key {API_KEY}"}),
+            response(302, b"", {"Location": f"http://127.0.0.1/{API_KEY}"}),
+            response(429, {"error": API_KEY}),
+            response(502, b"<html><title>" + API_KEY.encode()),
+            response(207, f'{{"setups": [{{"external_id": "{API_KEY}"'.encode()),
+            None,
+        ],
+    )
+    @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+    def test_in_errors_and_logs(
+        self,
+        client_of: Clients,
+        serve: Serve,
+        caplog: pytest.LogCaptureFixture,
+        call: Call,
+        reply: bytes | None,
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+        url = serve(reply).url if reply is not None else f"http://127.0.0.1:{unused_port()}"
+        with pytest.raises(RequestError) as caught:
+            call.run(client_of(url))
+        links = list(chain(caught.value))
+        # No exception of requests is linked: those have the request with its headers.
+        assert links == [caught.value]
+        texts = [str(link) + repr(link) + repr(link.args) + repr(vars(link)) for link in links]
+        texts += traceback.format_exception(caught.value)
+        assert not [text for text in texts if API_KEY in text]
+        assert API_KEY not in caplog.text
+
+    def test_in_bulk_messages(self, client_of: Clients, serve: Serve) -> None:
+        item = {"external_id": "m", "status": "error", "error": f"setups[0]: {API_KEY}"}
+        outcome = client_of(serve(response(207, {"setups": [item]})).url).bulk_upsert({"m": SPEC})
+        assert outcome.refused == {"m": "[secure]"}
+
+    def test_in_reprs(self, client_of: Clients) -> None:
+        client = client_of("https://example.com/api/")
+        assert repr(client) == (
+            "TraceloopClient(base_url='https://example.com/api', api_key=[secure])"
+        )
+        assert repr(client._transport.session.auth) == "_BearerAuth([secure])"
+
+    def test_short_key_does_not_garble_messages(self, client_of: Clients, serve: Serve) -> None:
+        client = client_of(serve(response(400, {"error": "broken"})).url, api_key="k")
+        with pytest.raises(RejectedError, match="broken"):
+            client.list_setups()

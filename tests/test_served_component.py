@@ -1,6 +1,6 @@
-"""Setups in a component that is served to other programs as a plugin, and returns no outputs.
+"""Setups in a component that is a plugin of other programs and returns no outputs.
 
-There, an exception in an Output that nobody reads is lost: the update would end well.
+An exception in an Output that nothing reads is lost there: the update would succeed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import World
+from tests.support.world import World
 
 PLUGIN = """\
 from typing import TypedDict
@@ -73,7 +73,7 @@ def serve(world: World, declaration: str) -> None:
 
 
 @pytest.mark.parametrize("declaration", [GROUP, ONE], ids=["group", "one"])
-def test_a_failure_ends_the_update(world: World, declaration: str) -> None:
+def test_failure_ends_the_update(world: World, declaration: str) -> None:
     world.needs_cli("plugins")
     world.traceloop.fail_evaluator("faithfulness", "the judge is down")
     serve(world, declaration)

@@ -1,4 +1,4 @@
-"""Where a connection's settings come from, and what messages call them."""
+"""Sources of a connection's settings, and their names in messages: `_settings.py`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pulumi_traceloop.errors import ConfigurationError
 NO_SETTINGS: dict[str, str] = {}
 
 
-def told(given: Connection) -> tuple[str | None, str | None, float]:
+def settings_of(given: Connection) -> tuple[str | None, str | None, float]:
     return given.api_key, given.base_url, given.deadline
 
 
@@ -30,37 +30,37 @@ class TestConnection:
 
     def test_comes_from_the_configuration(self) -> None:
         given = connection(self.SETTINGS.get, {})
-        assert told(given) == ("key", "https://config.example", 7.5)
+        assert settings_of(given) == ("key", "https://config.example", 7.5)
 
     def test_comes_from_the_environment(self) -> None:
         given = connection(NO_SETTINGS.get, self.ENVIRONMENT)
-        assert told(given) == ("env-key", "https://env.example", 8.0)
+        assert settings_of(given) == ("env-key", "https://env.example", 8.0)
 
     @pytest.mark.parametrize("name", list(SETTINGS))
     def test_takes_each_setting_from_the_configuration_first(self, name: str) -> None:
-        given = told(connection({name: self.SETTINGS[name]}.get, self.ENVIRONMENT))
-        without = told(connection(NO_SETTINGS.get, self.ENVIRONMENT))
+        given = settings_of(connection({name: self.SETTINGS[name]}.get, self.ENVIRONMENT))
+        without = settings_of(connection(NO_SETTINGS.get, self.ENVIRONMENT))
         changed = [a != b for a, b in zip(given, without, strict=True)]
         assert changed == [each == name for each in self.SETTINGS]
 
     def test_has_defaults_for_all_but_the_key(self) -> None:
-        assert told(connection(NO_SETTINGS.get, {})) == (None, None, 60.0)
+        assert settings_of(connection(NO_SETTINGS.get, {})) == (None, None, 60.0)
 
-    def test_empty_settings_count_as_not_there(self) -> None:
+    def test_empty_settings_count_as_missing(self) -> None:
         given = connection(dict.fromkeys(self.SETTINGS, "").get, {})
-        assert told(given) == (None, None, 60.0)
+        assert settings_of(given) == (None, None, 60.0)
 
     @pytest.mark.parametrize("deadline", ["soon", "0", "-1", "nan", "inf", "1e999", "60 s"])
-    def test_refuses_a_deadline_that_is_no_time(self, deadline: str) -> None:
+    def test_rejects_an_invalid_deadline(self, deadline: str) -> None:
         with pytest.raises(ConfigurationError, match=f'not "{deadline}"'):
             connection({"traceloop:deadline": deadline}.get, {})
 
-    def test_refuses_a_bad_deadline_of_the_environment(self) -> None:
+    def test_rejects_an_invalid_deadline_of_the_environment(self) -> None:
         with pytest.raises(ConfigurationError, match='not "soon"'):
             connection(NO_SETTINGS.get, {"TRACELOOP_DEADLINE": "soon"})
 
     @pytest.mark.parametrize("allowed", ["yes", "1", "on"])
-    def test_refuses_what_is_neither_true_nor_false(self, allowed: str) -> None:
+    def test_rejects_an_invalid_boolean(self, allowed: str) -> None:
         with pytest.raises(
             ConfigurationError, match=r"^TRACELOOP_ALLOW_HTTP must be true or false"
         ):
@@ -74,7 +74,7 @@ class TestConnection:
             ({"other:deadline": "x"}, {}, "other:deadline"),
         ],
     )
-    def test_a_problem_names_the_setting_that_is_set(
+    def test_error_names_the_setting_that_is_set(
         self, settings: dict[str, str], environment: dict[str, str], name: str
     ) -> None:
         namespace = "other" if name.startswith("other") else None
@@ -83,7 +83,7 @@ class TestConnection:
 
 
 class TestAnotherNamespace:
-    """It is there for another project: it needs a key, and may have what else differs."""
+    """It is for another project: it needs a key, and may override the rest."""
 
     def test_does_not_inherit_the_key(self) -> None:
         given = connection({"traceloop:apiKey": "k"}.get, {"TRACELOOP_API_KEY": "e"}, "other")
@@ -109,7 +109,7 @@ class TestAnotherNamespace:
         assert given.base_url == url
         assert given.settings.name("baseUrl") == name
 
-    def test_inherits_what_the_inherited_url_is_allowed(self) -> None:
+    def test_inherits_allow_http_with_the_base_url(self) -> None:
         settings = {"traceloop:baseUrl": "http://a.example", "traceloop:allowHttp": "true"}
         assert connection(settings.get, {}, "other").allow_http
         assert not connection({**settings, "other:baseUrl": "http://c"}.get, {}, "other").allow_http
@@ -126,7 +126,7 @@ class TestAnotherNamespace:
 
 
 class TestNames:
-    def test_where_nothing_is_set(self) -> None:
+    def test_if_nothing_is_set(self) -> None:
         assert Settings().name("apiKey") == "traceloop:apiKey (or TRACELOOP_API_KEY)"
         assert Settings("other").name("apiKey") == "other:apiKey"
         assert Settings("").name("apiKey") == "TRACELOOP_API_KEY"
@@ -135,7 +135,7 @@ class TestNames:
         ("settings", "name"),
         [({"traceloop:apiKey": "c"}, "traceloop:apiKey"), ({}, "TRACELOOP_API_KEY")],
     )
-    def test_where_one_is_set(self, settings: dict[str, str], name: str) -> None:
+    def test_if_one_is_set(self, settings: dict[str, str], name: str) -> None:
         given = connection(settings.get, {"TRACELOOP_API_KEY": "e"})
         assert given.settings.name("apiKey") == name
 

@@ -1,4 +1,4 @@
-"""What is known about attributes without any span."""
+"""Known attributes, without any span: `spans/attributes.py`."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from pulumi_traceloop.spans.attributes import doubts, renames, warning
 from pulumi_traceloop.spans.sources import read_file
 from pulumi_traceloop.spans.values import is_content
 from scripts import attributes as script
-from tests.test_spans_sources import CAPTURED
+from tests.support import CAPTURED
 
 SPAN, RESOURCE = "span_attributes", "resource_attributes"
 
 
-def told(key: str, source: str = SPAN, operands: Iterable[str] = ()) -> list[str]:
+def doubts_of(key: str, source: str = SPAN, operands: Iterable[str] = ()) -> list[str]:
     return [doubt.text for doubt in doubts(key, source, operands)]
 
 
-def test_the_table_is_up_to_date() -> None:
+def test_table_is_up_to_date() -> None:
     """If not: `python -m scripts.attributes`, and read what has changed."""
     assert script.TABLE.read_text(encoding="utf-8") == script.text()
 
 
-def test_what_the_sdk_writes_is_not_doubted() -> None:
+def test_attributes_of_the_sdk_have_no_warning() -> None:
     for span in read_file(CAPTURED).spans:
         for key, value in span.span_attributes.items():
-            assert told(key, SPAN, [value] if value else []) == []
+            assert doubts_of(key, SPAN, [value] if value else []) == []
         for key, value in span.resource_attributes.items():
-            assert told(key, RESOURCE, [value] if value else []) == []
+            assert doubts_of(key, RESOURCE, [value] if value else []) == []
 
 
 @pytest.mark.parametrize(
@@ -45,15 +45,15 @@ def test_what_the_sdk_writes_is_not_doubted() -> None:
         ("http.method", "http.request.method"),
     ],
 )
-def test_a_deprecated_key(key: str, successor: str) -> None:
-    assert told(key) == [f'is deprecated; today\'s SDKs write "{successor}"']
+def test_deprecated_key(key: str, successor: str) -> None:
+    assert doubts_of(key) == [f'is deprecated; today\'s SDKs write "{successor}"']
     assert successor in renames(key)
 
 
-def test_a_deprecated_resource_attribute() -> None:
+def test_deprecated_resource_attribute() -> None:
     written = 'is deprecated; today\'s SDKs write "deployment.environment.name"'
-    assert told("deployment.environment", RESOURCE) == [written]
-    assert told("deployment.environment") == [
+    assert doubts_of("deployment.environment", RESOURCE) == [written]
+    assert doubts_of("deployment.environment") == [
         written,
         (
             'is a resource attribute: write resource("deployment.environment.name"), or source:'
@@ -62,15 +62,15 @@ def test_a_deprecated_resource_attribute() -> None:
     ]
 
 
-def test_a_deprecated_key_without_a_successor() -> None:
-    assert told("rpc.service") == ["is deprecated and has no successor"]
+def test_deprecated_key_without_a_successor() -> None:
+    assert doubts_of("rpc.service") == ["is deprecated and has no successor"]
 
 
-def test_the_wrong_source() -> None:
-    assert told("service.name") == [
+def test_wrong_source() -> None:
+    assert doubts_of("service.name") == [
         'is a resource attribute: write resource("service.name"), or source: resource_attributes'
     ]
-    assert told("gen_ai.request.model", RESOURCE) == [
+    assert doubts_of("gen_ai.request.model", RESOURCE) == [
         'is a span attribute: write span("gen_ai.request.model"), or source: span_attributes'
     ]
 
@@ -84,8 +84,8 @@ def test_the_wrong_source() -> None:
         ("traceloop.workflow_name", "traceloop.workflow.name"),
     ],
 )
-def test_a_misspelled_key(key: str, meant: str) -> None:
-    assert told(key) == [f'is not a known attribute; did you mean "{meant}"?']
+def test_misspelled_key(key: str, meant: str) -> None:
+    assert doubts_of(key) == [f'is not a known attribute; did you mean "{meant}"?']
 
 
 @pytest.mark.parametrize(
@@ -100,9 +100,9 @@ def test_a_misspelled_key(key: str, meant: str) -> None:
         "x" * 10_000,
     ],
 )
-def test_what_nobody_can_doubt(key: str) -> None:
-    assert told(key) == []
-    assert told(key, RESOURCE)[1:] == []
+def test_custom_key_has_no_warning(key: str) -> None:
+    assert doubts_of(key) == []
+    assert doubts_of(key, RESOURCE)[1:] == []
 
 
 @pytest.mark.parametrize(
@@ -115,29 +115,29 @@ def test_what_nobody_can_doubt(key: str) -> None:
         ("aNTHROPIC", "anthropic"),
     ],
 )
-def test_an_old_value(value: str, now: str) -> None:
+def test_old_value(value: str, now: str) -> None:
     change = f'"{now}" instead of "{value}"'
-    assert told("gen_ai.provider.name", SPAN, [value]) == [f"has {change} in today's SDKs"]
-    assert told("gen_ai.system", SPAN, [value]) == [
+    assert doubts_of("gen_ai.provider.name", SPAN, [value]) == [f"has {change} in today's SDKs"]
+    assert doubts_of("gen_ai.system", SPAN, [value]) == [
         f'is deprecated; today\'s SDKs write "gen_ai.provider.name", and {change}'
     ]
 
 
-def test_the_values_of_both_generations_are_no_mistake() -> None:
-    assert told("gen_ai.provider.name", SPAN, ["anthropic", "Anthropic"]) == []
+def test_values_of_both_generations_have_no_warning() -> None:
+    assert doubts_of("gen_ai.provider.name", SPAN, ["anthropic", "Anthropic"]) == []
 
 
-def test_values_of_ones_own_are_neither_doubted_nor_quoted() -> None:
-    assert told("gen_ai.provider.name", SPAN, ["acme-models"]) == []
+def test_custom_values_have_no_warning_and_are_not_quoted() -> None:
+    assert doubts_of("gen_ai.provider.name", SPAN, ["acme-models"]) == []
 
 
-def test_renames_lead_both_ways() -> None:
+def test_renames_work_both_ways() -> None:
     assert renames("gen_ai.system") == ["gen_ai.provider.name"]
     assert renames("gen_ai.provider.name") == ["gen_ai.system"]
     assert renames("acme.tier") == []
 
 
-def test_one_warning_for_all() -> None:
+def test_all_doubts_are_one_warning() -> None:
     rules = [
         ("gen_ai.system", SPAN, ["openai"], "a"),
         ("gen_ai.system", SPAN, ["anthropic"], "b"),
@@ -155,14 +155,14 @@ def test_one_warning_for_all() -> None:
     assert warning(rules[3:]) is None
 
 
-def test_an_old_value_of_a_key_of_today_is_warned_of() -> None:
+def test_old_value_of_a_current_key_is_a_warning() -> None:
     assert warning([("gen_ai.provider.name", SPAN, ["Anthropic"], "a")]) == (
         "attributes that the spans of today's SDKs may not have:\n"
         '  "gen_ai.provider.name" (in "a") has "anthropic" instead of "Anthropic" in today\'s SDKs'
     )
 
 
-def test_a_long_warning_is_cut() -> None:
+def test_long_warning_is_truncated() -> None:
     rules: list[tuple[str, str, list[str], str]] = [
         (f"gen_ai.prompt.{n}.content", SPAN, [], "a") for n in range(15)
     ]
@@ -172,7 +172,7 @@ def test_a_long_warning_is_cut() -> None:
     assert len(text.splitlines()) == 12
 
 
-def test_thousands_of_unknown_keys_are_not_all_compared() -> None:
+def test_comparison_of_thousands_of_unknown_keys_is_limited() -> None:
     rules: list[tuple[str, str, list[str], str]] = [
         (f"gen_ai.requst.model{n}", SPAN, [], "a") for n in range(5_000)
     ]
@@ -180,6 +180,6 @@ def test_thousands_of_unknown_keys_are_not_all_compared() -> None:
 
 
 def test_content_is_never_a_known_value() -> None:
-    """What a warning quotes stands in the table."""
+    """A warning quotes only values in the table."""
     for key in script.make()["values"]:
         assert not is_content(key)

@@ -1,4 +1,4 @@
-"""Selectors tried on spans: one by one, and many at once."""
+"""Selectors matched with spans: one by one, and in bulk: `spans/matching.py`."""
 
 from __future__ import annotations
 
@@ -46,23 +46,23 @@ def rule(key: str, operator: str, *operands: str, source: str = "span_attributes
         ("exists", [], True),
     ],
 )
-def test_an_operator_and_its_opposite(operator: str, operands: list[str], expected: bool) -> None:
+def test_operator_and_its_opposite(operator: str, operands: list[str], expected: bool) -> None:
     key = "gen_ai.request.model"
     assert verdict(rule(key, operator, *operands), SPAN) is expected
     assert verdict(rule(key, f"not_{operator}", *operands), SPAN) is not expected
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_a_span_without_the_attribute_passes_what_is_negated_only(operator: str) -> None:
+def test_span_without_the_attribute_matches_negated_operators_only(operator: str) -> None:
     operands = [] if operator.endswith("exists") else [""]
     assert verdict(rule("absent", operator, *operands), SPAN) is operator.startswith("not_")
 
 
-def test_an_empty_value_is_a_value() -> None:
+def test_empty_value_is_a_value() -> None:
     assert matches([rule("empty", "exists"), rule("empty", "equals", "")], SPAN)
 
 
-def test_the_sources_are_apart() -> None:
+def test_sources_are_separate() -> None:
     assert matches([rule("service.name", "exists", source="resource_attributes")], SPAN)
     assert not matches([rule("service.name", "exists")], SPAN)
 
@@ -75,19 +75,19 @@ def test_all_rules_must_match() -> None:
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_of_a_dropped_value_only_the_existence_is_known(operator: str) -> None:
+def test_dropped_value_has_only_its_existence(operator: str) -> None:
     operands = [] if operator.endswith("exists") else ["x"]
     expected = {"exists": True, "not_exists": False}.get(operator)
     assert verdict(rule("gen_ai.input.messages", operator, *operands), SPAN) is expected
 
 
-def test_what_is_not_documented_is_undecided() -> None:
+def test_undocumented_operator_is_undecided() -> None:
     assert verdict(rule("empty", "starts_with", ""), SPAN) is None
     assert verdict(rule("empty", "equals", "", source=""), SPAN) is None
     assert not matches([rule("empty", "starts_with", "")], SPAN)
 
 
-def test_the_models_rules_are_rules() -> None:
+def test_rules_of_the_models_match() -> None:
     declared = ModelRule(key="service.name", source="resource_attributes", value="shop")
     stored = SetupRule.model_validate({**declared.model_dump(), "operator": None})
     assert matches([declared, stored], SPAN)
@@ -109,9 +109,7 @@ RULES = st.one_of(
 
 
 @given(st.lists(st.builds(Span, ATTRIBUTES, ATTRIBUTES), max_size=20), st.lists(RULES, max_size=4))
-def test_the_index_counts_what_the_spans_say_one_by_one(
-    spans: list[Span], selector: list[Rule]
-) -> None:
+def test_index_counts_as_single_spans_do(spans: list[Span], selector: list[Rule]) -> None:
     survey = SpanIndex(spans).survey(selector)
     verdicts = [[verdict(rule, span) for rule in selector] for span in spans]
     assert survey.spans == len(spans)
@@ -127,6 +125,6 @@ def test_the_index_counts_what_the_spans_say_one_by_one(
     assert bool(survey.reasons) or survey.matched or not spans
 
 
-def test_the_period_is_that_of_the_spans() -> None:
+def test_period_is_that_of_the_spans() -> None:
     assert SpanIndex([Span(time=5.0), Span(), Span(time=3.0)]).period == (3.0, 5.0)
     assert SpanIndex([Span()]).period is None

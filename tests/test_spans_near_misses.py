@@ -1,4 +1,4 @@
-"""Why nothing matches, and what to change."""
+"""Why a selector matches nothing, and what to change: `spans/near_misses.py`."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ MODELS = SpanIndex(
 )
 
 
-def test_the_successor() -> None:
+def test_successor_of_the_key() -> None:
     index = MODELS
     assert why(index, Rule("gen_ai.system", value="openai")) == (
         "0 of 2,000; no span has gen_ai.system; 1,240 have gen_ai.provider.name (openai 1,240)"
     )
 
 
-def test_the_predecessor() -> None:
+def test_predecessor_of_the_key() -> None:
     index = SpanIndex(spans(3, "gen_ai.system", "Anthropic"))
     assert why(index, Rule("gen_ai.provider.name", value="anthropic")) == (
         "0 of 3; no span has gen_ai.provider.name; 3 have gen_ai.system (Anthropic 3)"
     )
 
 
-def test_the_other_side() -> None:
+def test_other_source() -> None:
     assert why(MODELS, Rule("service.name", value="shop")) == (
         "0 of 2,000; no span has service.name; it is a resource attribute of 2,000 (shop 2,000)"
     )
@@ -51,18 +51,18 @@ def test_the_other_side() -> None:
     )
 
 
-def test_the_nearest_key() -> None:
+def test_nearest_key() -> None:
     assert why(MODELS, Rule("gen_ai.requst.Model", value="gpt-4o")) == (
         "0 of 2,000; no span has gen_ai.requst.Model; 760 have gen_ai.request.model (gpt-4o 500,"
         " gpt-4o-mini 200, claude-sonnet-4-5 50, ...)"
     )
 
 
-def test_no_key_is_near() -> None:
+def test_no_near_key() -> None:
     assert why(MODELS, Rule("acme.tier", value="gold")) == "0 of 2,000; no span has acme.tier"
 
 
-def test_the_nearest_values_come_first() -> None:
+def test_nearest_values_come_first() -> None:
     assert why(MODELS, Rule("gen_ai.request.model", value="O4-Mini")) == (
         "0 of 2,000; no span has gen_ai.request.model with such a value; 760 have it with other"
         " values (o4-mini 10, gpt-4o 500, gpt-4o-mini 200, ...)"
@@ -78,7 +78,7 @@ def test_the_nearest_values_come_first() -> None:
         Rule("acme.user", "resource_attributes", "exists"),
     ],
 )
-def test_neither_values_of_other_keys_nor_operands_are_shown(rule: Rule) -> None:
+def test_values_of_other_keys_and_operands_are_not_displayed(rule: Rule) -> None:
     survey = SpanIndex(spans(2, "acme.user", "jane@example.com")).survey([rule])
     assert survey.matched == 0
     assert survey.reasons[0].near[0].key == "acme.user"
@@ -88,7 +88,7 @@ def test_neither_values_of_other_keys_nor_operands_are_shown(rule: Rule) -> None
         assert "secret-of-the-program" not in text
 
 
-def test_a_dropped_value() -> None:
+def test_dropped_value() -> None:
     index = SpanIndex(spans(3, "gen_ai.input.messages", None))
     assert why(index, Rule("gen_ai.input.messages", operator="contains", value="x")) == (
         "0 of 3; gen_ai.input.messages holds end-user content, which is not read: only exists"
@@ -127,7 +127,7 @@ def test_other_reasons(rule: Rule, text: str) -> None:
     assert why(SpanIndex(spans(2, "a", "1")), rule) == f"0 of 2; {text}"
 
 
-def test_a_rule_that_excludes_nothing_is_told_though_spans_match() -> None:
+def test_rule_that_excludes_nothing_is_reported_although_spans_match() -> None:
     assert why(MODELS, Rule("gen_ai.system", operator="not_equals", value="x")) == (
         '2,000 of 2,000; no span has gen_ai.system, so "not_equals" excludes none; 1,240 have'
         " gen_ai.provider.name (openai 1,240)"
@@ -138,7 +138,7 @@ def test_no_spans_need_no_reason() -> None:
     assert why(SpanIndex([]), Rule("a", operator="exists")) == "0 of 0"
 
 
-def test_what_is_shown_can_be_printed() -> None:
+def test_reasons_are_printable() -> None:
     index = SpanIndex(spans(1, "gen_ai.request.model", "a\x1b[31m\n" + "b" * 100))
     text = why(index, Rule("gen_ai.request.model", value="c"))
     assert text.isprintable()

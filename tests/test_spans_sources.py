@@ -1,4 +1,4 @@
-"""Spans from files and from Traceloop, without what end users wrote."""
+"""Spans from files and from Traceloop, without content of end users: `spans/sources.py`."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from pulumi_traceloop.spans.sources import (
     read_files,
     read_service,
 )
-from tests.warehouse import PLANTED, SERVICE_SPAN, Warehouse, page
+from tests.support.span_service import PLANTED, SERVICE_SPAN, SpanService, page
 
 CAPTURED = Path(__file__).parent / "data" / "spans" / "openllmetry-0.62.4.jsonl"
 
 
 def otlp(*attributes: tuple[str, dict[str, Any]], **more: Any) -> dict[str, Any]:
-    spelled = [{"key": key, "value": value} for key, value in attributes]
+    fields = [{"key": key, "value": value} for key, value in attributes]
     resource = [{"key": "service.name", "value": {"stringValue": "shop"}}]
     return {
         "resourceSpans": [
             {
                 "resource": {"attributes": resource},
-                "scopeSpans": [{"spans": [{"name": "chat", "attributes": spelled, **more}]}],
+                "scopeSpans": [{"spans": [{"name": "chat", "attributes": fields, **more}]}],
             }
         ]
     }
@@ -42,7 +42,7 @@ def written(path: Path, *lines: object) -> Path:
 
 
 class TestFiles:
-    def test_what_the_sdk_sent(self) -> None:
+    def test_captured_spans_of_the_sdk(self) -> None:
         sample = read_file(CAPTURED)
         assert len(sample.spans) == 12
         assert not sample.problems
@@ -55,7 +55,7 @@ class TestFiles:
         assert chat.span_attributes["gen_ai.request.temperature"] == "0.2"
         assert chat.time == pytest.approx(1795678976.96)
 
-    def test_what_end_users_wrote_is_not_there(self) -> None:
+    def test_content_of_end_users_is_dropped(self) -> None:
         spans = read_file(CAPTURED).spans
         assert any("gen_ai.input.messages" in span.span_attributes for span in spans)
         assert any("traceloop.entity.output" in span.span_attributes for span in spans)
@@ -86,7 +86,7 @@ class TestFiles:
             (None, ""),
         ],
     )
-    def test_values(self, tmp_path: Path, value: Any, text: str) -> None:
+    def test_values_become_text(self, tmp_path: Path, value: Any, text: str) -> None:
         (span,) = read_file(written(tmp_path / "x", otlp(("a", value)))).spans
         assert span.span_attributes == {"a": text}
 
@@ -103,7 +103,7 @@ class TestFiles:
             SERVICE_SPAN,
         ],
     )
-    def test_what_the_service_answers(self, tmp_path: Path, document: Any) -> None:
+    def test_response_of_the_service(self, tmp_path: Path, document: Any) -> None:
         (span,) = read_file(written(tmp_path / "x", document)).spans
         assert span == Span(
             {
@@ -120,7 +120,7 @@ class TestFiles:
         )
         assert PLANTED not in repr(span)
 
-    def test_a_broken_line_is_named_and_skipped(self, tmp_path: Path) -> None:
+    def test_malformed_line_is_named_and_skipped(self, tmp_path: Path) -> None:
         good = otlp(("a", {"stringValue": "b"}))
         path = written(
             tmp_path / "x.jsonl",
@@ -137,7 +137,7 @@ class TestFiles:
             f"{path}:4: neither OTLP spans nor a response of Traceloop",
         ]
 
-    def test_many_broken_lines_are_counted(self, tmp_path: Path) -> None:
+    def test_many_malformed_lines_are_counted(self, tmp_path: Path) -> None:
         path = written(tmp_path / "x", otlp(), *["{"] * 30)
         problems = read_file(path).problems
         assert len(problems) == 11
@@ -147,7 +147,7 @@ class TestFiles:
         "text",
         ["", PLANTED, "[]", "{}", "null", "[" * 100_000, '{"resourceSpans": []}', '"\ud800"'],
     )
-    def test_a_file_without_spans_is_an_error(self, tmp_path: Path, text: str) -> None:
+    def test_file_without_spans_is_an_error(self, tmp_path: Path, text: str) -> None:
         path = tmp_path / "x"
         path.write_bytes(text.encode("utf-8", "surrogatepass"))
         with pytest.raises(SpanFileError) as caught:
@@ -162,7 +162,7 @@ class TestFiles:
             {"resourceSpans": [{"scopeSpans": [None, {"spans": [None, 3]}]}]},
         ],
     )
-    def test_what_is_no_span_is_passed_over(self, tmp_path: Path, broken: Any) -> None:
+    def test_items_that_are_not_spans_are_skipped(self, tmp_path: Path, broken: Any) -> None:
         assert len(read_file(written(tmp_path / "x", broken, otlp())).spans) == 1
 
     def test_odd_spans_are_spans(self, tmp_path: Path) -> None:
@@ -172,13 +172,13 @@ class TestFiles:
         assert span == Span({}, {"service.name": "shop"}, service="shop")
 
     @pytest.mark.parametrize("time", [0, -1, 1e300, "nan", "1" * 400, 2**80, None, [], True])
-    def test_odd_times_are_none(self, tmp_path: Path, time: Any) -> None:
+    def test_odd_times_are_dropped(self, tmp_path: Path, time: Any) -> None:
         lines = otlp(startTimeUnixNano=time), {"spans": {"data": [{"timestamp": time}]}}
         sample = read_file(written(tmp_path / "x", *lines))
         for span in sample.spans:
             assert span.time is None or span.time < 1
 
-    def test_no_more_than_the_limit(self, tmp_path: Path) -> None:
+    def test_limit_of_spans(self, tmp_path: Path) -> None:
         path = written(tmp_path / "x", *[otlp()] * 5)
         sample = read_file(path, limit=3)
         assert len(sample.spans) == 3
@@ -190,20 +190,20 @@ class TestFiles:
 
 
 @pytest.fixture
-def warehouse() -> Iterator[Warehouse]:
-    with Warehouse() as served:
+def warehouse() -> Iterator[SpanService]:
+    with SpanService() as served:
         yield served
 
 
 @pytest.fixture
-def client(warehouse: Warehouse) -> Iterator[TraceloopClient]:
+def client(warehouse: SpanService) -> Iterator[TraceloopClient]:
     with TraceloopClient("key-of-a-project", warehouse.url) as opened:
         yield opened
 
 
 class TestService:
     def test_pages_are_read_until_there_is_no_cursor(
-        self, warehouse: Warehouse, client: TraceloopClient
+        self, warehouse: SpanService, client: TraceloopClient
     ) -> None:
         warehouse.pages = {"": page(2, "one"), "one": page(1, "two"), "two": page(0, "")}
         sample = read_service(client, seconds=3600, now=lambda: 10_000.7)
@@ -217,23 +217,23 @@ class TestService:
         assert [query.get("cursor") for query in warehouse.queries] == [None, "one", "two"]
         assert PLANTED not in repr(sample)
 
-    def test_no_more_than_the_limit(self, warehouse: Warehouse, client: TraceloopClient) -> None:
+    def test_limit_of_spans(self, warehouse: SpanService, client: TraceloopClient) -> None:
         warehouse.pages = {"": page(2, "one"), "one": page(200, "two")}
         assert len(read_service(client, seconds=1, limit=3).spans) == 3
         assert [query["limit"] for query in warehouse.queries] == ["3", "1"]
 
-    def test_a_cursor_that_comes_back_ends_it(
-        self, warehouse: Warehouse, client: TraceloopClient
+    def test_repeated_cursor_ends_the_pages(
+        self, warehouse: SpanService, client: TraceloopClient
     ) -> None:
         warehouse.pages = {"": page(1, "one"), "one": page(1, "one")}
         assert len(read_service(client, seconds=1).spans) == 2
 
-    def test_no_spans(self, warehouse: Warehouse, client: TraceloopClient) -> None:
+    def test_no_spans(self, warehouse: SpanService, client: TraceloopClient) -> None:
         warehouse.pages = {"": {"spans": {"data": None}}}
         assert read_service(client, seconds=1).spans == []
 
-    def test_a_slow_service_makes_a_small_sample(
-        self, warehouse: Warehouse, client: TraceloopClient
+    def test_slow_service_gives_a_small_sample(
+        self, warehouse: SpanService, client: TraceloopClient
     ) -> None:
         warehouse.pages = {"": page(1, "one"), "one": page(1, "two")}
         times = iter([0.0, 30.0, 61.0])
@@ -245,8 +245,8 @@ class TestService:
         "body",
         [f'{{"spans": {{"data": ["{PLANTED}', f'["{PLANTED}"]', PLANTED, f"<p>{PLANTED}</p>"],
     )
-    def test_an_answer_that_is_none_is_not_quoted(
-        self, warehouse: Warehouse, client: TraceloopClient, body: str
+    def test_malformed_response_is_not_quoted(
+        self, warehouse: SpanService, client: TraceloopClient, body: str
     ) -> None:
         warehouse.pages = {"": body}
         with pytest.raises(MalformedResponseError, match="should be a page of spans") as caught:

@@ -1,4 +1,4 @@
-"""How much of the traffic setups would see."""
+"""How much of the traffic setups match: `spans/traffic.py`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pulumi_traceloop._client import TraceloopClient
 from pulumi_traceloop._settings import Connection
 from pulumi_traceloop.spans.matching import Rule, Span, SpanIndex
 from pulumi_traceloop.spans.traffic import Traffic, of_files, of_service, seconds_in
-from tests.warehouse import SERVICE_SPAN, Warehouse
+from tests.support.span_service import SERVICE_SPAN, SpanService
 
 MODEL = "gen_ai.request.model"
 SPANS = [Span({MODEL: model}) for model in ("gpt-4o", "gpt-4o", "gpt-5", "o3")]
@@ -26,7 +26,7 @@ def traffic(hours: float | None = 24, *, daily: bool = True) -> Traffic:
     [("90s", 90), ("30m", 1800), ("24h", 86_400), ("7d", 604_800), ("1w", 604_800)]
     + [(text, None) for text in ("0h", "24", "h", "1.5h", "spans.jsonl", "24h ", "-1h")],
 )
-def test_a_time(text: str, seconds: int | None) -> None:
+def test_time_span(text: str, seconds: int | None) -> None:
     assert seconds_in(text) == seconds
 
 
@@ -40,18 +40,18 @@ def test_evaluations_a_day(hours: float | None, daily: bool, evaluations: int | 
     assert (found.matched, found.sampled, found.evaluations) == (2, 4, evaluations)
 
 
-def test_what_may_match_counts_as_evaluations() -> None:
+def test_undecided_matches_count_as_evaluations() -> None:
     found = traffic().matches([Rule(MODEL, value="gpt-4o")], 1, partly_hidden=True)
     assert found is not None
     assert (found.matched, found.undecided, found.evaluations) == (0, 2, 2)
 
 
-def test_no_spans_are_no_figure() -> None:
+def test_no_figure_without_spans() -> None:
     assert Traffic(SpanIndex([]), 24, daily=True).matches([Rule(MODEL)], 1) is None
 
 
-def test_with_a_secret_the_reason_has_no_values() -> None:
-    """The first value that is shown is the nearest one to the secret."""
+def test_reason_of_a_secret_rule_has_no_values() -> None:
+    """The first displayed value would be the nearest to the secret."""
     open_ = traffic().matches([Rule(MODEL, value="gpt-4")], 1)
     assert open_ is not None
     assert "gpt-4o 2" in open_.why
@@ -64,29 +64,29 @@ def test_with_a_secret_the_reason_has_no_values() -> None:
     assert key.why == ""
 
 
-def client(service: Warehouse) -> TraceloopClient:
+def client(service: SpanService) -> TraceloopClient:
     return TraceloopClient.connect(Connection("", "k", service.url, 10))
 
 
 class TestService:
     NOW = 1_700_000_000 + 7200
 
-    def test_all_spans_of_a_time(self) -> None:
-        with Warehouse() as service:
+    def test_all_spans_of_a_period(self) -> None:
+        with SpanService() as service:
             service.pages[""] = {"spans": {"data": [SERVICE_SPAN] * 3}}
             found = of_service(client(service), 86_400, now=lambda: self.NOW)
         assert (found.hours, found.daily, found.problems) == (24, True, [])
         assert service.queries[0]["from_timestamp_sec"] == str(self.NOW - 86_400)
 
-    def test_a_full_sample_covers_less(self) -> None:
+    def test_truncated_sample_covers_less(self) -> None:
         """The newest spans are from the last two hours only."""
-        with Warehouse() as service:
+        with SpanService() as service:
             service.pages[""] = {"spans": {"data": [SERVICE_SPAN] * 3, "next_cursor": "2"}}
             found = of_service(client(service), 86_400, limit=3, now=lambda: self.NOW)
         assert found.hours == pytest.approx(2, abs=0.01)
 
     def test_no_span(self) -> None:
-        with Warehouse() as service:
+        with SpanService() as service:
             service.pages[""] = {"spans": {"data": []}}
             found = of_service(client(service), 86_400, now=lambda: self.NOW)
         assert [*found.problems] == [
@@ -95,7 +95,7 @@ class TestService:
 
 
 @pytest.mark.parametrize(("apart", "daily"), [(3600, True), (3599, False), (0, False)])
-def test_a_short_capture_says_nothing_about_a_day(tmp_path: Path, apart: int, daily: bool) -> None:
+def test_short_capture_has_no_daily_figure(tmp_path: Path, apart: int, daily: bool) -> None:
     start = int(SERVICE_SPAN["timestamp"])  # type: ignore[call-overload]
     spans = [{**SERVICE_SPAN, "timestamp": start + 1000 * n} for n in (0, apart)]
     file = tmp_path / "spans.json"

@@ -1,4 +1,4 @@
-"""Attributes as text."""
+"""Attributes as text, and content of end users: `spans/values.py`."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ from pulumi_traceloop.spans.values import as_text, is_content
         ({"b": [b"x"], "a": {"c": "d"}}, '{"a":{"c":"d"},"b":["eA=="]}'),
     ],
 )
-def test_the_text_of_a_value(value: Any, text: str) -> None:
+def test_text_of_a_value(value: Any, text: str) -> None:
     assert as_text(value) == text
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_a_float_reads_back(value: float) -> None:
+def test_float_survives_its_text(value: float) -> None:
     text = as_text(value)
     assert float(text) == value
     assert ".0" not in text[-2:]
     assert float(json.loads(text)) == value
 
 
-def test_what_is_no_value_is_refused() -> None:
+def test_invalid_value_is_rejected() -> None:
     with pytest.raises(TypeError, match="an attribute value cannot be a object"):
         as_text([object()])
 
@@ -95,7 +95,7 @@ def test_what_is_no_value_is_refused() -> None:
         "mcp.request.argument",
     ],
 )
-def test_what_end_users_wrote(key: str) -> None:
+def test_content_of_end_users(key: str) -> None:
     assert is_content(key)
     assert is_content(key.upper())
 
@@ -131,10 +131,10 @@ def test_what_end_users_wrote(key: str) -> None:
         "error.type",
     ],
 )
-def test_what_end_users_did_not_write(key: str) -> None:
+def test_metadata_is_not_content(key: str) -> None:
     assert not is_content(key)
 
 
-def test_a_long_text_is_what_somebody_wrote() -> None:
+def test_long_text_is_content() -> None:
     assert is_content("acme.notes", "x" * 1025)
     assert not is_content("acme.notes", "x" * 1024)

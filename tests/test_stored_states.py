@@ -1,4 +1,4 @@
-"""States that earlier versions stored work with this one, and nothing of them is sent again.
+"""States of earlier versions work with this one, and nothing is sent again.
 
 Each release adds one: run this file with ``STORE_STATE=1`` and a Pulumi CLI on PATH.
 """
@@ -16,14 +16,16 @@ from typing import Any
 import pytest
 
 from pulumi_traceloop.emulator import Emulator
-from tests.conftest import API_KEY, PREAMBLE, REPOSITORY, World
 from tests.engine import Stack, find_cli, make_stack
 from tests.engine.cli import CliStack
+from tests.support import API_KEY
+from tests.support.terminal import import_path
+from tests.support.world import PREAMBLE, World
 
 DATA = Path(__file__).parent / "data"
 STATES = sorted(DATA.glob("state-*.json"))
 
-#: What each stored state was made by; "b" was refused.
+#: The program of each stored state; "b" was refused.
 PROGRAM = """
 one("single")
 one("renamed-id", "azure", external_id="other/id", triggers=["2026-01"])
@@ -38,7 +40,7 @@ group("g", {
 })
 """
 
-#: What says where and when on a machine a state was made.
+#: Fields of a state that name a machine or a time.
 _NOISE = {"sourcePosition", "stackTrace", "created", "modified"}
 
 
@@ -53,7 +55,7 @@ def test_store_the_state_of_this_version(tmp_path: Path) -> None:
     if find_cli() is None:
         pytest.fail("a state is stored by the Pulumi CLI, and none is on PATH")
     with Emulator(api_key=API_KEY, data=str(tmp_path / "emulator.db")) as traceloop:
-        env = {"PYTHONPATH": str(REPOSITORY), **environment(traceloop)}
+        env = {"PYTHONPATH": import_path(), **environment(traceloop)}
         stack = make_stack("cli", tmp_path, env=env)
         assert isinstance(stack, CliStack)
         stack.write_program(PREAMBLE + PROGRAM)
@@ -77,7 +79,7 @@ def test_this_version_has_stored_its_state() -> None:
 
 
 @pytest.mark.parametrize("stored", STATES, ids=lambda path: path.stem)
-class TestAStoredState:
+class TestStoredState:
     @pytest.fixture
     def world(
         self, stored: Path, tmp_path: Path, stack_of: Callable[[dict[str, str]], Stack]
@@ -88,23 +90,23 @@ class TestAStoredState:
             stack.import_state(json.loads(stored.read_text()))
             yield World(stack, traceloop, configure=False)
 
-    def test_a_preview_sees_only_what_was_not_in_place(self, world: World) -> None:
+    def test_preview_has_only_unfinished_changes(self, world: World) -> None:
         preview = world.preview(PROGRAM)
         assert "g: 1 to send again, 2 unchanged" in preview.output
         assert preview.ops()["single"] == preview.ops()["renamed-id"] == ("same",)
 
-    def test_an_update_sends_only_what_was_not_in_place(self, world: World) -> None:
+    def test_update_sends_only_unfinished_changes(self, world: World) -> None:
         world.traceloop.add_evaluator("not-there")
         world.up(PROGRAM)
         assert world.traceloop.writes == {"b": 1}
         assert set(world.up().changes) == {"same"}
         assert world.requests == {}
 
-    def test_a_refresh_sees_no_drift(self, world: World) -> None:
+    def test_refresh_finds_no_drift(self, world: World) -> None:
         world.stack.write_program(PREAMBLE + PROGRAM)
         assert world.refresh(expect_no_changes=True).exit_code == 0
 
-    def test_a_destroy_deletes_what_it_owns(self, world: World) -> None:
+    def test_destroy_deletes_owned_setups(self, world: World) -> None:
         world.stack.write_program(PREAMBLE + PROGRAM)
         assert set(world.monitors) == {"single", "other/id", "a", "scoped"}
         world.destroy()

@@ -1,11 +1,9 @@
-"""What users' tests of programs use."""
+"""Helpers for users' tests of programs: `testing.py`."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +29,8 @@ from pulumi_traceloop.testing import (
     load_spans,
     surveys,
 )
-from tests.test_spans_sources import CAPTURED
+from tests.support import CAPTURED
+from tests.support.terminal import python
 
 OPENAI: Any = {
     "selector": [span("gen_ai.provider.name").equals("openai")],
@@ -54,7 +53,7 @@ def spans() -> Any:
 
 @pytest.fixture
 def loop() -> Iterator[None]:
-    """What an Output needs outside of a program."""
+    """The event loop that an Output needs outside of a program."""
     opened = asyncio.new_event_loop()
     asyncio.set_event_loop(opened)
     yield
@@ -73,12 +72,12 @@ class TestAssertions:
             {"openai": AutoMonitorSetupArgs(**OPENAI), "again": OPENAI},
         ],
     )
-    def test_what_matches(self, setups: Any, spans: Any) -> None:
+    def test_matching_setups_pass(self, setups: Any, spans: Any) -> None:
         assert_matches(setups, spans)
         with pytest.raises(AssertionError, match="4 of 12"):
             assert_matches_nothing(setups, spans)
 
-    def test_a_failure_tells_the_near_misses(self, spans: Any) -> None:
+    def test_failure_has_the_near_misses(self, spans: Any) -> None:
         with pytest.raises(AssertionError) as caught:
             assert_matches({"openai": OPENAI, "old": OLD}, spans)
         assert str(caught.value) == (
@@ -87,23 +86,23 @@ class TestAssertions:
             " anthropic 2)"
         )
 
-    def test_what_matches_nothing(self, spans: Any) -> None:
+    def test_setups_that_match_nothing(self, spans: Any) -> None:
         assert_matches_nothing(OLD, spans)
         assert_matches({"openai": OPENAI, "old": OLD}, spans, allow_none=["ol*"])
 
-    def test_nobody_can_tell(self, spans: Any) -> None:
+    def test_undecided_setups_fail_both_assertions(self, spans: Any) -> None:
         rule = span("gen_ai.input.messages").contains("refund")
         setups: Any = {"m": {"selector": [rule], "evaluators": ["faithfulness"]}}
         for assertion in (assert_matches, assert_matches_nothing):
             with pytest.raises(AssertionError, match="holds end-user content"):
                 assertion(setups, spans)
 
-    def test_a_file_of_setups(self, spans: Any, tmp_path: Path) -> None:
+    def test_file_of_setups(self, spans: Any, tmp_path: Path) -> None:
         (tmp_path / "monitors.yaml").write_text(MONITORS)
         assert_matches(tmp_path / "monitors.yaml", spans)
         assert_matches(str(tmp_path / "monitors.yaml"), str(CAPTURED))
 
-    def test_spans_of_the_test_itself(self) -> None:
+    def test_spans_given_by_the_test(self) -> None:
         assert_matches(OPENAI, [Span({"gen_ai.provider.name": "openai"})])
 
     def test_surveys(self, spans: Any) -> None:
@@ -125,7 +124,7 @@ class TestAssertions:
         ],
     )
     @pytest.mark.usefixtures("loop")
-    def test_what_cannot_be_tried(
+    def test_unusable_arguments(
         self, setups: Callable[[Any], Any], reason: str, spans: Any
     ) -> None:
         with pytest.raises(TypeError, match=reason):
@@ -133,7 +132,7 @@ class TestAssertions:
 
 
 class TestSpans:
-    def test_a_broken_line_is_a_warning(self, tmp_path: Path) -> None:
+    def test_malformed_line_is_a_warning(self, tmp_path: Path) -> None:
         path = tmp_path / "spans.jsonl"
         path.write_text(CAPTURED.read_text() + "{\n")
         with pytest.warns(UserWarning, match=r"spans\.jsonl:13: invalid JSON"):
@@ -157,7 +156,7 @@ class TestPrograms:
             AutoMonitorSetupGroup("group", {"member": OPENAI, "secret": secret})
             AutoMonitorSetupGroup("many", {f"m-{n}": OLD for n in range(300)})
             AutoMonitorSetupGroup.from_file(tmp_path / "monitors.yaml")
-            AutoMonitorSetup.get("read", "somebody-elses")
+            AutoMonitorSetup.get("read", "unmanaged")
 
         setups = declared_setups(program)
         many = {f"m-{n}" for n in range(300)}
@@ -165,7 +164,7 @@ class TestPrograms:
         assert_matches(setups, spans, allow_none=["m-*"])
         assert_matches_nothing({i: setups[i] for i in many}, spans)
 
-    def test_a_programs_file(self, tmp_path: Path) -> None:
+    def test_file_of_a_program(self, tmp_path: Path) -> None:
         (tmp_path / "monitors.py").write_text("NAME = 'of-the-module'\n")
         (tmp_path / "__main__.py").write_text(
             "import pulumi\nfrom monitors import NAME\n"
@@ -181,20 +180,20 @@ class TestPrograms:
         assert setups["of-the-module"]["selector"][0]["value"] == "gpt"
         assert "dev" in setups
 
-    def test_what_the_program_raises_is_raised(self) -> None:
+    def test_exception_of_the_program_is_raised(self) -> None:
         def program() -> None:
             raise LookupError("no such thing")
 
         with pytest.raises(LookupError, match="no such thing"):
             declared_setups(program)
 
-    def test_the_tests_own_engine_stays(self) -> None:
+    def test_engine_of_the_test_is_restored(self) -> None:
         before = SETTINGS.monitor, pulumi.get_project(), pulumi.Config("a").get("b")
         declared_setups(lambda: None, config={"a:b": "c"}, project="another")
         assert (SETTINGS.monitor, pulumi.get_project(), pulumi.Config("a").get("b")) == before
 
-    def test_nothing_is_left_open(self) -> None:
-        gc.collect()  # what other tests left behind
+    def test_no_event_loop_stays_open(self) -> None:
+        gc.collect()  # leftovers of other tests
         with warnings.catch_warnings(record=True) as found:
             warnings.simplefilter("always")
             declared_setups(lambda: AutoMonitorSetup("m", **OPENAI))
@@ -212,7 +211,7 @@ class Own(pulumi.runtime.Mocks):
 
 class TestMocks:
     def test_under_set_mocks(self) -> None:
-        """In a process of its own: the SDK leaves event loops open in its worker threads."""
+        """In a separate process: the SDK leaves event loops open in its worker threads."""
         code = f"""
 import pulumi
 from pulumi_traceloop import AutoMonitorSetup, AutoMonitorSetupGroup, span
@@ -231,12 +230,10 @@ program()
 assert_matches(mocks.setups, load_spans({str(CAPTURED)!r}))
 print(sorted(mocks.setups))
 """
-        done = subprocess.run(
-            [sys.executable, "-c", code], check=False, capture_output=True, text=True
-        )
+        done = python("-c", code)
         assert done.stdout == "['member', 'single']\n", done.stderr
 
-    def test_with_mocks_of_ones_own(self) -> None:
+    def test_with_custom_mocks(self) -> None:
         seen: list[str] = []
 
         def program() -> None:

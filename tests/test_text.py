@@ -1,4 +1,4 @@
-"""What a person reads: values and names that differ look different; failures are grouped."""
+"""Texts for users: different values look different; failures are grouped: `_text.py`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pulumi_traceloop._text import (
     say,
 )
 
-#: Pairs of texts that a terminal or a browser would draw alike.
+#: Pairs of texts that look alike in a terminal or a browser.
 ALIKE = [
     ("a", "a\n"),
     ("a b", "a  b"),
@@ -48,7 +48,7 @@ ALIKE = [
 
 
 @pytest.mark.parametrize(("one", "other"), ALIKE)
-def test_what_looks_alike_is_spelled_apart(one: str, other: str) -> None:
+def test_similar_texts_are_displayed_differently(one: str, other: str) -> None:
     for spell in (quoted, name):
         assert _drawn(spell(one)) != _drawn(spell(other))
     assert _drawn(pair(one, other)[0]) != _drawn(pair(one, other)[1])
@@ -58,7 +58,7 @@ def test_what_looks_alike_is_spelled_apart(one: str, other: str) -> None:
 @example("x" * 100 + "a" + "x" * 100, "x" * 100 + "b" + "x" * 100)
 @example("x" * 100, "x" * 101)
 @example('"', '\\"')
-def test_two_texts_are_never_spelled_alike(one: str, other: str) -> None:
+def test_different_texts_are_never_displayed_alike(one: str, other: str) -> None:
     for spell in (quoted, name):
         assert (_drawn(spell(one)) == _drawn(spell(other))) is (one == other)
         assert spell(one).isprintable()
@@ -69,11 +69,11 @@ def test_two_texts_are_never_spelled_alike(one: str, other: str) -> None:
 
 
 def _drawn(text: str) -> str:
-    """As a browser draws it: composed, and of several blanks one."""
+    """Return a text as a browser draws it: composed, with single blanks."""
     return " ".join(unicodedata.normalize("NFC", text).split(" "))
 
 
-def test_a_change_is_cut_around_its_first_difference() -> None:
+def test_change_is_truncated_around_its_first_difference() -> None:
     arn = "arn:aws:bedrock:eu-west-1:123456789012:application-inference-profile/"
     first, second = pair(f"{arn}q1abc", f"{arn}z9abc")
     assert first.endswith('/q1abc"')
@@ -88,33 +88,33 @@ def test_a_change_is_cut_around_its_first_difference() -> None:
 @pytest.mark.parametrize(
     ("old", "new"), [("gpt-4o", "gpt-4\u043e"), ("\uff41b", "ab"), ("\u0410", "A")]
 )
-def test_letters_of_another_script_are_spelled_out(old: str, new: str) -> None:
+def test_letters_of_another_script_are_escaped(old: str, new: str) -> None:
     assert all(side.isascii() for side in pair(old, new))
 
 
-def test_letters_that_differ_visibly_stay_as_they_are() -> None:
+def test_visibly_different_letters_are_not_escaped() -> None:
     assert pair("größe", "grüße") == ('"größe"', '"grüße"')
 
 
 @pytest.mark.parametrize("text", ["checkout", "a.b/c:d@e", "größe", "日本語"])
-def test_a_plain_name_has_no_quotes(text: str) -> None:
+def test_plain_name_has_no_quotes(text: str) -> None:
     assert name(text) == text
 
 
 @pytest.mark.parametrize("spell", [quoted, name, printable])
-def test_the_engines_markup_is_taken_apart(spell: type[str]) -> None:
-    """A colour that it does not know ends the CLI in a panic."""
+def test_markup_of_the_engine_is_escaped(spell: type[str]) -> None:
+    """The CLI panics on an unknown colour."""
     assert "<{%" not in spell("a<{%fg 77%}>b")
 
 
-def test_what_is_cut_is_counted_and_told_apart() -> None:
+def test_truncated_texts_are_counted_and_distinct() -> None:
     assert cut(["a", "b", "c"], 2) == ["a", "b", "c"]
     assert cut(["a", "b", "c", "d"], 2) == ["a", "b", "and 2 more"]
     first, second = (cut(list(text), 2, list(text))[-1] for text in ("abcd", "abce"))
     assert first != second
 
 
-def test_columns_are_aligned_and_end_without_a_hole() -> None:
+def test_columns_are_aligned_without_trailing_blanks() -> None:
     assert columns([["a", "b"], ["ccc", "d", "e"], ["f"], ["日本", "g", "h"]]) == [
         "a     b",
         "ccc   d  e",
@@ -123,17 +123,17 @@ def test_columns_are_aligned_and_end_without_a_hole() -> None:
     ]
 
 
-def test_what_cannot_be_printed_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unprintable_text_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     closed = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
     monkeypatch.setattr(sys, "stdout", closed)
     say("日本語")
     closed.close()
     say("nobody listens")
-    monkeypatch.setattr(sys, "stdout", None)  # what Python has for a descriptor that is closed
+    monkeypatch.setattr(sys, "stdout", None)  # as Python sets it for a closed descriptor
     say("nobody can listen")
 
 
-def test_a_broken_pipe_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_pipe_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     theirs, ours = os.pipe()
     os.close(theirs)
     pipe = io.TextIOWrapper(os.fdopen(ours, "wb", buffering=0), write_through=True)
@@ -151,7 +151,7 @@ def test_two_threads_do_not_share_a_line(capsys: pytest.CaptureFixture[str]) -> 
     assert sorted(capsys.readouterr().out.splitlines()) == [f"{n:04}" for n in range(2000)]
 
 
-def test_a_process_writes_utf8_whatever_its_pipe_has() -> None:
+def test_process_writes_utf8_into_any_pipe() -> None:
     program = "from pulumi_traceloop._text import *; use_utf8(); say('日本語 \\ud800')"
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -181,7 +181,7 @@ def test_names_keeps_the_order() -> None:
     assert names(["b", "a"]) == '"b", "a"'
 
 
-def test_nothing_failed_is_no_line() -> None:
+def test_no_failure_is_no_line() -> None:
     assert by_cause({}) == ""
 
 
@@ -193,26 +193,26 @@ def test_external_ids_of_a_cause_are_sorted() -> None:
     assert by_cause({"c": "no", "a": "no", "b": "no"}) == '  "a", "b", "c": no'
 
 
-def test_many_external_ids_of_a_cause_are_cut_off() -> None:
+def test_many_external_ids_of_a_cause_are_truncated() -> None:
     failed = {f"m-{n:03}": "no" for n in range(100)}
     assert by_cause(failed).endswith(f'"m-004" and {100 - NAMES} more: no')
 
 
-def test_the_most_frequent_cause_comes_first() -> None:
+def test_most_frequent_cause_comes_first() -> None:
     failed = {"a": "rare", "b": "frequent", "c": "frequent"}
     assert by_cause(failed) == '  "b", "c": frequent\n  "a": rare'
 
 
-def test_causes_as_frequent_are_sorted_by_external_id() -> None:
+def test_equally_frequent_causes_are_sorted_by_external_id() -> None:
     assert by_cause({"b": "x", "a": "z", "c": "y"}) == '  "a": z\n  "b": x\n  "c": y'
 
 
-def test_the_text_does_not_depend_on_the_order_of_the_failures() -> None:
+def test_text_does_not_depend_on_the_order_of_failures() -> None:
     failed = {f"m-{n}": f"cause {n % 3}" for n in range(10)}
     assert by_cause(dict(reversed(failed.items()))) == by_cause(failed)
 
 
-def test_as_many_causes_as_are_told_leave_no_rest() -> None:
+def test_causes_up_to_the_limit_leave_no_rest() -> None:
     lines = by_cause({f"m-{n:02}": f"cause {n}" for n in range(CAUSES)}).splitlines()
     assert len(lines) == CAUSES
     assert lines[-1] == '  "m-09": cause 9'

@@ -1,4 +1,4 @@
-"""What may be declared: what is refused and why, and what is hardly meant."""
+"""Which setups may be declared, and messages about the others: `_validation.py`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pulumi_traceloop._validation import (
     suspicious_texts,
     suspicious_texts_warning,
 )
+from tests.support.setups import RULE, configs, rule, setup
 
-RULE = {"key": "gen_ai.system", "source": "span_attributes", "value": "openai"}
 OPERATORS = (
     "'equals', 'not_equals', 'contains', 'not_contains', 'in', 'not_in', 'exists' or 'not_exists'"
 )
@@ -43,23 +43,6 @@ A_LIST = (
 )
 
 
-def without(mapping: dict[str, Any]) -> dict[str, Any]:
-    """Return it without what is Ellipsis."""
-    return {key: value for key, value in mapping.items() if value is not ...}
-
-
-def setup(**changes: Any) -> dict[str, Any]:
-    return without({"selector": [RULE], "evaluators": ["pii-detector"], **changes})
-
-
-def rule(**changes: Any) -> dict[str, Any]:
-    return without({**RULE, **changes})
-
-
-def configs(*evaluators: Any) -> dict[str, Any]:
-    return setup(evaluators=..., evaluator_configs=list(evaluators))
-
-
 class Later:
     """A value that is not known yet."""
 
@@ -67,7 +50,7 @@ class Later:
 LATER = Later()
 
 
-class TestBadSetups:
+class TestInvalidSetups:
     @pytest.mark.parametrize(
         ("given", "path", "reason"),
         [
@@ -155,7 +138,7 @@ class TestBadSetups:
             ([], "", "must be a mapping"),
         ],
     )
-    def test_is_told_where_and_why(self, given: object, path: str, reason: str) -> None:
+    def test_is_reported_with_path_and_reason(self, given: object, path: str, reason: str) -> None:
         assert problems(given) == [(path, reason)]
 
     @pytest.mark.parametrize(
@@ -215,12 +198,12 @@ class TestBadSetups:
             ),
         ],
     )
-    def test_in_a_rule_is_told_with_its_index(
+    def test_in_a_rule_is_reported_with_its_index(
         self, given: dict[str, Any], field: str, reason: str
     ) -> None:
         assert problems(setup(selector=[RULE, given])) == [(f"selector[1].{field}", reason)]
 
-    def test_tells_all_problems_at_once(self) -> None:
+    def test_all_problems_are_reported_at_once(self) -> None:
         given = setup(selector=[rule(value=1), rule(source="x")], evaluators=[""])
         assert [path for path, _ in problems(given)] == [
             "selector[0].value",
@@ -229,30 +212,30 @@ class TestBadSetups:
         ]
 
 
-class TestGoodSetups:
+class TestValidSetups:
     @pytest.mark.parametrize("operator", ["equals", "not_equals", "contains", "not_contains"])
     @pytest.mark.parametrize("value", ["openai", " ", "é"])
-    def test_a_rule_with_a_value(self, operator: str, value: str) -> None:
+    def test_rule_with_a_value(self, operator: str, value: str) -> None:
         assert problems(setup(selector=[rule(operator=operator, value=value)])) == []
 
     @pytest.mark.parametrize("operator", ["in", "not_in"])
-    def test_a_rule_with_values(self, operator: str) -> None:
+    def test_rule_with_values(self, operator: str) -> None:
         given = rule(operator=operator, value=..., values=["a", "b"])
         assert problems(setup(selector=[given])) == []
 
     @pytest.mark.parametrize("operator", ["exists", "not_exists"])
-    def test_a_rule_without_a_value(self, operator: str) -> None:
+    def test_rule_without_a_value(self, operator: str) -> None:
         assert problems(setup(selector=[rule(operator=operator, value=...)])) == []
 
     def test_one_evaluator_in_two_scopes(self) -> None:
         given = configs({"slug": "a", "scope": "span"}, {"slug": "a", "scope": "trace"})
         assert problems(given) == []
 
-    def test_triggers_hold_anything(self) -> None:
+    def test_triggers_accept_any_json(self) -> None:
         assert problems(setup(triggers=[1, True, 1.5, {"a": [None]}])) == []
 
 
-class TestDidYouMean:
+class TestSuggestions:
     @pytest.mark.parametrize(
         ("given", "meant"),
         [
@@ -271,7 +254,7 @@ class TestDidYouMean:
             ("", None),
         ],
     )
-    def test_an_operator(self, given: str, meant: str | None) -> None:
+    def test_suggestion_for_an_operator(self, given: str, meant: str | None) -> None:
         ((path, reason),) = problems(setup(selector=[rule(operator=given)]))
         assert path == "selector[0].operator"
         hint = f'; did you mean "{meant}"?' if meant else ""
@@ -280,12 +263,12 @@ class TestDidYouMean:
     @pytest.mark.parametrize(
         ("given", "meant"), [("span", "span_attributes"), ("resource", "resource_attributes")]
     )
-    def test_a_source(self, given: str, meant: str) -> None:
+    def test_suggestion_for_a_source(self, given: str, meant: str) -> None:
         ((_, reason),) = problems(setup(selector=[rule(source=given)]))
         assert reason.endswith(f'not "{given}"; did you mean "{meant}"?')
 
 
-class TestNotKnownYet:
+class TestUnknownValues:
     @pytest.mark.parametrize(
         "given",
         [
@@ -306,11 +289,11 @@ class TestNotKnownYet:
             setup(triggers=[{"a": LATER}]),
         ],
     )
-    def test_is_not_judged(self, given: Any) -> None:
+    def test_unknown_value_is_not_checked(self, given: Any) -> None:
         assert problems(given, Later) == []
         assert problems(given) != []
 
-    def test_what_is_known_beside_it_is(self) -> None:
+    def test_known_values_beside_it_are_checked(self) -> None:
         given = setup(selector=[rule(operator=LATER, value=1, source="span")], evaluators=LATER)
         assert [path for path, _ in problems(given, Later)] == [
             "selector[0].source",
@@ -327,13 +310,13 @@ class TestInAGroup:
         ]
 
     @pytest.mark.parametrize("external_id", [1, None, ("a",)])
-    def test_an_external_id_that_is_no_text(self, external_id: object) -> None:
+    def test_external_id_that_is_not_a_string(self, external_id: object) -> None:
         ((path, reason),) = group_problems(external_id, setup())
         assert path.startswith("setups[")
         assert reason == "the external_id must be a string"
 
 
-def test_text_that_is_no_json_is_a_problem() -> None:
+def test_text_that_is_not_json_is_a_problem() -> None:
     assert problems_in_json(json.dumps(setup())) == []
     ((path, reason),) = problems_in_json("{")
     assert (path, reason[:18]) == ("", "is not valid JSON:")
@@ -362,7 +345,7 @@ def test_text_that_is_no_json_is_a_problem() -> None:
         ),
     ],
 )
-def test_options(options: dict[str, Any], found: list[tuple[str, str]]) -> None:
+def test_options_of_a_resource(options: dict[str, Any], found: list[tuple[str, str]]) -> None:
     assert option_problems(options, Later) == found
 
 
@@ -389,7 +372,7 @@ class TestOddTexts:
             ),
         ],
     )
-    def test_is_warned_about_wherever_it_is(self, text: str, reason: str | None) -> None:
+    def test_is_a_warning_in_any_property(self, text: str, reason: str | None) -> None:
         given = setup(
             selector=[
                 rule(value=text),
@@ -415,7 +398,7 @@ class TestOddTexts:
             )
         ]
 
-    def test_in_triggers_they_are_fine(self) -> None:
+    def test_triggers_have_no_warning(self) -> None:
         assert list(suspicious_texts(setup(triggers=["${x}", " "]))) == []
 
     def test_one_warning_names_the_first_ten(self) -> None:

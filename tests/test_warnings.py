@@ -1,4 +1,4 @@
-"""What a program is warned of."""
+"""Warnings about a program's setups: `_warnings.py`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def old(**more: Any) -> dict[str, Any]:
     return {"selector": [span("gen_ai.system").equals("openai")], "evaluators": ["sql"], **more}
 
 
-def test_a_text_for_each_kind_says_how_to_silence_it() -> None:
+def test_each_kind_says_how_to_silence_it() -> None:
     evaluator, attribute = warnings([("m", old())])
     assert evaluator.startswith("not an evaluator that Traceloop documents")
     assert attribute.startswith("attributes that the spans of today's SDKs may not have:")
@@ -42,12 +42,12 @@ def test_a_text_for_each_kind_says_how_to_silence_it() -> None:
         )
 
 
-def test_args_and_dicts_are_the_same() -> None:
+def test_args_and_dicts_have_the_same_warnings() -> None:
     args = AutoMonitorSetupArgs(
         selector=[span("gen_ai.system").is_in("Anthropic"), resource("gen_ai.agent.name").exists()],
         evaluator_configs=[EvaluatorConfigArgs("perplexity")],
     )
-    spelled = {
+    as_dict = {
         "selector": (
             {
                 "key": "gen_ai.system",
@@ -60,12 +60,12 @@ def test_args_and_dicts_are_the_same() -> None:
         "evaluator_configs": [{"slug": "perplexity"}],
     }
     texts = list(warnings([("m", args)]))
-    assert texts == list(warnings([("m", spelled)]))
+    assert texts == list(warnings([("m", as_dict)]))
     assert '"anthropic" instead of "Anthropic"' in texts[1]
     assert "is a span attribute" in texts[1]
 
 
-def test_a_part_of_a_value_is_no_value() -> None:
+def test_part_of_a_value_is_not_a_value() -> None:
     (text,) = warnings(
         [("m", {"selector": [span("gen_ai.system").contains("Azure")], "evaluators": []})]
     )
@@ -85,11 +85,11 @@ def test_a_part_of_a_value_is_no_value() -> None:
         },
     ],
 )
-def test_what_is_not_known_is_passed_over(setup: Callable[[Any], Any]) -> None:
+def test_unknown_values_are_skipped(setup: Callable[[Any], Any]) -> None:
     assert list(warnings([("m", setup(pulumi.Output.from_input))])) == []
 
 
-def test_a_secret_value_is_not_quoted() -> None:
+def test_secret_value_is_not_quoted() -> None:
     secret = pulumi.Output.secret("Anthropic")
     (text,) = warnings([("m", {"selector": [span("gen_ai.system").equals(secret)]})])
     assert "nthropic" not in text
@@ -115,7 +115,7 @@ def test_one_switch_silences_both(value: str, expected: list[str]) -> None:
     ] == (expected)
 
 
-def test_nothing_is_ignored_by_itself() -> None:
+def test_nothing_is_ignored_by_default() -> None:
     assert ignored() == []
 
 
@@ -132,7 +132,7 @@ def test_nothing_is_ignored_by_itself() -> None:
         ("https://[broken", False),
     ],
 )
-def test_what_runs_on_traceloops_service_only(
+def test_evaluators_of_traceloops_service_only(
     base_url: str | None, warned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setups = [("m", {"selector": [], "evaluators": ["toxicity-detector"]})]
@@ -145,6 +145,6 @@ def test_what_runs_on_traceloops_service_only(
     assert not list(warnings(setups, config_namespace="second"))
 
 
-def test_an_ignored_list_is_json() -> None:
+def test_ignored_list_is_json() -> None:
     pulumi.runtime.set_all_config({"traceloop:ignoreWarnings": json.dumps(["a", "b"])})
     assert ignored() == ["a", "b"]

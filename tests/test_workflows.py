@@ -1,4 +1,4 @@
-"""The example workflows: their commands are run as they are, against the emulator."""
+"""The example workflows: their commands run unchanged, against the emulator."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ import pytest
 import yaml
 
 from pulumi_traceloop.emulator import Emulator
-from tests.conftest import PREAMBLE, REPOSITORY
 from tests.engine import find_cli, make_stack
 from tests.engine.cli import CliStack
+from tests.support import REPOSITORY
+from tests.support.terminal import import_path
+from tests.support.world import PREAMBLE
 
 WORKFLOWS = REPOSITORY / "examples" / "github-actions"
 
-#: Stands in for GitHub's own command line: notes what it is asked, and lists one old comment.
+#: A placeholder of GitHub's `gh`: logs its arguments, and lists one old comment.
 GH = """\
 #!/bin/sh
 echo "$@" >> "$GH_LOG"
@@ -34,7 +36,7 @@ def workflow(name: str) -> dict[str, Any]:
 
 
 def commands(name: str) -> dict[str, str]:
-    """The steps' commands by the steps' names."""
+    """Return the commands by the names of the steps."""
     (job,) = workflow(name)["jobs"].values()
     return {step["name"]: step["run"] for step in job["steps"] if "run" in step}
 
@@ -83,14 +85,14 @@ class Runner:
 def runner(tmp_path: Path, traceloop: Emulator) -> Runner:
     if find_cli() is None:
         pytest.skip("no Pulumi CLI on PATH")
-    stack = make_stack("cli", tmp_path, env={"PYTHONPATH": str(REPOSITORY)})
+    stack = make_stack("cli", tmp_path, env={"PYTHONPATH": import_path()})
     assert isinstance(stack, CliStack)
     stack.write_program(PREAMBLE + 'group("g", {"a": setup(), "b": setup()})')
     return Runner(stack, traceloop, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["preview.yml", "update.yml", "drift.yml"])
-def test_each_workflow_is_whole(name: str) -> None:
+def test_each_workflow_is_complete(name: str) -> None:
     (job,) = workflow(name)["jobs"].values()
     assert job["runs-on"]
     assert all("run" in step or "uses" in step for step in job["steps"])
@@ -111,7 +113,7 @@ def foreign(traceloop: Emulator) -> None:
     traceloop.force_status("foreign", "failed")
 
 
-def test_a_preview_becomes_a_comment(runner: Runner) -> None:
+def test_preview_becomes_a_comment(runner: Runner) -> None:
     done = runner.run("preview.yml", "Preview")
     assert done.returncode == 0, done.stderr
     comment = (runner.stack.project_dir / "comment.md").read_text()
@@ -121,7 +123,7 @@ def test_a_preview_becomes_a_comment(runner: Runner) -> None:
     assert "--method POST repos/acme/shop/issues/7/comments" in runner.gh()
 
 
-def test_the_next_preview_updates_its_comment(runner: Runner) -> None:
+def test_next_preview_updates_its_comment(runner: Runner) -> None:
     runner.run("preview.yml", "Preview")
     runner.comments.write_text("4711\n")
     runner.run("preview.yml", "Comment")
@@ -129,14 +131,14 @@ def test_the_next_preview_updates_its_comment(runner: Runner) -> None:
     assert "POST" not in runner.gh()
 
 
-def test_a_preview_that_fails_fails_the_job_and_has_a_comment(runner: Runner) -> None:
+def test_failed_preview_fails_the_job_and_has_a_comment(runner: Runner) -> None:
     runner.stack.write_program(PREAMBLE + 'group("g", {"a": {"selector": []}})')
     assert runner.run("preview.yml", "Preview").returncode != 0
     assert "needs at least one rule" in (runner.stack.project_dir / "comment.md").read_text()
 
 
 @pytest.mark.usefixtures("foreign")
-def test_an_update_ends_when_the_monitors_are_up(runner: Runner, traceloop: Emulator) -> None:
+def test_update_ends_when_the_monitors_are_ready(runner: Runner, traceloop: Emulator) -> None:
     traceloop.settle = 1
     assert runner.run("update.yml", "Update").returncode == 0
     done = runner.run("update.yml", "Wait")
@@ -144,7 +146,7 @@ def test_an_update_ends_when_the_monitors_are_up(runner: Runner, traceloop: Emul
     assert [traceloop.setups[i]["status"] for i in "ab"] == ["completed"] * 2
 
 
-def test_a_monitor_that_fails_fails_the_update(runner: Runner, traceloop: Emulator) -> None:
+def test_failed_monitor_fails_the_update(runner: Runner, traceloop: Emulator) -> None:
     traceloop.fail_evaluator("faithfulness", "no model configured")
     assert runner.run("update.yml", "Update").returncode == 0
     done = runner.run("update.yml", "Wait")

@@ -19,8 +19,8 @@ from typing import Any, cast
 from pulumi_traceloop._codec import unpacked
 from pulumi_traceloop.emulator import Fault
 from pulumi_traceloop.emulator.store import Record
-from tests.conftest import API_KEY, REPOSITORY
 from tests.engine import Kind, ResourceState, Result, Running, Stack, driver, make_stack
+from tests.support import API_KEY, REPOSITORY
 
 from .plans import (
     BY_HAND,

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from tests.conftest import API_KEY
 from tests.engine import Kind, find_cli
+from tests.support import API_KEY
 
 from .plans import Plan, plans
 from .sequence import Sequence

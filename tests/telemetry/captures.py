@@ -1,4 +1,4 @@
-"""The captured spans, with what end users wrote: here it is made up."""
+"""The captured spans, with made-up content of end users."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def send_captured(services: Iterable[str], *, base_url: str, api_key: str) -> No
     """Send what these services of the shop exported, as if it were now.
 
     Args:
-        services: their names.
-        base_url: where the spans go.
-        api_key: the key for that.
+        services: Their names.
+        base_url: Where the spans go.
+        api_key: The key for it.
 
     """
     exports = map(json.loads, (FOLDER / f"{CURRENT[1]}.jsonl").read_text("utf-8").splitlines())

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tests.telemetry.model_api import model_api
+from tests.telemetry.model_api import ModelApi
 
 #: `make .venv-sdk/.ready`
 _SDK = Path(__file__).parent.parent.parent / ".venv-sdk"
@@ -19,11 +19,11 @@ _LIMIT = 120
 
 
 class ProgramError(Exception):
-    """A program failed; the text is what it printed."""
+    """A program failed; the text is its output."""
 
 
 def has_sdk() -> bool:
-    """Whether the environment is there."""
+    """Whether the environment exists."""
     return (_SDK / ".ready").exists()
 
 
@@ -37,21 +37,21 @@ def run_all(programs: Iterable[Sequence[str]], *, base_url: str, api_key: str) -
 
     Args:
         programs: Python's arguments for each; see `service`.
-        base_url: where the spans go.
-        api_key: the key for that.
+        base_url: Where the spans go.
+        api_key: The key for it.
 
     Raises:
-        ProgramError: one of them failed.
+        ProgramError: One of them failed.
 
     """
-    with model_api() as models:
+    with ModelApi() as models:
         environment = {
             **os.environ,
             "TRACELOOP_BASE_URL": base_url,
             "TRACELOOP_API_KEY": api_key,
-            "TRACELOOP_TELEMETRY": "false",  # about the SDK's use, to its makers
-            "MODEL_API": models,
-            "OPENAI_BASE_URL": f"{models}/v1",
+            "TRACELOOP_TELEMETRY": "false",  # usage data for the SDK's makers
+            "MODEL_API": models.url,
+            "OPENAI_BASE_URL": f"{models.url}/v1",
             "OPENAI_API_KEY": "none",
         }
         running = [

@@ -1,15 +1,13 @@
-"""A model's API on loopback: replies in the shapes of OpenAI, Anthropic, Cohere and Ollama."""
+"""A model's API on loopback: responses in the shapes of OpenAI, Anthropic, Cohere and Ollama."""
 
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-#: What the model says to a prompt with this word.
+from tests.support.service import Received, Service, response
+
+#: The model's response to a prompt with this word.
 _REPLIES = {
     "SQL": "SELECT sum(total) FROM orders",
     "JSON": '{"name": "Teapot", "price": 20}',
@@ -17,36 +15,15 @@ _REPLIES = {
 }
 
 
-@contextmanager
-def model_api() -> Iterator[str]:
-    """Run the API; the context is its URL, without a path."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+class ModelApi(Service):
+    """Responds to prompts; its URL has no path."""
 
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        name = self.path.rstrip("/").rpartition("/")[2]
-        prefix = self.path.split("/")[1]
+    def reply(self, received: Received) -> bytes:
+        body = json.loads(received.body)
+        name = received.target.rstrip("/").rpartition("/")[2]
+        prefix = received.target.split("/")[1]
         reply = _SHAPES[prefix if prefix in _SHAPES else name](body, _text_for(body))
-        data = json.dumps(reply).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_: object) -> None:
-        """Stay silent."""
+        return response(200, reply, {"Content-Type": "application/json"})
 
 
 def _text_for(body: dict[str, Any]) -> str:

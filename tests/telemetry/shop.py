@@ -99,7 +99,7 @@ def catalog() -> None:
 
 @workflow(name="other_models")
 def other_models() -> None:
-    """Clients whose instrumentations lag behind, or differ."""
+    """Clients whose instrumentations are older or differ."""
     import cohere
     import groq
     import mistralai

@@ -1,6 +1,6 @@
-"""Whatever a server sends: an error of this package or a good result, in time, in bounded memory.
+"""Any response gives a result or an error of this package, in time and in bounded memory.
 
-The server is real, on the loopback interface; in the tests of time limits, so is the clock.
+The server is real, on loopback; in the tests of time limits, so is the clock.
 """
 
 from __future__ import annotations
@@ -9,14 +9,10 @@ import gzip
 import itertools
 import json
 import logging
-import socket
-import subprocess
 import sys
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -24,133 +20,50 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pulumi_traceloop._client import TraceloopClient
-from pulumi_traceloop._models import SetupSpec
 from pulumi_traceloop.errors import (
     MalformedResponseError,
     RejectedError,
     TraceloopError,
     TransportError,
 )
-
-KEY = "tl-6c1f0e5d9b8a47323a7e"
-
-SPEC = SetupSpec.model_validate(
-    {
-        "selector": [{"key": "gen_ai.system", "source": "span_attributes", "value": "openai"}],
-        "evaluators": ["pii-detector"],
-    }
-)
+from tests.support import API_KEY, client
+from tests.support.client import SPEC, Serve
+from tests.support.clock import Clock
+from tests.support.service import Service
+from tests.support.terminal import python
 
 CALLS: dict[str, Callable[[TraceloopClient], object]] = {
-    "list": lambda c: c.list_setups(),
-    "get": lambda c: c.get_setup("m"),
-    "delete": lambda c: c.delete_setup("m"),
-    "upsert": lambda c: c.upsert_setup("m", SPEC),
+    **{name: call.run for name, call in client.CALLS.items()},
     "bulk": lambda c: c.bulk_upsert({"m": SPEC, "n": SPEC}),
 }
 
-#: What a drip waits between two bytes, in seconds, and after how many it gives up, so that a client
-#: without a time limit ends as well.
+pytestmark = pytest.mark.usefixtures("plain_environment")
+
+#: The seconds between two bytes of a drip, and the number of bytes after which it ends, so that a
+#: client without a time limit ends as well.
 PAUSE = 0.02
 DRIPS = 200
 
 
-class Server:
-    """Sends the pieces of `answer` to every request, then closes the connection."""
-
-    def __init__(self) -> None:
-        self.answer: Callable[[], Iterable[bytes]] = lambda: [b""]
-        self.requests: list[str] = []
-        self.keep_alive = False
-        self._open: set[socket.socket] = set()
-        self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port: int = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._accepting = threading.Thread(target=self._accept)
-        self._accepting.start()
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._accepting.join()
-        self._listener.close()
-        for connection in list(self._open):
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self._open.add(connection)
-            thread = threading.Thread(target=self._serve, args=(connection,))
-            self._threads.append(thread)
-            thread.start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with connection, connection.makefile("rb") as stream, suppress(OSError):
-            while line := stream.readline().decode("latin-1"):
-                self.requests.append(line.strip())
-                length = 0
-                while header := stream.readline().strip().lower():
-                    if header.startswith(b"content-length:"):
-                        length = int(header.partition(b":")[2])
-                stream.read(length)
-                for piece in self.answer():
-                    connection.sendall(piece)
-                if not self.keep_alive:
-                    connection.shutdown(socket.SHUT_WR)
-                    break
-        self._open.discard(connection)
-
-
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
+@pytest.fixture
+def service(serve: Serve) -> Service:
+    return serve()
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.close()
+def elsewhere(serve: Serve) -> Service:
+    """A server that must receive nothing."""
+    return serve(b"")
 
 
-@pytest.fixture
-def elsewhere() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.close()
-
-
-class Time:
-    """A clock that only moves when someone waits."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def clock(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
-def quick_client(server: Server) -> TraceloopClient:
-    time = Time()
+def quick_client(service: Service) -> TraceloopClient:
+    clock = Clock()
     return TraceloopClient(
-        KEY, server.url, read_timeout=5.0, deadline=20.0, clock=time.clock, sleep=time.sleep
+        API_KEY, service.url, read_timeout=5.0, deadline=20.0, clock=clock, sleep=clock.sleep
     )
 
 
-# -- any answer at all --
+# -- any response --
 
 SETUP = {"id": "1", "external_id": "m", "init_rules": [], "evaluators": [], "status": "pending"}
 GOOD = [
@@ -231,7 +144,7 @@ STATUSES += [407, 408, 409, 413, 418, 426, 429, 451, 500, 501, 502, 503, 504, 59
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> bytes:
+def responses(draw: st.DrawFn) -> bytes:
     status = draw(st.sampled_from(STATUSES))
     line = draw(
         st.sampled_from([b"HTTP/1.1 %d OK", b"HTTP/1.1 %d", b"HTTP/1.0 %d \x1b[31m@KEY@"])
@@ -283,58 +196,57 @@ def shown_of(error: BaseException) -> str:
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-@given(reply=answers() | st.binary(max_size=60), name=st.sampled_from(list(CALLS)))
-def test_any_answer_ends_in_a_result_or_an_error_of_this_package(
-    server: Server, elsewhere: Server, caplog: pytest.LogCaptureFixture, reply: bytes, name: str
+@given(reply=responses() | st.binary(max_size=60), name=st.sampled_from(list(CALLS)))
+def test_any_response_gives_a_result_or_an_error_of_this_package(
+    service: Service, elsewhere: Service, caplog: pytest.LogCaptureFixture, reply: bytes, name: str
 ) -> None:
-    """Nothing printed holds the key or a control character, and nothing goes elsewhere."""
+    """No output has the key or a control character, and no request goes elsewhere."""
     caplog.set_level(logging.DEBUG)
     caplog.clear()
-    reply = reply.replace(b"@KEY@", KEY.encode()).replace(b"@PORT@", b"%d" % elsewhere.port)
-    server.answer = lambda: [reply]
-    with quick_client(server) as client:
-        error = failure(CALLS[name], client)
+    reply = reply.replace(b"@KEY@", API_KEY.encode()).replace(b"@PORT@", b"%d" % elsewhere.port)
+    service.replies = [lambda _: [reply]]
+    with quick_client(service) as opened:
+        error = failure(CALLS[name], opened)
     if error is not None:
-        assert KEY not in shown_of(error)
+        assert API_KEY not in shown_of(error)
         assert str(error).isprintable()
         assert len(str(error)) < 1500
-    assert KEY not in caplog.text
-    assert elsewhere.requests == []
+    assert API_KEY not in caplog.text
+    assert elsewhere.raw == b""
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("name", CALLS)
 def test_the_key_never_follows_a_redirect(
-    server: Server, elsewhere: Server, name: str, status: int
+    service: Service, elsewhere: Service, name: str, status: int
 ) -> None:
     for host in ("127.0.0.1", "localhost"):
         location = f"http://{host}:{elsewhere.port}/v2/auto-monitor-setups"
         head = f"HTTP/1.1 {status} Moved\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
-        server.answer = lambda head=head: [head.encode()]  # type: ignore[misc]
-        with quick_client(server) as client, pytest.raises(RejectedError, match="redirects to"):
-            CALLS[name](client)
-    assert elsewhere.requests == []
+        service.replies = [head.encode()]
+        with quick_client(service) as opened, pytest.raises(RejectedError, match="redirects to"):
+            CALLS[name](opened)
+    assert elsewhere.raw == b""
 
 
-def test_an_interim_answer_is_not_taken_for_the_final_one(server: Server) -> None:
-    """Else the final one would be the next request's answer, and a deletion look done."""
+def test_interim_response_is_not_the_final_one(service: Service) -> None:
+    """Else the final one would be the response to the next request, such as a delete."""
     hints = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
     final = b'HTTP/1.1 404 Not Found\r\nContent-Length: 19\r\n\r\n{"error": "no one"}'
-    server.keep_alive = True
-    server.answer = lambda: [hints, final]
-    with quick_client(server) as client:
-        assert client.get_setup("m") is None
-        assert client.delete_setup("m") is False
-        assert client.delete_setup("m") is False
+    service.replies = [hints + final]
+    with quick_client(service) as opened:
+        assert opened.get_setup("m") is None
+        assert opened.delete_setup("m") is False
+        assert opened.delete_setup("m") is False
 
 
-def test_a_malformed_header_is_neither_accepted_nor_logged(
-    server: Server, caplog: pytest.LogCaptureFixture
+def test_malformed_header_is_neither_accepted_nor_logged(
+    service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
-    head = f"HTTP/1.1 200 OK\r\n{KEY}\r\nContent-Length: 2\r\n\r\n[]"
-    server.answer = lambda: [head.encode()]
-    with quick_client(server) as client, pytest.raises(TransportError, match="malformed header"):
-        client.list_setups()
+    head = f"HTTP/1.1 200 OK\r\n{API_KEY}\r\nContent-Length: 2\r\n\r\n[]"
+    service.replies = [lambda _: [head.encode()]]
+    with quick_client(service) as opened, pytest.raises(TransportError, match="malformed header"):
+        opened.list_setups()
     assert not [record for record in caplog.records if record.levelno > logging.DEBUG]
 
 
@@ -350,7 +262,7 @@ def dripping(start: bytes, drip: Callable[[int], bytes]) -> Iterator[bytes]:
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
-#: Of a gzip stream that goes on and never says anything.
+#: Of a gzip stream that goes on without any content.
 EMPTY_BLOCK = b"\x00\x00\x00\xff\xff"
 GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03"
 
@@ -375,47 +287,47 @@ DRIPPING: dict[str, tuple[bytes, Callable[[int], bytes]]] = {
 
 
 def ends_in_time(call: Callable[[TraceloopClient], object], url: str) -> TraceloopError:
-    """Return the call's error, which comes at its deadline and not after a time limit's pause."""
-    client = TraceloopClient(KEY, url, deadline=0.3, read_timeout=0.25)
+    """Return the call's error, which comes at the deadline and not after the whole drip."""
+    opened = TraceloopClient(API_KEY, url, deadline=0.3, read_timeout=0.25)
     began = time.monotonic()
-    with client, pytest.raises(TraceloopError) as caught:
-        call(client)
+    with opened, pytest.raises(TraceloopError) as caught:
+        call(opened)
     assert time.monotonic() - began < PAUSE * DRIPS
     return caught.value
 
 
 @pytest.mark.parametrize("name", ["list", "upsert"])
 @pytest.mark.parametrize("pieces", DRIPPING.values(), ids=DRIPPING)
-def test_a_deadline_holds_however_slowly_the_answer_drips(
-    server: Server, pieces: tuple[bytes, Callable[[int], bytes]], name: str
+def test_deadline_holds_for_a_dripping_response(
+    service: Service, pieces: tuple[bytes, Callable[[int], bytes]], name: str
 ) -> None:
-    server.answer = lambda: dripping(*pieces)
-    error = ends_in_time(CALLS[name], server.url)
+    service.replies = [lambda _: dripping(*pieces)]
+    error = ends_in_time(CALLS[name], service.url)
     assert isinstance(error, TransportError)
     assert "in time" in str(error) or "timed out" in str(error).lower()
 
 
-def test_a_deadline_holds_for_a_proxy_that_drips(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+def test_deadline_holds_for_a_dripping_proxy(
+    service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("https_proxy", server.url)
-    server.answer = lambda: dripping(b"HTTP/1.1 200 OK\r\n", lambda n: b"X: y\r\n")
+    monkeypatch.setenv("https_proxy", service.url)
+    service.replies = [lambda _: dripping(b"HTTP/1.1 200 OK\r\n", lambda n: b"X: y\r\n")]
     ends_in_time(CALLS["upsert"], "https://traceloop.invalid")
 
 
 @pytest.mark.parametrize("pieces", [b"HTTP/1.1 100 Continue\r\n\r\n" * 500, b"x" * 60_000, b" "])
-def test_a_deadline_holds_for_an_answer_that_floods(server: Server, pieces: bytes) -> None:
+def test_deadline_holds_for_a_flooding_response(service: Service, pieces: bytes) -> None:
     start = b"" if pieces.startswith(b"HTTP") else CHUNKED
     until = time.monotonic() + PAUSE * DRIPS
     endless = itertools.takewhile(lambda _: time.monotonic() < until, itertools.repeat(pieces))
-    server.answer = lambda: itertools.chain([start], endless)
-    ends_in_time(CALLS["upsert"], server.url)
+    service.replies = [lambda _: itertools.chain([start], endless)]
+    ends_in_time(CALLS["upsert"], service.url)
 
 
-def test_a_service_that_always_refuses_does_not_hold_a_call(server: Server) -> None:
+def test_deadline_holds_for_a_service_that_always_refuses(service: Service) -> None:
     refusal = b"HTTP/1.1 429 Slow\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n"
-    server.answer = lambda: [refusal]
-    ends_in_time(CALLS["upsert"], server.url)
+    service.replies = [lambda _: [refusal]]
+    ends_in_time(CALLS["upsert"], service.url)
 
 
 # -- memory --
@@ -479,26 +391,20 @@ HUGE: dict[str, tuple[str, Callable[[], Iterable[bytes]], int]] = {
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no module resource")
-@pytest.mark.parametrize(("name", "answer", "megabytes"), HUGE.values(), ids=HUGE)
+@pytest.mark.parametrize(("name", "reply", "megabytes"), HUGE.values(), ids=HUGE)
 def test_memory_stays_bounded(
-    server: Server, name: str, answer: Callable[[], Iterable[bytes]], megabytes: int
+    service: Service, name: str, reply: Callable[[], Iterable[bytes]], megabytes: int
 ) -> None:
-    server.answer = answer
-    child = subprocess.run(
-        [sys.executable, "-c", CHILD, server.url, name],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    service.replies = [lambda _: reply()]
+    child = python("-c", CHILD, service.url, name)
     assert child.returncode == 0, child.stderr
     error, used = child.stdout.split()
     assert error in ("MalformedResponseError", "TransportError")
     assert int(used) < megabytes
 
 
-def test_an_answer_about_one_setup_is_read_up_to_a_megabyte(server: Server) -> None:
+def test_response_about_one_setup_is_limited_to_a_megabyte(service: Service) -> None:
     body: Any = {"id": "1", "external_id": "m", "more": "x" * 2**20}
-    server.answer = lambda: with_length(json.dumps(body).encode())
-    with quick_client(server) as client, pytest.raises(MalformedResponseError, match="at most 10"):
-        client.get_setup("m")
+    service.replies = [lambda _: with_length(json.dumps(body).encode())]
+    with quick_client(service) as opened, pytest.raises(MalformedResponseError, match="at most 10"):
+        opened.get_setup("m")

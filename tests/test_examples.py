@@ -1,6 +1,6 @@
-"""Every monitor that the README, the docs, the examples and the docstrings show sees traffic.
+"""Every monitor in the README, the docs, the examples and the docstrings matches traffic.
 
-They are tried on what Traceloop's SDKs emit today: a reader copies them.
+Readers copy them, so they are tried on spans of Traceloop's current SDKs.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pulumi_traceloop import FileError, resource, span
 from pulumi_traceloop.emulator import Emulator
 from pulumi_traceloop.files import SCHEMA, load_setups
 from pulumi_traceloop.spans.matching import Rule, SpanIndex
-from tests.conftest import API_KEY, REPOSITORY
 from tests.engine import make_stack
+from tests.support import API_KEY, REPOSITORY
 from tests.telemetry import captures
 
-#: spans.md shows monitors that match nothing; test_docs_spans.py runs it.
+#: spans.md has monitors that match nothing; test_docs_spans.py runs it.
 PAGES = [
     REPOSITORY / "README.md",
     *(path for path in sorted((REPOSITORY / "docs").glob("*.md")) if path.name != "spans.md"),
@@ -44,7 +44,7 @@ def index() -> SpanIndex:
 
 
 def blocks(path: Path) -> Iterator[tuple[str, str]]:
-    """The code in a page, or in a module's docstrings: where it is, and the text."""
+    """Yield the code in a page, or in a module's docstrings: its place and its text."""
     if path.suffix == ".md":
         for token in MarkdownIt("commonmark").parse(path.read_text(encoding="utf-8")):
             if token.type == "fence" and token.map:
@@ -87,7 +87,7 @@ def selectors_in_yaml(text: str, folder: Path) -> Iterator[list[Any]]:
     try:
         setups = load_setups(file)
     except FileError:
-        return  # shows what is wrong with it
+        return  # the example of an invalid file
     yield from (setup["selector"] for setup in setups.values())
 
 
@@ -97,12 +97,12 @@ def as_rule(rule: Any) -> Rule:
 
 
 def silent(selectors: dict[str, list[Any]], index: SpanIndex) -> dict[str, str]:
-    """Those that match nothing, and why."""
+    """Return the selectors that match nothing, and why."""
     surveys = {name: index.survey(map(as_rule, rules)) for name, rules in selectors.items()}
     return {name: str(survey) for name, survey in surveys.items() if not survey.matched}
 
 
-def test_pages_and_docstrings(index: SpanIndex, tmp_path: Path) -> None:
+def test_pages_and_docstrings_match_traffic(index: SpanIndex, tmp_path: Path) -> None:
     selectors = {
         f"{where} ({number})": rules
         for path in [*PAGES, *MODULES]
@@ -123,12 +123,12 @@ def test_pages_and_docstrings(index: SpanIndex, tmp_path: Path) -> None:
     assert silent(selectors, index) == {}
 
 
-def test_the_file_of_monitors(index: SpanIndex) -> None:
+def test_file_of_monitors_matches_traffic(index: SpanIndex) -> None:
     setups = load_setups(REPOSITORY / "examples" / "monitors.yaml")
     assert silent({i: setup["selector"] for i, setup in setups.items()}, index) == {}
 
 
-def test_the_example_program(index: SpanIndex, tmp_path: Path) -> None:
+def test_example_program_matches_traffic(index: SpanIndex, tmp_path: Path) -> None:
     with Emulator(api_key=API_KEY) as traceloop:
         source = REPOSITORY / "examples" / "pulumi-app"
         stack = make_stack("test-engine", tmp_path, source=source)
@@ -140,18 +140,18 @@ def test_the_example_program(index: SpanIndex, tmp_path: Path) -> None:
     assert silent(selectors, index) == {}
 
 
-def test_what_plans_show_is_emitted() -> None:
-    shown = {
+def test_attributes_in_sample_plans_are_emitted() -> None:
+    displayed = {
         key
         for path in [*PAGES, *MODULES]
         for key in _SHOWN.findall(path.read_text(encoding="utf-8"))
         if key.startswith(("gen_ai.", "traceloop.", "llm.", "service.", "deployment."))
     }
-    assert "gen_ai.request.model" in shown
-    assert shown - emitted(*captures.CURRENT) == set()
+    assert "gen_ai.request.model" in displayed
+    assert displayed - emitted(*captures.CURRENT) == set()
 
 
-def test_an_editor_suggests_what_is_emitted_and_warns_of_what_only_old_sdks_emit() -> None:
+def test_schema_suggests_emitted_attributes_and_warns_of_old_ones() -> None:
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     choices = [
         choice
@@ -174,7 +174,7 @@ def emitted(*names: str) -> set[str]:
     }
 
 
-def test_a_monitor_for_an_older_sdk_would_be_found(index: SpanIndex) -> None:
+def test_monitor_for_an_older_sdk_would_be_found(index: SpanIndex) -> None:
     old = [span("gen_ai.system").equals("openai"), resource("service.name").equals("checkout")]
     assert list(silent({"old": old}, index)) == ["old"]
     assert silent({"old": old}, captures.index(*captures.OLD)) == {}
