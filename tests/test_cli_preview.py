@@ -32,6 +32,7 @@ from tests.support.previews import (
     plan,
     rows,
     run_preview,
+    run_pulumi,
     sample,
     write,
 )
@@ -121,32 +122,22 @@ def test_other_output_is_rejected(
 
 
 def test_refresh_is_not_a_preview(cli_stack: CliStack) -> None:
-    result = plan(stdin=_json_of(cli_stack, "refresh", "--preview-only"))
+    done = run_pulumi(cli_stack, "refresh", "--preview-only", "--json")
+    result = plan(stdin=done.stdout)
     assert result.exit_code == 2
     assert "is a refresh" in result.stderr
 
 
 @pytest.mark.parametrize("more", [[], ["--run-program"]])
-def test_preview_of_a_destroy(cli_stack: CliStack, more: list[str]) -> None:
+def test_preview_of_a_destroy_names_each_setup(cli_stack: CliStack, more: list[str]) -> None:
     """The engine calls no provider for it, so the terminal names no setup."""
-    text = _json_of(cli_stack, "destroy", "--preview-only", "--show-replacement-steps", *more)
-    found = rows(plan(stdin=text).stdout)
+    flags = ["--preview-only", "--json", "--show-replacement-steps"]
+    done = run_pulumi(cli_stack, "destroy", *flags, *more, **{ASKED[0]: ""})
+    found = rows(plan(stdin=done.stdout).stdout)
     assert {i: cells[0] for i, cells in found.items()} == dict.fromkeys(
         ("a", "b", "c", "new", "old"), "delete"
     )
     assert found["c"][-1] == found["old"][-1] == "(the last update did not get to delete it)"
-
-
-def _json_of(cli_stack: CliStack, *arguments: str) -> str:
-    done = subprocess.run(
-        [cli_stack._cli, *arguments, "--json", "-s", "dev", "--non-interactive"],
-        cwd=cli_stack.project_dir,
-        env=cli_stack._env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout
 
 
 class TestPreviewCommand:

@@ -224,8 +224,8 @@ _SETUPS = st.sampled_from(["[secret]", "<unknown>", "...", '"[secret]"']) | st.f
     st.booleans(),
 )
 @settings(deadline=None)
-def test_no_setup_is_too_odd_for_a_line(changes: list[Change], group: bool) -> None:
-    """An update prints its writes before they are in the state: an error would lose them."""
+def test_every_setup_can_be_printed(changes: list[Change], group: bool) -> None:
+    """An update prints what it wrote before that is in the state: an error would lose it."""
     plan = ResourcePlan(OWNER, changes, group=group)
     for tense in ("plan", "done", "drift"):
         assert all(line.isprintable() for line in rendered(plan, tense=tense))

@@ -194,7 +194,7 @@ class TestPlanLines:
         ],
         ids=["enters", "leaves", "moves"],
     )
-    def test_row_of_a_membership_shows_no_other_project(
+    def test_membership_row_shows_no_other_project(
         self, world: World, program: str, ops: set[str]
     ) -> None:
         """Only what is removed, here or elsewhere, replaces it."""
@@ -205,7 +205,7 @@ class TestPlanLines:
         assert any("external_ids" in row and "owned" in row for row in rows)
         assert not any("env_project_id" in row for row in rows)
 
-    def test_row_of_a_membership_shows_another_project(self, world: World) -> None:
+    def test_membership_row_shows_another_project(self, world: World) -> None:
         world.traceloop.add_project("staging-key", env_project_id="staging")
         world.stack.set_config("traceloop-staging:apiKey", "staging-key", secret=True)
         world.stack.set_config("traceloop-staging:baseUrl", world.traceloop.url)
@@ -257,23 +257,25 @@ group("g", {"plain": setup("[secret]"), "masked": setup(tenant), "both": {
 }})
 one("m", "<unknown>")
 """
-        told = lines(world.preview(program).output)
-        assert '+ plain gen_ai.system = "[secret]" faithfulness' in told
-        assert "+ masked gen_ai.system = [secret] faithfulness" in told
-        assert '+ both tenant = [secret] and dots = "..." faithfulness' in told
-        assert '+ m gen_ai.system = "<unknown>" faithfulness' in told
+        printed = lines(world.preview(program).output)
+        assert '+ plain gen_ai.system = "[secret]" faithfulness' in printed
+        assert "+ masked gen_ai.system = [secret] faithfulness" in printed
+        assert '+ both tenant = [secret] and dots = "..." faithfulness' in printed
+        assert '+ m gen_ai.system = "<unknown>" faithfulness' in printed
         world.up()
         for external_id in ("plain", "m"):
             world.traceloop.put(external_id, selector=[THEIRS], evaluators=["faithfulness"])
-        told = lines(world.refresh().output)
-        assert '~ plain gen_ai.system = "[secret]" -> "theirs"' in told
-        assert '~ m gen_ai.system = "<unknown>" -> "theirs" (changed outside of this stack)' in told
+        printed = lines(world.refresh().output)
+        assert '~ plain gen_ai.system = "[secret]" -> "theirs"' in printed
+        assert (
+            '~ m gen_ai.system = "<unknown>" -> "theirs" (changed outside of this stack)' in printed
+        )
         changed = program.replace('setup("[secret]")', "setup(tenant)").replace(
             '"masked": setup(tenant)', '"masked": setup("[secret]")'
         )
-        told = lines(world.preview(changed).output)
-        assert '~ plain gen_ai.system = "theirs" -> [secret]' in told
-        assert '~ masked gen_ai.system = [secret] -> "[secret]"' in told
+        printed = lines(world.preview(changed).output)
+        assert '~ plain gen_ai.system = "theirs" -> [secret]' in printed
+        assert '~ masked gen_ai.system = [secret] -> "[secret]"' in printed
 
     def test_problem_of_a_secret_is_reported_without_it(self, world: World) -> None:
         """It is not a secret of the configuration, which the CLI masks itself."""

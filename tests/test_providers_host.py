@@ -1,4 +1,4 @@
-"""What a provider process prints, and reports when a call fails: `providers/_host.py`."""
+"""What a provider process reports when a call fails: `providers/_host.py`."""
 
 from __future__ import annotations
 
@@ -29,12 +29,16 @@ from tests.support.provider import (
 
 
 class TestPrinting:
-    def test_broken_pipe_loses_no_record_of_a_write(self, host: Host, traceloop: Emulator) -> None:
+    def test_broken_pipe_costs_no_record_of_a_write(self, host: Host, traceloop: Emulator) -> None:
+        """The engine reads what is printed from a pipe; writing to a broken one is an error."""
         host.stop_reading()
         host.check(BATCH, batch(a=setup(), b=setup("x", "nope")))
         record = host.create(BATCH, batch(a=setup(), b=setup("x", "nope")))
-        found = unpacked(record.outputs)
-        assert (found["owned"], found["failed"]) == (["a"], {"b": 'unknown evaluator slug "nope"'})
+        outputs = unpacked(record.outputs)
+        assert (outputs["owned"], outputs["failed"]) == (
+            ["a"],
+            {"b": 'unknown evaluator slug "nope"'},
+        )
         assert host.create(ONE, one()).outputs["setup_id"] == traceloop.setups["m"]["id"]
 
 

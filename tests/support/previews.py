@@ -215,8 +215,13 @@ def write(stack: CliStack, program: str) -> None:
 
 def run_preview(stack: CliStack, *flags: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run the CLI's preview with the provider's plans; the caller checks the exit code."""
+    return run_pulumi(stack, "preview", *flags, **env)
+
+
+def run_pulumi(stack: CliStack, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run an operation of the CLI with the provider's plans; the caller checks the exit code."""
     return subprocess.run(
-        [stack._cli, "preview", *flags, "-s", "dev", "--non-interactive"],
+        [stack._cli, *arguments, "-s", "dev", "--non-interactive"],
         cwd=stack.project_dir,
         env=stack._env | dict([ASKED]) | env,
         capture_output=True,

@@ -124,12 +124,12 @@ class Host:
         self._provider.delete(record)
 
     def stop_reading(self) -> None:
-        """Close the reading end of the pipe that the process prints to."""
+        """Close the other end of the pipe that the process prints to."""
         line = {**one("stop-reading"), "preview": True}
         self.check(ONE, line)
         with Path(os.devnull).open() as nothing:
             os.dup2(nothing.fileno(), self._process.stdout.fileno())
-        self.check(ONE, {**line, "external_id": "stopped"})  # its line ends a pending read
+        self.check(ONE, {**line, "external_id": "stopped"})  # what is being read has to end
         assert self._provider._reader is not None
         self._provider._reader.join()
 
