@@ -21,38 +21,14 @@ from typing import Any
 
 from pulumi_traceloop._client import TraceloopClient
 from scripts.pulumi_cli import use_downloaded
-from tests.engine import Stack, find_cli, make_stack
+from tests.engine import find_cli
 
 from .measure import Service, load, measure, to_json
 from .report import OPERATIONS, markdown, plot
+from .rows import BY_HAND, ROWS, row
+from .stacks import REPOSITORY, make
 
-REPOSITORY = Path(__file__).parent.parent
 FOLDER = REPOSITORY / ".cache" / "benchmarks"
-
-PROGRAMS = {
-    "empty": "import pulumi\n",
-    "group": """\
-AutoMonitorSetupGroup("g", {f"m-{n:05}": setup(n) for n in range(count)})
-""",
-    "resources": """\
-for n in range(count):
-    AutoMonitorSetup(f"m-{n:05}", **setup(n))
-""",
-}
-
-PREAMBLE = """\
-import pulumi
-from pulumi_traceloop import AutoMonitorSetup, AutoMonitorSetupGroup, span
-
-config = pulumi.Config()
-count, changed = config.require_int("count"), config.get_int("changed") or 0
-
-def setup(n):
-    model = "gpt-5" if n < changed else "gpt-4o"
-    return {"selector": [span("gen_ai.request.model").equals(model), span("n").equals(str(n))],
-            "evaluators": ["faithfulness", "answer-relevancy"]}
-
-"""
 
 #: How many deletes are sent one after another, for comparison with a group's.
 _SINGLY_DELETED = 100
@@ -86,13 +62,16 @@ def main() -> None:
         "cells": [],
         "deletes_one_by_one": [],
         "paced": [],
+        "rows": [],
     }
     if options.add:
         earlier = load(options.results)
-        results |= {key: earlier[key] for key in ("cells", "deletes_one_by_one", "paced")}
+        kept = ("cells", "deletes_one_by_one", "paced", "rows")
+        results |= {key: earlier[key] for key in kept if key in earlier}
+    latencies = options.latency if options.matrix else []
     cells = [
         Cell(declared, count, latency)
-        for latency in options.latency
+        for latency in latencies
         for declared, counts in (
             ("empty", [0]),
             ("group", options.group),
@@ -105,12 +84,12 @@ def main() -> None:
         """Write what there is so far: whoever stops a long run keeps it."""
         options.results.write_text(json.dumps(results, indent=1) + "\n")
 
-    if options.paced:
+    if options.paced and options.matrix:
         results["paced"] += _paced(bool(cli))
         save()
     with ExitStack() as opened:
         services = {
-            latency: opened.enter_context(Service(latency=latency)) for latency in options.latency
+            latency: opened.enter_context(Service(latency=latency)) for latency in latencies
         }
         for repetition in range(options.repeat):
             for cell in cells:
@@ -123,17 +102,34 @@ def main() -> None:
                 results["deletes_one_by_one"].append(
                     {"latency": latency, "count": _SINGLY_DELETED, "seconds": round(seconds, 3)}
                 )
+            for name in options.rows:
+                for found in row(name, cli=bool(cli)):
+                    results["rows"].append(found)
+                    _tell(repetition, found)
             save()
-    plot(results, options.results.with_name("plot.svg"))
+    if results["cells"]:
+        plot(results, options.results.with_name("plot.svg"))
     print(markdown(results))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog="`--no-matrix --rows dozen organization --repeat 5` takes some minutes.",
+    )
     add = parser.add_argument
     add("--latency", type=float, nargs="+", default=[0, 0.15], help="the service's, in seconds")
     add("--group", type=int, nargs="*", default=[10, 100, 1_000, 10_000], help="sizes of a group")
     add("--resources", type=int, nargs="*", default=[10, 100, 1_000], help="numbers of resources")
+    add("--matrix", action=argparse.BooleanOptionalAction, default=True, help="sizes and latencies")
+    add(
+        "--rows",
+        nargs="*",
+        choices=[*ROWS, *BY_HAND],
+        default=list(ROWS),
+        help=f"cases with an aim of their own, all but {', '.join(BY_HAND)} if left out",
+    )
     add("--repeat", type=int, default=3)
     add("--paced", action=argparse.BooleanOptionalAction, default=True, help="with a rate limit")
     add("--results", type=Path, default=FOLDER / "results.json", help="where to write them")
@@ -141,22 +137,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _stack(folder: str, service: Service, declared: str, count: int, *, cli: bool) -> Stack:
-    stack = make_stack(
-        "cli" if cli else "test-engine",
-        Path(folder),
-        env={"PYTHONPATH": os.fspath(REPOSITORY), "TRACELOOP_API_KEY": service.api_key},
-    )
-    stack.write_program(("" if declared == "empty" else PREAMBLE) + PROGRAMS[declared])
-    stack.set_config("traceloop:baseUrl", service.url)
-    stack.set_config("count", str(count))
-    return stack
-
-
 def _measured(cell: Cell, service: Service, cli: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     with tempfile.TemporaryDirectory() as folder:
-        stack = _stack(f"{folder}/stack", service, cell.declared, cell.count, cli=cli)
-        empty = _stack(f"{folder}/empty", service, "empty", 0, cli=cli)
+        stack = make(f"{folder}/stack", service, cell.declared, cell.count, cli=cli)
+        empty = make(f"{folder}/empty", service, "empty", 0, cli=cli)
         for operation, how in OPERATIONS.items():
             if operation == "1% changed":
                 stack.set_config("changed", str(max(1, cell.count // 100)))
@@ -195,7 +179,7 @@ def _paced(cli: bool) -> Iterator[dict[str, Any]]:
     """Put setups through a service that takes few requests in a second."""
     with Service(rate_limit=_RATE) as service, tempfile.TemporaryDirectory() as folder:
         for declared in ("group", "resources"):
-            stack = _stack(f"{folder}/{declared}", service, declared, _PACED, cli=cli)
+            stack = make(f"{folder}/{declared}", service, declared, _PACED, cli=cli)
             for operation, how in (("first up", "up"), ("destroy", "destroy")):
                 found = {
                     **asdict(Cell(declared, _PACED, latency=0)),

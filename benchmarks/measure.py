@@ -38,8 +38,13 @@ _ROUTES = {
 class Service:
     """The emulator, in a process of its own as the real service would be."""
 
-    def __init__(self, *, latency: float = 0, rate_limit: int | None = None) -> None:
+    def __init__(
+        self, *, latency: float = 0, rate_limit: int | None = None, foreign: int = 0
+    ) -> None:
+        #: How many setups of other projects the list has.
+        self.foreign = foreign
         options = ["--port", "0", "--settle", "0", "--latency", str(latency)]
+        options += ["--foreign-setups", str(foreign)]
         if rate_limit:
             options += ["--rate-limit", str(rate_limit)]
         self._process = subprocess.Popen(  # noqa: S603
@@ -80,6 +85,13 @@ class Service:
             return 0.0
         fields = stat.read_text().rpartition(")")[2].split()  # proc(5): 14 is utime, 15 is stime
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def set_foreign(self, count: int) -> None:
+        """Set how many setups of other projects the list has, and make them."""
+        self.foreign = count
+        url = f"{self.url}/_emulator/foreign_setups"
+        self.session.put(url, json={"count": count}).raise_for_status()
+        self.session.get(f"{self.url}/v2/auto-monitor-setups").raise_for_status()
 
     def reset_counts(self) -> None:
         """Begin to count anew."""

@@ -56,6 +56,8 @@ class _Results:
     @property
     def repetitions(self) -> str:
         times = {len(cells) for cells in self._cells.values()}
+        if not times:
+            return "the rows alone"
         if times == {1}:
             return "measured once"
         count = " to ".join(map(str, sorted({min(times), max(times)})))
@@ -70,9 +72,11 @@ def markdown(results: Mapping[str, Any]) -> str:
         f"{results['date']}, {results['engine']}, {machine['cores']} cores of"
         f" {machine['processor']}, {machine['system']}, Python {machine['python']}; {found.repetitions}.\n"
     )
-    parts = [about, _ratios(found)]
-    parts += [_times(found, latency) for latency in found.latencies]
-    parts += [_costs(found), _paced(results)]
+    parts = [about, _rows(results)]
+    if results["cells"]:
+        parts += [_ratios(found)]
+        parts += [_times(found, latency) for latency in found.latencies]
+        parts += [_costs(found), _paced(results)]
     return "\n".join(filter(None, parts))
 
 
@@ -117,12 +121,11 @@ def _costs(found: _Results) -> str:
             cells = found.of(declared, count, latency, operation)
             if not cells:
                 continue
-            asked = ", ".join(f"{n:,} {route}" for route, n in cells[0]["requests"].items())
             rows.append(
                 [
                     _label(declared, count),
                     operation,
-                    asked or "none",
+                    _asked(cells[0]["requests"]),
                     *(
                         f"{statistics.median(cell[whose] for cell in cells):.1f}"
                         for whose in ("cpu", "service_cpu")
@@ -194,6 +197,38 @@ def _ratios(found: _Results) -> str:
     ]
     row("peak memory of the provider, group of 10,000, MiB", max(peaks, default=math.nan), "250")
     return "### Ratios\n\n" + _table(["", "measured", "aim"], rows)
+
+
+def _rows(results: Mapping[str, Any]) -> str:
+    """Return the cases with an aim of their own: how much longer they take than what is beside."""
+    cases: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for each in results.get("rows", ()):
+        label = f"{_label(each['declared'], each['count'])}, {each['latency'] * 1000:g} ms"
+        if each["foreign"]:
+            label += f", beside {each['foreign']:,} foreign setups"
+        cases.setdefault((label, each["operation"], each["beside"]), []).append(each)
+    rows = [
+        [
+            *case,
+            _spread([each["seconds"] - each["beside_seconds"] for each in found]),
+            "" if found[0]["aim"] is None else f"at most {found[0]['aim']:g}",
+            _asked(found[0]["requests"]),
+            f"{statistics.median(each['cpu'] for each in found):.1f}",
+            *(_peak(found, role) for role in ("program", "provider")),
+            f"{found[0]['state_bytes'] / 1000:,.0f}",
+        ]
+        for case, found in cases.items()
+    ]
+    if not rows:
+        return ""
+    head = ["", "", "compared with", "longer by, s", "aim", "requests", "processor, s"]
+    head += ["program, MiB", "provider, MiB", "state, kB"]
+    count = max(len(found) for found in cases.values())
+    return f"### Cases, at most {count} repetitions\n\n" + _table(head, rows)
+
+
+def _asked(requests: Mapping[str, int]) -> str:
+    return ", ".join(f"{n:,} {route}" for route, n in requests.items()) or "none"
 
 
 def _paced(results: Mapping[str, Any]) -> str:

@@ -18,13 +18,13 @@ from pydantic import (
     ConfigDict,
     FailFast,
     Field,
-    TypeAdapter,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
 
+from ._naming import path_problem
 from ._validation import VALUE_FIELD
 
 __all__ = [
@@ -42,7 +42,7 @@ __all__ = [
     "ValidationError",
     "mismatch",
     "read_bulk",
-    "read_list",
+    "unreadable",
 ]
 
 
@@ -225,8 +225,20 @@ class Listing:
 UNREADABLE_LIMIT = 10_000
 
 
+def unreadable(value: object, reason: str) -> Unreadable | None:
+    """Return which setup an unreadable item is about; ``None`` if it has no usable name."""
+    fields = value if isinstance(value, dict) else {}
+    external_id, env_project_id = fields.get("external_id"), fields.get("env_project_id")
+    if isinstance(external_id, int) and not isinstance(external_id, bool):
+        external_id = str(external_id)
+    if not isinstance(external_id, str) or path_problem(external_id):
+        return None
+    project = env_project_id if isinstance(env_project_id, str) else None
+    return Unreadable(external_id, project, reason)
+
+
 def _item(value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-    """Return the validated item, or an `Unreadable`; ``None`` if it has no external_id."""
+    """Return the validated item, or an `Unreadable`; ``None`` if it has no usable external_id."""
     try:
         return validate(value)
     except ValidationError as error:
@@ -234,18 +246,10 @@ def _item(value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationIn
         budget["left"] -= 1
         if budget["left"] < 0:
             raise
-        reason = mismatch(error)
-    fields = value if isinstance(value, dict) else {}
-    external_id, env_project_id = fields.get("external_id"), fields.get("env_project_id")
-    if isinstance(external_id, int) and not isinstance(external_id, bool):
-        external_id = str(external_id)
-    if not isinstance(external_id, str):
-        return None
-    return Unreadable(
-        external_id, env_project_id if isinstance(env_project_id, str) else None, reason
-    )
+        return unreadable(value, mismatch(error))
 
 
+# FailFast, here and above: collecting all errors of a hostile response takes gigabytes.
 class _Bulk(_Response):
     setups: Annotated[list[BulkItem], FailFast()]
 
@@ -263,37 +267,6 @@ class SpanPage(_Response):
 
 class _TolerantBulk(_Response):
     setups: Annotated[list[Annotated[BulkItem, WrapValidator(_item)]], FailFast()]
-
-
-# FailFast, here and above: collecting all errors of a hostile response takes gigabytes.
-_LIST: TypeAdapter[list[Setup]] = TypeAdapter(Annotated[list[Setup], FailFast()])
-_TOLERANT_LIST: TypeAdapter[list[Any]] = TypeAdapter(
-    Annotated[list[Annotated[Setup, WrapValidator(_item)]], FailFast()]
-)
-
-
-def read_list(body: bytes) -> Listing:
-    """Read the response of the list route: one plain array, or ``null`` for an empty one.
-
-    Raises:
-        ValidationError: the body is not a list of setups.
-
-    """
-    # A Go service encodes an empty list as null.
-    if body.strip() == b"null":
-        return Listing([], [])
-    try:
-        return Listing(_LIST.validate_json(body), [])
-    except ValidationError as error:
-        failure = error
-    # Much slower: each item goes through Python.
-    items = _TOLERANT_LIST.validate_json(body, context={"left": UNREADABLE_LIMIT})
-    if not any(items):
-        raise failure
-    return Listing(
-        [item for item in items if isinstance(item, Setup)],
-        [item for item in items if isinstance(item, Unreadable)],
-    )
 
 
 def read_bulk(body: bytes) -> list[BulkItem | Unreadable]:
@@ -328,10 +301,16 @@ _JSON_TYPES = {
 _EXPECTED = {"string_type": "a string", "list_type": "a list", "model_type": "an object"}
 
 
-def mismatch(error: ValidationError) -> str:
-    """Return the first error of a response: the path and the type found, without values."""
+def mismatch(error: ValidationError, within: str = "") -> str:
+    """Return the first error of a response: the path and the type found, without values.
+
+    Args:
+        error: of the validation.
+        within: the path of the validated value.
+
+    """
     details = error.errors(include_url=False, include_context=False)[0]
-    path = _path(details["loc"])
+    path = _path(details["loc"], within)
     if details["type"] == "missing":
         return f"{path} is missing"
     if details["type"] in _EXPECTED and path:
@@ -340,8 +319,7 @@ def mismatch(error: ValidationError) -> str:
     return f"{path}: {details['msg']}" if path else details["msg"]
 
 
-def _path(parts: Iterable[int | str]) -> str:
-    path = ""
+def _path(parts: Iterable[int | str], path: str) -> str:
     for part in parts:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
     return path

@@ -84,6 +84,8 @@ class Project:
         self._deleted: set[str] = set()
         self._env_project_id: str | None = None
         self._made_in: str | None = None
+        #: One that the state has there.
+        self._in_state: str | None = None
         #: Why a plan is not compared with what Traceloop has, if it is not.
         self.blind = ""
 
@@ -219,7 +221,7 @@ class Project:
         Those that do not say which project they are in, and those that cannot be read and may be
         this one's, are asked for by their ids: see `unreadable`.
         """
-        listing = self._list(fresh=fresh)
+        listing = self._list(None, fresh=fresh)
         own = self._own(listing.setups, None)
         asked = [s.external_id for s in listing.setups if not s.env_project_id]
         asked += [
@@ -244,7 +246,7 @@ class Project:
         self, external_ids: Collection[str], expected: str | None, *, fresh: bool
     ) -> None:
         """Learn from the list what it has of *external_ids*."""
-        listing = self._list(fresh=fresh)
+        listing = self._list(expected, fresh=fresh)
         wanted = set(external_ids)
         found = self._own([s for s in listing.setups if s.external_id in wanted], expected)
         with self._lock:
@@ -256,16 +258,20 @@ class Project:
             if empty and expected is None and not any(self._known.values()):
                 self._known |= {i: None for i in external_ids if i not in self._known}
 
-    def _list(self, *, fresh: bool) -> Listing:
-        """Return the list, read once for all who ask at the same time or later."""
+    def _list(self, expected: str | None, *, fresh: bool) -> Listing:
+        """Return the list, read once for all who ask at the same time or later.
+
+        Of other projects than this one, or the *expected* one, it has one setup each.
+        """
         with self._lock:
             listing, mine = self._listing, False
             if listing is None or (fresh and listing.done()):
                 listing = self._listing = Future()
                 mine = True
+            of_project = self._env_project_id or expected
         if mine:
             try:
-                listing.set_result(self.client.list_setups())
+                listing.set_result(self.client.list_setups(of_project=of_project))
             except BaseException as error:
                 with self._lock:
                     self._listing = None
@@ -339,10 +345,17 @@ class Project:
 
     # Which project the state was made in.
 
-    def made_in(self, env_project_id: str | None) -> None:
-        """Note which project the state of a resource was made in, if it says."""
+    def made_in(self, env_project_id: str | None, external_ids: Iterable[str] = ()) -> None:
+        """Note which project the state of a resource was made in, if it says.
+
+        Args:
+            env_project_id: the project.
+            external_ids: setups that the state has there.
+
+        """
         with self._lock:
             self._made_in = self._made_in or env_project_id
+            self._in_state = self._in_state or next(iter(external_ids), None)
 
     def expect(
         self,
@@ -355,8 +368,9 @@ class Project:
         Args:
             env_project_id: the project that the state was made in; ``None`` if it does not say,
                 but perhaps that of another resource does (`made_in`).
-            external_ids: setups that the state says are there. Where nothing has told yet whose the
-                key is, one of them is asked for by its id; if it is gone, the list is.
+            external_ids: setups that may be there. Where no response has told yet whose the key is,
+                one of them is asked for by its id, and one that the state has; the list, if there
+                is neither.
             written: setups that were written before the key could be told.
 
         Raises:
@@ -367,8 +381,8 @@ class Project:
         if env_project_id is None:
             return
         sample = next(iter(external_ids), None)
-        if self._env_project_id is None and sample is not None and self.get(sample) is None:
-            self._own(self._list(fresh=False).setups, env_project_id)
+        if sample is not None:
+            self._find_out(sample, env_project_id)
         known = self._env_project_id
         if known is not None and known != env_project_id:
             harm = (
@@ -384,3 +398,11 @@ class Project:
                 " use another stack for this one; `pulumi state delete <urn>` removes from the"
                 " state what was created in the wrong project"
             )
+
+    def _find_out(self, sample: str, expected: str) -> None:
+        """Ask whose the key is, if no response has told yet."""
+        for external_id in filter(None, (sample, self._in_state)):
+            if self._env_project_id is None and not self.knows(external_id):
+                self.get(external_id)
+        if self._env_project_id is None:
+            self._own(self._list(expected, fresh=False).setups, expected)

@@ -16,6 +16,7 @@ from .errors import ConfigurationError
 
 __all__ = [
     "DEFAULT_BASE_URL",
+    "DEFAULT_LIST_SIZE",
     "DEFAULT_NAMESPACE",
     "STORED_KEY",
     "Connection",
@@ -34,6 +35,9 @@ DEFAULT_BASE_URL = "https://api.traceloop.com"
 #: How long a request may take with all its retries, in seconds.
 DEFAULT_DEADLINE = 60
 
+#: How long the list of an organization's setups may be, in MiB: 140,000 setups of 2 kB.
+DEFAULT_LIST_SIZE = 256
+
 #: What to do where the engine hands the provider the key of another run: without the program, a
 #: stack's configuration is the one that the last update stored (seen on the Pulumi CLI 3.260).
 STORED_KEY = (
@@ -49,6 +53,7 @@ _VARIABLES = {
     "baseUrl": "TRACELOOP_BASE_URL",
     "deadline": "TRACELOOP_DEADLINE",
     "allowHttp": "TRACELOOP_ALLOW_HTTP",
+    "maxListSize": "TRACELOOP_MAX_LIST_SIZE",
 }
 
 
@@ -136,6 +141,8 @@ class Connection(NamedTuple):
     allow_http: bool = False
     #: As in `Settings`.
     sources: tuple[tuple[str, str], ...] = ()
+    #: How long the list of setups may be, in MiB.
+    max_list_size: float = DEFAULT_LIST_SIZE
 
     @property
     def settings(self) -> Settings:
@@ -153,11 +160,12 @@ def connection(
         environment: what stands in for a setting that is not there.
         namespace: the configuration's namespace, ``traceloop`` if ``None``. Another one is there
             for another project: it has an ``apiKey``, and may have what else differs. A ``baseUrl``
-            that it leaves out is that of ``traceloop``, with its ``allowHttp``; so is a
-            ``deadline``. The environment stands in for ``traceloop`` only.
+            that it leaves out is that of ``traceloop``, with its ``allowHttp``; so are ``deadline``
+            and ``maxListSize``. The environment stands in for ``traceloop`` only.
 
     Raises:
-        ConfigurationError: the deadline is no number of seconds, or ``allowHttp`` not a boolean.
+        ConfigurationError: ``deadline`` or ``maxListSize`` is no positive number, or ``allowHttp``
+            not a boolean.
 
     """
     own = namespace or DEFAULT_NAMESPACE
@@ -183,23 +191,30 @@ def connection(
         raise ConfigurationError(
             f'{sources["allowHttp"]} must be true or false, not "{printable(allow_http)}"'
         )
-    deadline = value("deadline", *inherited) or DEFAULT_DEADLINE
-    try:
-        seconds = float(deadline)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise ConfigurationError(
-            f"{sources['deadline']} must be a number of seconds, such as {DEFAULT_DEADLINE},"
-            f' not "{printable(str(deadline))}"'
-        )
+
+    def number(key: str, default: int, unit: str) -> float:
+        given = value(key, *inherited) or default
+        try:
+            found = float(given)
+        except ValueError:
+            found = 0.0
+        if not 0 < found < float("inf"):
+            raise ConfigurationError(
+                f"{sources[key]} must be a number of {unit}, such as {default},"
+                f' not "{printable(str(given))}"'
+            )
+        return found
+
+    deadline = number("deadline", DEFAULT_DEADLINE, "seconds")
+    max_list_size = number("maxListSize", DEFAULT_LIST_SIZE, "MiB")
     return Connection(
         own,
         api_key,
         base_url,
-        seconds,
+        deadline,
         allow_http.lower() == "true",
         tuple(sorted(sources.items())),
+        max_list_size,
     )
 
 

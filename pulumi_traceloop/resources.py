@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, Literal, overload
+from weakref import WeakKeyDictionary
 
 import pulumi
-from pulumi.dynamic import Resource
+from pulumi.dynamic import Resource, ResourceProvider
+from pulumi.dynamic.dynamic import PROVIDER_KEY, serialize_provider
+from pulumi.runtime.mocks import MockMonitor
 from pulumi.runtime.settings import _get_rpc_manager
 
+from . import providers
 from ._masking import displayed
 from ._naming import declarer, external_id_problem
 from ._text import use_utf8
@@ -56,7 +61,33 @@ if pulumi.runtime.settings.SETTINGS.monitor is not None:
     use_utf8()
 
 
-class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
+class _Hosted(Resource):
+    """A resource whose provider is serialized once, and not for each resource.
+
+    Each time, the SDK wraps the pickler of the process once more (`serialize_provider` of SDK
+    3.272): after some 300 resources, another provider with a state of its own fails with a
+    `RecursionError`.
+    """
+
+    def __init__(
+        self,
+        provider: type[ResourceProvider],
+        name: str,
+        props: dict[str, Any],
+        opts: pulumi.ResourceOptions | None,
+    ) -> None:
+        props = {**props, PROVIDER_KEY: _serialized(provider.__name__)}
+        pulumi.CustomResource.__init__(
+            self, f"{_DYNAMIC}:{self._resource_type_name}", name, props, opts
+        )
+
+
+@cache
+def _serialized(name: str) -> str:
+    return str(serialize_provider(getattr(providers, name)()))
+
+
+class AutoMonitorSetup(_Hosted, module="traceloop", name="AutoMonitorSetup"):
     """One auto monitor setup.
 
     Example::
@@ -205,6 +236,7 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
             }
         )
         found: list[Problem] = []
+        only_read = opts is not None and (opts.id is not None or opts.urn is not None)
         if args is not None:
             if setup:
                 reason = f"has the contents of the setup: remove {', '.join(setup)}"
@@ -214,7 +246,7 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
         write_options = options(
             if_exists, wait_for_setup, wait_timeout, wait_for, max_evaluations, config_namespace
         )
-        if opts is None or (opts.id is None and opts.urn is None):  # else `get` reads it
+        if not only_read:
             pending = isinstance(key, (pulumi.Output, Awaitable))
             if not pending and (why := external_id_problem(key)):
                 found.append(Problem("external_id", why))
@@ -227,12 +259,13 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
             **setup,
             "shown": display_of(setup),
             "preview": pulumi.runtime.is_dry_run() or None,
+            "upcoming": None if only_read else _announced(key, config_namespace),
             "declared_by": declarer("AutoMonitorSetup", resource_name, opts),
             **write_options,
             **dict.fromkeys(("setup_id", "env_project_id", "unsettled", "failed", "normalized")),
         }
         refuse_provider("AutoMonitorSetup", resource_name, opts)
-        super().__init__(AutoMonitorSetupProvider(), resource_name, props, opts)
+        super().__init__(AutoMonitorSetupProvider, resource_name, props, opts)
         name = key if isinstance(key, str) else resource_name
         suspicious = [Problem("external_id", why)] if (why := suspicion(key)) else []
         for text in (
@@ -280,7 +313,7 @@ class AutoMonitorSetup(Resource, module="traceloop", name="AutoMonitorSetup"):
         return found
 
 
-class AutoMonitorSetupBatch(Resource, module="traceloop", name="AutoMonitorSetupBatch"):
+class AutoMonitorSetupBatch(_Hosted, module="traceloop", name="AutoMonitorSetupBatch"):
     """The setups of an `AutoMonitorSetupGroup`, which declares it; do not use it directly."""
 
     #: ``{external_id: why}`` of the setups that failed.
@@ -330,10 +363,10 @@ class AutoMonitorSetupBatch(Resource, module="traceloop", name="AutoMonitorSetup
                 )
             ),
         }
-        super().__init__(AutoMonitorSetupBatchProvider(), resource_name, props, opts)
+        super().__init__(AutoMonitorSetupBatchProvider, resource_name, props, opts)
 
 
-class AutoMonitorSetupMembership(Resource, module="traceloop", name="AutoMonitorSetupMembership"):
+class AutoMonitorSetupMembership(_Hosted, module="traceloop", name="AutoMonitorSetupMembership"):
     """The setups that an `AutoMonitorSetupGroup` owns; the group declares it."""
 
     def __init__(
@@ -353,7 +386,34 @@ class AutoMonitorSetupMembership(Resource, module="traceloop", name="AutoMonitor
             "declared_by": declared_by,
             "config_namespace": config_namespace,
         }
-        super().__init__(AutoMonitorSetupMembershipProvider(), resource_name, props, opts)
+        super().__init__(AutoMonitorSetupMembershipProvider, resource_name, props, opts)
+
+
+#: By stack and namespace: the external_ids that the program has declared and the provider does not
+#: know of yet.
+_upcoming: WeakKeyDictionary[object, dict[str | None, list[str]]] = WeakKeyDictionary()
+
+
+def _announced(
+    external_id: object, config_namespace: str | None
+) -> pulumi.Output[str | None] | None:
+    """Return which setups the program declares, as JSON, for one of the first to be registered.
+
+    None is registered before the program has declared all that do not wait for an Output. The
+    engine checks one at a time, and the provider reads the next ones ahead.
+    """
+    monitor = pulumi.runtime.settings.SETTINGS.monitor
+    if monitor is None or isinstance(monitor, MockMonitor) or not isinstance(external_id, str):
+        return None
+    by_namespace = _upcoming.setdefault(monitor, {})
+    by_namespace.setdefault(config_namespace, []).append(external_id)
+
+    async def all_so_far() -> str | None:
+        found = by_namespace.pop(config_namespace, [])
+        # A text: the SDK takes longer over a list, and the other resources would come first.
+        return canonical(found) if len(found) > 1 else None
+
+    return pulumi.Output.from_input(all_so_far())
 
 
 def report_in_program(results: pulumi.Output[Any], report: Callable[[Any], None]) -> None:

@@ -406,5 +406,8 @@ def test_memory_stays_bounded(
 def test_response_about_one_setup_is_limited_to_a_megabyte(service: Service) -> None:
     body: Any = {"id": "1", "external_id": "m", "more": "x" * 2**20}
     service.replies = [lambda _: with_length(json.dumps(body).encode())]
-    with quick_client(service) as opened, pytest.raises(MalformedResponseError, match="at most 10"):
+    with (
+        quick_client(service) as opened,
+        pytest.raises(MalformedResponseError, match="at most 1 MiB"),
+    ):
         opened.get_setup("m")

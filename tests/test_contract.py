@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from pulumi_traceloop._client import TraceloopClient
-from pulumi_traceloop._models import BulkItem, Setup, SetupSpec, read_bulk, read_list
+from pulumi_traceloop._client._listing import ListStream
+from pulumi_traceloop._models import BulkItem, Setup, SetupSpec, read_bulk
 from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.errors import RejectedError, RequestError, ServerError
 from tests.support import API_KEY
@@ -404,8 +405,9 @@ class TestTheClientsModels:
     def test_parse_every_documented_setup(self, documented: dict[str, Any]) -> None:
         setup = Setup.model_validate_json(json.dumps(documented))
         assert setup.external_id == "m"
-        (again,) = read_list(json.dumps([documented]).encode()).setups
-        assert again == setup
+        stream = ListStream()
+        stream.feed(json.dumps([documented]).encode(), last=True)
+        assert stream.listing().setups == [setup]
 
     def test_accept_the_openapi_files_name_of_the_operator(self) -> None:
         (rule,) = Setup.model_validate(OPENAPI_RESPONSE).init_rules

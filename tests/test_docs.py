@@ -35,11 +35,13 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 
 PYTHON = blocks("python")
-#: Only blocks that import this package are complete. spans.md has its own test.
+#: Pages with tests of their own.
+TESTED = ("spans-", "policies-")
+#: Only blocks that import this package are complete.
 WHOLE = [
     (name, text)
     for name, text in PYTHON
-    if re.search(r"^(from|import) pulumi_trace", text, re.M) and not name.startswith("spans-")
+    if re.search(r"^(from|import) pulumi_trace", text, re.M) and not name.startswith(TESTED)
 ]
 TESTS = [(name, text) for name, text in WHOLE if "def test_" in text]
 SCRIPTS = [(name, text) for name, text in WHOLE if "with Emulator(" in text]

@@ -77,7 +77,7 @@ def test_help_has_each_default_once(capsys: pytest.CaptureFixture[str]) -> None:
     text = " ".join(capsys.readouterr().out.split())
     assert text.startswith("usage: python -m pulumi_traceloop.emulator [-h]")
     assert re.findall(r"\(default: ([^)]*)\)", text) == [
-        *("127.0.0.1", "8787", "emulator-key", "in memory", "5.0", "1", "0.0", "none")
+        *("127.0.0.1", "8787", "emulator-key", "in memory", "5.0", "1", "0", "0.0", "none")
     ]
 
 

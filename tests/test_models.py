@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from pulumi_traceloop._models import (
-    UNREADABLE_LIMIT,
     BulkItem,
     Setup,
     SetupSpec,
     read_bulk,
-    read_list,
 )
 from tests.support.setups import RULE, configs, rule, setup, without
 
@@ -195,87 +191,6 @@ class TestStoredSetups:
 
 def dump(value: object) -> bytes:
     return json.dumps(value).encode()
-
-
-#: Values of another type than string, and their names in messages.
-OTHER_TYPES = {
-    "number": (7, "a number"),
-    "float": (7.5, "a number"),
-    "boolean": (True, "a boolean"),
-    "null": (None, "null"),
-    "list": (["x"], "a list"),
-    "object": ({"x": 1}, "an object"),
-}
-#: Where such a value may be, with how to put it there, and whether null is allowed.
-PLACES: dict[str, tuple[Callable[[Any], dict[str, Any]], bool]] = {
-    "id": (lambda value: {"id": value}, False),
-    "status": (lambda value: {"status": value}, False),
-    "env_project_id": (lambda value: {"env_project_id": value}, True),
-    "created_at": (lambda value: {"created_at": value}, True),
-    "init_rules[1].key": (lambda value: {"init_rules": [RULE, {**RULE, "key": value}]}, False),
-    "init_rules[0].value": (lambda value: {"init_rules": [{**RULE, "value": value}]}, True),
-    "init_rules[0].values[1]": (
-        lambda value: {"init_rules": [{**RULE, "operator": "in", "values": ["a", value]}]},
-        False,
-    ),
-    "init_rules[0]": (lambda value: {"init_rules": [value]}, False),
-    "evaluators[0].evaluator_type": (
-        lambda value: {"evaluators": [{"evaluator_type": value}]},
-        False,
-    ),
-    "evaluators[0].status": (
-        lambda value: {"evaluators": [{"evaluator_type": "e", "status": value}]},
-        False,
-    ),
-}
-
-
-class TestList:
-    def test_valid_setups(self) -> None:
-        listing = read_list(dump([stored(), stored(external_id="n")]))
-        assert [setup.external_id for setup in listing.setups] == ["m", "n"]
-        assert listing.unreadable == []
-
-    @pytest.mark.parametrize("other", OTHER_TYPES)
-    @pytest.mark.parametrize("place", PLACES)
-    def test_value_of_another_type(self, place: str, other: str) -> None:
-        """It is named with its project, path and type; all others are read."""
-        value, named = OTHER_TYPES[other]
-        put, null_is_fine = PLACES[place]
-        if (value is None and null_is_fine) or (place == "init_rules[0]" and other == "object"):
-            pytest.skip("that can be read, or is wrong elsewhere")
-        foreign = stored(external_id="f", env_project_id="theirs") | put(value)
-        listing = read_list(dump([stored(), foreign, stored(external_id="n")]))
-        assert [setup.external_id for setup in listing.setups] == ["m", "n"]
-        (unreadable,) = listing.unreadable
-        assert unreadable.external_id == "f"
-        assert unreadable.env_project_id == (None if place == "env_project_id" else "theirs")
-        assert re.fullmatch(
-            re.escape(place) + r" should be (a string|an object), but is " + named,
-            unreadable.reason,
-        )
-
-    def test_number_as_external_id(self) -> None:
-        """It may be a setup of this stack, with the external_id as a number."""
-        (unreadable,) = read_list(dump([stored(), stored(external_id=7)])).unreadable
-        assert unreadable.external_id == "7"
-
-    @pytest.mark.parametrize("nameless", [{}, None, [], "x", 7, stored(external_id=None)])
-    def test_item_without_external_id(self, nameless: object) -> None:
-        listing = read_list(dump([nameless, stored(), nameless]))
-        assert [setup.external_id for setup in listing.setups] == ["m"]
-        assert listing.unreadable == []
-
-    @pytest.mark.parametrize("body", [b"{}", b"7", b"[null]", b"[{}]", b'[{"id": "1"}]', b"["])
-    def test_no_item_is_a_setup(self, body: bytes) -> None:
-        with pytest.raises(ValidationError):
-            read_list(body)
-
-    def test_too_many_unreadable_items(self) -> None:
-        other = stored(external_id="f", status=7)
-        assert len(read_list(dump([other] * UNREADABLE_LIMIT)).unreadable) == UNREADABLE_LIMIT
-        with pytest.raises(ValidationError, match="status"):
-            read_list(dump([other] * (UNREADABLE_LIMIT + 1)))
 
 
 class TestBulk:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from .._naming import path_problem
 from .._text import printable
 from ..errors import RejectedError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._listing import ListStream
+
 __all__ = ["SETUPS", "Request", "about"]
 
 SETUPS = "/v2/auto-monitor-setups"
 
-#: A response is read up to here, in bytes: no real list of setups comes near it, no real setup.
+#: A response is read up to here, in bytes: no real one about setups comes near it, no real setup.
 _BODY_LIMIT = 64 * 1024 * 1024
 _SETUP_LIMIT = 1024 * 1024
 
@@ -33,6 +38,10 @@ class Request:
     batch: tuple[str, ...] = ()
     #: Whether an error may quote the body of a response.
     quotable: bool = True
+    #: Makes what reads the body of a successful response while it arrives; ``None`` to keep it.
+    stream: Callable[[], ListStream] | None = None
+    #: The longest body that *stream* is fed, in bytes.
+    stream_limit: int = 0
 
     @property
     def route(self) -> str:
@@ -43,6 +52,8 @@ class Request:
     @property
     def body_limit(self) -> int:
         """How much of a successful response is read, in bytes."""
+        if self.stream is not None:
+            return self.stream_limit
         if self.external_id is not None:
             return _SETUP_LIMIT
         return min(len(self.batch) * _SETUP_LIMIT, _BODY_LIMIT) if self.batch else _BODY_LIMIT

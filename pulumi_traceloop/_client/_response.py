@@ -32,13 +32,18 @@ from ._failure import described
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from .._models import Listing
+    from ._listing import ListStream
     from ._request import Request
     from ._retry import Exchange
 
-__all__ = ["ERROR_BODY_LIMIT", "INTERNAL", "Reader", "Response", "without_index"]
+__all__ = ["ERROR_BODY_LIMIT", "INTERNAL", "MIB", "Reader", "Response", "without_index"]
 
 #: Of an error's body this much is read, in bytes: a message, or the title of an HTML page.
 ERROR_BODY_LIMIT = 64 * 1024
+
+#: Bytes in a MiB, in which people set limits.
+MIB = 1024 * 1024
 
 _T = TypeVar("_T")
 
@@ -66,7 +71,11 @@ class Response:
 
     status: int
     headers: Mapping[str, str]
+    #: All of it, or the beginning of what *stream* was fed.
     body: bytes
+    #: As far as it was read, in bytes; or as the service declares it, if that is too much to read.
+    size: int
+    stream: ListStream | None = None
     effort: Effort = Effort()
 
     @property
@@ -195,8 +204,8 @@ class Reader:
         """Return the response if its status is 2xx, else raise what it means."""
         status = response.status
         if 200 <= status < 300:
-            if len(response.body) > request.body_limit:
-                raise self.malformed(request, response, f"at most {request.body_limit} bytes")
+            if response.size > request.body_limit:
+                raise self._too_large(request, response)
             return response
         raise self.error(request, response)
 
@@ -236,6 +245,29 @@ class Reader:
             outcome_unknown=None if response.effort.sent else False,
         )
 
+    def _too_large(self, request: Request, response: Response) -> MalformedResponseError:
+        limit = request.body_limit // MIB
+        # What was declared is more than one chunk over the limit.
+        declared = response.size > request.body_limit + 2 * ERROR_BODY_LIMIT
+        reason = f"should be at most {limit:,} MiB, but is "
+        reason += f"{-(-response.size // MIB):,} MiB" if declared else "larger"
+        if request.stream is not None:
+            enough = str(-(-max(response.size, 2 * request.body_limit) // MIB))
+            reason += f"; to read more, {self._settings.how_to_set('maxListSize', enough)}"
+        return self._unusable(request, response, reason)
+
+    def listing(self, request: Request, response: Response) -> Listing:
+        """Return the list that a response was read as."""
+        expected = "a list of setups"
+        stream = response.stream
+        if stream is None or stream.problem:
+            if stream is not None and response.looks_like_json:
+                expected += f" ({stream.problem})"
+            raise self.malformed(request, response, expected)
+        if stream.wrong_item:
+            raise self._wrong(request, response, expected, stream.wrong_item)
+        return stream.listing()
+
     def parse(
         self,
         request: Request,
@@ -249,17 +281,16 @@ class Reader:
         except ValidationError as error:
             reason, where = mismatch(error), error.errors(include_input=False)[0]["loc"]
         if where:
-            raise MalformedResponseError(
-                request.method,
-                request.path,
-                self.quotable(f"the response should be {expected}, but {reason}"),
-                status=response.status,
-                external_id=request.external_id,
-                request_id=self._request_id(response),
-            )
+            raise self._wrong(request, response, expected, reason)
         if response.looks_like_json:
             expected += f" ({reason})"
         raise self.malformed(request, response, expected)
+
+    def _wrong(
+        self, request: Request, response: Response, expected: str, reason: str
+    ) -> MalformedResponseError:
+        """Return the error for a response of which one part is wrong, and why."""
+        return self._unusable(request, response, f"should be {expected}, but {reason}")
 
     def malformed(
         self, request: Request, response: Response, expected: str
@@ -267,10 +298,15 @@ class Reader:
         """Return the error for a response that is not what is *expected*."""
         hint = "" if response.looks_like_json else f"; {self._advice}"
         found = response.summary if request.quotable else "something else"
+        return self._unusable(request, response, f"should be {expected}, but is {found}{hint}")
+
+    def _unusable(
+        self, request: Request, response: Response, reason: str
+    ) -> MalformedResponseError:
         return MalformedResponseError(
             request.method,
             request.path,
-            self.quotable(f"the response should be {expected}, but is {found}{hint}"),
+            self.quotable(f"the response {reason}"),
             status=response.status,
             external_id=request.external_id,
             request_id=self._request_id(response),

@@ -108,20 +108,33 @@ class Transport:
                 stream=True,
             )
             try:
-                body = self._read(response, request.body_limit)
+                return _read(response, request), None
             finally:
                 response.close()
         except (OSError, HTTPError) as error:  # those of requests are all OSErrors
             return None, underlying(error)
-        return Response(response.status_code, response.headers, body), None
 
-    def _read(self, response: requests.Response, limit: int) -> bytes:
-        """Read the body, up to a limit."""
-        limit = limit if response.ok else ERROR_BODY_LIMIT
-        body = bytearray()
-        while len(body) <= limit and (chunk := response.raw.read1(_CHUNK, decode_content=True)):
+
+def _read(response: requests.Response, request: Request) -> Response:
+    """Read the body, up to a limit."""
+    success = 200 <= response.status_code < 300
+    limit = request.body_limit if success else ERROR_BODY_LIMIT
+    stream = request.stream() if request.stream and success else None
+    size, body = 0, bytearray()
+    declared = response.raw.length_remaining or 0
+    if stream is not None and declared > limit:
+        size = declared
+    while size <= limit and not (stream and stream.failed):
+        chunk = response.raw.read1(_CHUNK, decode_content=True)
+        size += len(chunk)
+        if stream is not None:
+            stream.feed(chunk, last=not chunk)
+        # Of what is streamed, an error quotes no more than the beginning.
+        if stream is None or len(body) < ERROR_BODY_LIMIT:
             body += chunk
-        return bytes(body)
+        if not chunk:
+            break
+    return Response(response.status_code, response.headers, bytes(body), size, stream)
 
 
 class _BearerAuth(AuthBase):

@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None, prog: str = _PROG) -> int:
             latency=options.latency,
             rate_limit=options.rate_limit,
             spans_needed=options.spans_needed,
+            foreign_setups=options.foreign_setups,
         )
         for api_key, env_project_id in options.project:
             emulator.add_project(api_key, env_project_id=env_project_id)
@@ -128,6 +129,14 @@ def _parser(prog: str = _PROG) -> argparse.ArgumentParser:
         metavar="N",
         help="matching spans that complete a setup, which is waiting_for_spans until then; 0 if you"
         " send none (default: %(default)s)",
+    )
+    add(
+        "--foreign-setups",
+        type=_natural,
+        default=0,
+        metavar="N",
+        help="so many setups of other projects, 2 kB each, are in the organization's list as well"
+        " (default: %(default)s)",
     )
     add(
         "--latency",

@@ -126,7 +126,8 @@ class _Service:
             if record.external_id not in hidden
             and (not status or self._backend.status(record) == status)
         ]
-        return Response(200, f"[{','.join(texts)}]")
+        foreign = self._backend.foreign(call.project, status, external_id)
+        return Response(200, f"[{','.join([*texts, foreign] if foreign else texts)}]")
 
     def get(self, call: Call) -> Response:
         """Respond 200 or 404."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..spans.matching import SpanIndex
 from . import validation
 from .faults import Fault, FaultQueue
+from .organization import foreign_setups
 from .span_log import SpanLog
 from .store import Record, Store, phase_of, render, selector_of, status_of, stored_evaluators
 from .validation import Content, InvalidRequestError
@@ -101,6 +102,7 @@ class Backend:
         latency: float = 0,
         rate_limit: int | None = None,
         spans_needed: int = 0,
+        foreign_setups: int = 0,
         clock: Callable[[], float] = time.time,
         seed: int = 0,
     ) -> None:
@@ -109,6 +111,8 @@ class Backend:
         self.spans_needed = spans_needed
         self.latency = latency
         self.rate_limit = rate_limit
+        #: How many setups of other projects of the organization the list has as well, 2 kB each.
+        self.foreign_setups = foreign_setups
         self.clock = clock
         #: A function from a rule to the rule that the service stores, such as one that lower-cases
         #: values; ``None`` to store rules as they are.
@@ -325,6 +329,12 @@ class Backend:
     def listed(self, project: Project, external_id: str | None) -> list[Record]:
         """Return the project's setups, or only one."""
         return self._store.all(project.space, external_id)
+
+    def foreign(self, project: Project, status: str | None, external_id: str | None) -> str:
+        """Return the JSON texts of other projects' setups that a list with these filters has."""
+        if external_id or status not in (None, "", "completed"):
+            return ""
+        return foreign_setups(self.foreign_setups, project.org_id)
 
     def write(self, project: Project, external_id: str, content: Content) -> tuple[Record, bool]:
         """Create a setup, or replace the given parts; True if it is new."""

@@ -12,6 +12,7 @@ They need no key, and accept requests from this machine only:
 | `POST /_emulator/faults` | attributes of a `Fault` as JSON: inject it |
 | `DELETE /_emulator/faults` | remove all faults |
 | `PUT /_emulator/spans_needed` | `{"spans": n}`: see `Emulator` |
+| `PUT /_emulator/foreign_setups` | `{"count": n}`: see `Emulator` |
 | `DELETE /_emulator/spans` | remove the spans; no status changes |
 """
 
@@ -88,11 +89,17 @@ def add_control_routes(app: web.Application, backend: Backend, external_id: str)
     def delete(request: web.Request, _: bytes) -> object:
         return {"deleted": backend.delete(request.match_info["external_id"])}
 
+    def natural(body: bytes, name: str) -> int:
+        given = validation.parse_object(body).get(name)
+        if type(given) is not int or given < 0:
+            raise ValueError(f"{name} must be an integer, at least 0")
+        return given
+
     def set_spans_needed(_: web.Request, body: bytes) -> None:
-        spans = validation.parse_object(body).get("spans")
-        if type(spans) is not int or spans < 0:
-            raise ValueError("spans must be an integer, at least 0")
-        backend.spans_needed = spans
+        backend.spans_needed = natural(body, "spans")
+
+    def set_foreign_setups(_: web.Request, body: bytes) -> None:
+        backend.foreign_setups = natural(body, "count")
 
     def clear_spans(_: web.Request, __: bytes) -> None:
         backend.clear_spans()
@@ -105,6 +112,7 @@ def add_control_routes(app: web.Application, backend: Backend, external_id: str)
     app.router.add_put(f"/_emulator/setups/{external_id}", control(put))
     app.router.add_delete(f"/_emulator/setups/{external_id}", control(delete))
     app.router.add_put("/_emulator/spans_needed", control(set_spans_needed))
+    app.router.add_put("/_emulator/foreign_setups", control(set_foreign_setups))
     app.router.add_delete("/_emulator/spans", control(clear_spans))
 
 

@@ -43,6 +43,8 @@ class Emulator(Backend):
         spans_needed: matching spans after a write that complete a setup; until then, after
             `settle`, it is `waiting_for_spans`. With 0 time alone completes it, for tests that
             send no spans.
+        foreign_setups: number of other projects' setups, 2 kB each, that the organization's list
+            contains as well; no other route has them.
         clock: seconds since the epoch, for status, timestamps and rate limit (not `latency`).
         seed: varies the generated ids.
     """
@@ -61,6 +63,7 @@ class Emulator(Backend):
         latency: float = 0,
         rate_limit: int | None = None,
         spans_needed: int = 0,
+        foreign_setups: int = 0,
         clock: Callable[[], float] = time.time,
         seed: int = 0,
     ) -> None:
@@ -75,6 +78,7 @@ class Emulator(Backend):
             latency=latency,
             rate_limit=rate_limit,
             spans_needed=spans_needed,
+            foreign_setups=foreign_setups,
             clock=clock,
             seed=seed,
         )

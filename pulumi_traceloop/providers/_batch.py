@@ -204,9 +204,10 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         # A refresh calls diff without check: it prints no plan, and pending work is no drift.
         if news["declared_by"] not in self._checked:
             return DiffResult(changes=changed)
-        self._project(news).made_in(olds.get("env_project_id"))
+        owned = listed(olds.get("owned"))
+        self._project(news).made_in(olds.get("env_project_id"), owned)
         sent = {*changes.added, *changes.retried, *changes.changed}
-        kept = [i for i in listed(olds.get("owned")) if i in new and i not in sent]
+        kept = [i for i in owned if i in new and i not in sent]
         self._deployment.assume(news["declared_by"], Assumed(kept, olds.get("env_project_id")))
         pending = self._pending_deletes(olds, news, new) if self._preview else []
         if changed or failed or olds.get("unsettled"):

@@ -1,0 +1,66 @@
+"""For authors of policy packs: the setups that a resource declares, whatever its size.
+
+A group is one resource to Pulumi, and encodes its setups: see `setups_of`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from ._codec import unpacked
+
+if TYPE_CHECKING:
+    from .args import SetupOutput
+
+__all__ = ["setups_of"]
+
+_SINGLE = "pulumi-python:dynamic/traceloop:AutoMonitorSetup"
+_BATCH = "pulumi-python:dynamic/traceloop:AutoMonitorSetupBatch"
+
+#: The inputs of a single resource that make up its setup.
+_SETUP = ("selector", "evaluators", "evaluator_configs", "triggers")
+
+
+def setups_of(resource: Any) -> dict[str, SetupOutput]:
+    """Return the setups that a resource declares, by external_id.
+
+    Example::
+
+        def no_toxicity(args, report_violation):
+            for external_id, setup in setups_of(args).items():
+                if "toxicity-detector" not in setup.get("evaluators", ()):
+                    report_violation(f"{external_id} has no toxicity-detector")
+
+    Args:
+        resource: what a policy is given: `pulumi_policy.ResourceValidationArgs`, or a
+            `pulumi_policy.PolicyResource` of a stack. Anything with a ``resource_type`` and
+            ``props`` will do.
+
+    Returns:
+        The setups of an `AutoMonitorSetup`, or of an `AutoMonitorSetupGroup`'s batch; none for any
+        other resource. Inputs and outputs give the same.
+
+    Raises:
+        pulumi_policy.UnknownValueError: a value is not known in a preview. The policy SDK turns
+            this into a note that the policy cannot be evaluated yet.
+
+    """
+    props: Mapping[str, Any] = resource.props
+    if resource.resource_type == _BATCH:
+        batch = {key: _plain(props.get(key)) for key in ("setups", "packed_setups")}
+        return {i: json.loads(text) for i, text in sorted(unpacked(batch).items())}
+    if resource.resource_type == _SINGLE:
+        setup = {key: _plain(props[key]) for key in _SETUP if props.get(key) is not None}
+        return {props["external_id"]: cast("SetupOutput", setup)}
+    return {}
+
+
+def _plain(value: Any) -> Any:
+    """Return dicts and lists, where the policy SDK has what only behaves like them."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(each) for each in value]
+    return value
