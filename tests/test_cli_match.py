@@ -68,7 +68,7 @@ class TestFiles:
         assert result.stderr.startswith("every one of 1 monitors matches some of 12 spans")
         assert result.exit_code == 0
 
-    def test_a_text_like_a_placeholder_is_a_value(self, run: Run, tmp_path: Path) -> None:
+    def test_text_like_a_placeholder_is_a_value(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "monitors.yaml").write_text(
             MONITORS.replace("value: openai", 'value: "[secret]"')
         )

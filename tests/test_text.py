@@ -129,11 +129,11 @@ def test_unprintable_text_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     say("日本語")
     closed.close()
     say("nobody listens")
-    monkeypatch.setattr(sys, "stdout", None)  # what Python has for a descriptor that is closed
+    monkeypatch.setattr(sys, "stdout", None)  # as Python sets it for a closed descriptor
     say("nobody can listen")
 
 
-def test_a_broken_pipe_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_pipe_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     theirs, ours = os.pipe()
     os.close(theirs)
     pipe = io.TextIOWrapper(os.fdopen(ours, "wb", buffering=0), write_through=True)
