@@ -90,7 +90,7 @@ _ENGINE_FIXTURES = {
     "previews",
 }
 #: Tests with one of these need the CLI itself.
-_CLI_FIXTURES = {"runner", "previews"}
+_CLI_FIXTURES = {"runner", "previews", "cli_stack"}
 
 
 def _on_the_cli(item: pytest.Function) -> bool:

@@ -14,7 +14,10 @@ from tests.engine import find_cli, make_stack
 from tests.support import REPOSITORY
 from tests.telemetry.instrumented import has_sdk, run_all, service
 
-pytestmark = pytest.mark.skipif(not has_sdk(), reason="no SDK: make .venv-sdk/.ready")
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(not has_sdk(), reason="no SDK: make .venv-sdk/.ready"),
+]
 
 
 def first_program(page: Path) -> str:

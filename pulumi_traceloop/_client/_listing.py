@@ -51,7 +51,8 @@ class ListStream:
         self._count = 0
         self._setups: list[Setup] = []
         self._unreadable: list[Unreadable] = []
-        #: What is wrong with the first item that cannot be read.
+        #: How many items cannot be read, and what is wrong with the first one.
+        self._problems = 0
         self._first_problem: str | None = None
         #: Why this is no list of setups: which item is to blame, or else what is wrong with all.
         self.wrong_item: str | None = None
@@ -161,9 +162,10 @@ class ListStream:
                     self._projects.add(setup.env_project_id)
                 return
         self._first_problem = self._first_problem or first
+        self._problems += 1
         if found := unreadable(item, problem):
             self._unreadable.append(found)
-        if len(self._unreadable) > UNREADABLE_LIMIT:
+        if self._problems > UNREADABLE_LIMIT:
             self.wrong_item = self._first_problem
 
 
