@@ -1,7 +1,7 @@
 """Traceloop auto monitor setups as Pulumi resources.
 
-Example::
-
+Example:
+    ```python
     import pulumi_traceloop as traceloop
     from pulumi_traceloop import span
 
@@ -14,6 +14,7 @@ Example::
             },
         },
     )
+    ```
 """
 
 from importlib import import_module

@@ -81,14 +81,15 @@ class FileError(TraceloopError, pulumi.RunError):
 def load_setups(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     """Return the setups of a file by external_id, as `AutoMonitorSetupGroup` takes them.
 
-    Example::
-
+    Example:
+        ```yaml
         # yaml-language-server: $schema=monitors.schema.json
         setups:
           openai:
             selector:
               - {key: gen_ai.provider.name, source: span_attributes, value: openai}
             evaluators: [faithfulness]
+        ```
 
     Anchors, aliases and merge keys are allowed. Top-level keys that begin with ``x-`` may hold
     shared parts. A JSON file works too.

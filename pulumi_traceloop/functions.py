@@ -100,10 +100,11 @@ def get_auto_monitor_setup(
 ) -> AutoMonitorSetupResult:
     """Read one setup, managed by this stack or not.
 
-    Example::
-
+    Example:
+        ```python
         existing = get_auto_monitor_setup("checkout-agent")
         AutoMonitorSetup("copy", selector=existing.selector, evaluators=["faithfulness"])
+        ```
 
     The program waits for the response, in previews too.
 
@@ -156,9 +157,10 @@ def list_auto_monitor_setups(
 ) -> list[AutoMonitorSetupResult]:
     """Read all setups of the API key's project, sorted by external_id.
 
-    Example::
-
+    Example:
+        ```python
         broken = list_auto_monitor_setups(status="failed")
+        ```
 
     The program waits for the response, in previews too.
 

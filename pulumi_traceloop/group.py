@@ -49,8 +49,8 @@ __all__ = ["AutoMonitorSetupGroup"]
 class AutoMonitorSetupGroup(pulumi.ComponentResource):
     """Many auto monitor setups, written through the bulk endpoint, 100 in a request.
 
-    Example::
-
+    Example:
+        ```python
         AutoMonitorSetupGroup(
             "monitors",
             setups={
@@ -60,6 +60,7 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
                 ),
             },
         )
+        ```
 
     A setup that Traceloop refuses does not block the others: the state records the successful ones,
     the program ends with one error that lists each failed setup and the reason, and the next

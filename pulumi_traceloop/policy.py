@@ -26,12 +26,13 @@ _SETUP = ("selector", "evaluators", "evaluator_configs", "triggers")
 def setups_of(resource: Any) -> dict[str, SetupOutput]:
     """Return the setups that a resource declares, by external_id.
 
-    Example::
-
+    Example:
+        ```python
         def no_toxicity(args, report_violation):
             for external_id, setup in setups_of(args).items():
                 if "toxicity-detector" not in setup.get("evaluators", ()):
                     report_violation(f"{external_id} has no toxicity-detector")
+        ```
 
     Args:
         resource: what a policy is given: `pulumi_policy.ResourceValidationArgs`, or a

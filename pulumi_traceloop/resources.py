@@ -90,13 +90,14 @@ def _serialized(name: str) -> str:
 class AutoMonitorSetup(_Hosted, module="traceloop", name="AutoMonitorSetup"):
     """One auto monitor setup.
 
-    Example::
-
+    Example:
+        ```python
         AutoMonitorSetup(
             "checkout-agent",
             selector=[span("gen_ai.provider.name").equals("openai")],
             evaluators=["answer-relevancy", "toxicity-detector"],
         )
+        ```
 
     An existing setup with the external_id is adopted, and written only if it differs. For many
     setups use an `AutoMonitorSetupGroup`: it is faster, and one failure does not block the others.

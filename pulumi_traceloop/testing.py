@@ -1,12 +1,13 @@
 """Tests whether the monitors of a program match recorded spans.
 
-Example::
-
+Example:
+    ```python
     from pulumi_traceloop.testing import assert_matches, declared_setups, load_spans
 
     def test_monitors_see_traffic() -> None:
         setups = declared_setups("__main__.py", config={"shop:chatModel": "gpt-4o"})
         assert_matches(setups, load_spans("tests/spans.jsonl"))
+    ```
 
 Programs run on a mocked engine, without requests to Pulumi or Traceloop.
 """
@@ -169,10 +170,11 @@ def _selectors(setups: Setups) -> Iterator[tuple[str, list[Rule]]]:
 class SetupMocks(pulumi.runtime.Mocks):
     """Mocks for `pulumi.runtime.set_mocks` that record the declared setups.
 
-    Example::
-
+    Example:
+        ```python
         mocks = SetupMocks()
         pulumi.runtime.set_mocks(mocks)
+        ```
 
     Args:
         mocks: the test's mocks, which respond; without them, a resource's outputs are its inputs.

@@ -87,10 +87,11 @@ def _is_deprecated(key: str) -> bool:
 def renames(key: str) -> Sequence[str]:
     """Return the attribute's names in other versions of the conventions, newer ones first.
 
-    Example::
-
+    Example:
+        ```python
         renames("gen_ai.system")         # ["gen_ai.provider.name"]
         renames("gen_ai.provider.name")  # ["gen_ai.system"]
+        ```
 
     """
     former = [old for old in _table().former.get(key, ()) if not old.endswith(".")]

@@ -200,10 +200,11 @@ class _Bits(NamedTuple):
 class SpanIndex:
     """An index of spans by key and value, to survey many selectors.
 
-    Example::
-
+    Example:
+        ```python
         index = SpanIndex(spans)
         print(index.survey(setup.selector))
+        ```
 
     """
 
