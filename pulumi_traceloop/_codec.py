@@ -1,15 +1,16 @@
-"""How setups are spelled for the engine: each as JSON, and many of them in few strings.
+"""Encodes setups as Pulumi property values: each as JSON, or many packed in few strings.
 
-The SDK and the engine handle every value of a resource by itself, and several times over in each
-operation: they convert it, and the engine logs it too (seen on the Pulumi CLI 3.260). With ten
-thousand values that takes most of the time. So a group with more than `STRINGS` setups has that
-many values at most, each a JSON object of some setups; which ones, their external_ids decide, so
-that a changed setup changes one value and ``pulumi preview --diff`` marks in it what changes.
+In each operation, the SDK and the engine convert and log every value of a resource several times
+(seen on the Pulumi CLI 3.260). With ten thousand values this takes most of the time. So a group
+with more than `STRINGS` setups has at most that many values, each a JSON object of several setups.
+A hash of the external_id selects the value, so a changed setup changes one value, and
+``pulumi preview --diff`` marks the difference in it.
 
-What holds an Output stays by itself: a secret, or what is not known yet, makes its value one.
+A setup that contains an Output is not packed: a secret or unknown part would make the whole value
+secret or unknown.
 
-The provider gets a resource's outputs to compare with, not its old inputs, so the outputs repeat
-the setups. Nobody reads them there: those of many strings are compressed into one.
+`diff` receives a resource's outputs, not its old inputs, so the outputs repeat the setups. Packed
+ones are compressed into one string there.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from typing import Any
 
 __all__ = ["compressed", "encoded", "packed", "repacked", "unpacked"]
 
-#: How many strings there are for the setups of a group.
+#: The most strings for the packed setups of a group.
 STRINGS = 256
 
-#: The key of the one string that has all others, compressed; theirs are hexadecimal.
+#: The key of the string that contains all others, compressed. The other keys are hexadecimal.
 _COMPRESSED = "zlib"
 
 _ENCODER = json.JSONEncoder(
@@ -35,15 +36,12 @@ _ENCODER = json.JSONEncoder(
 
 
 def encoded(value: Any) -> str:
-    """Return what JSON has by itself as JSON, always in the same spelling."""
+    """Return a JSON value as canonical JSON."""
     return _ENCODER.encode(value)
 
 
 def packed(setups: Mapping[str, str]) -> dict[str, str] | None:
-    """Return *setups*, ``{external_id: canonical JSON}``, in few strings.
-
-    ``None`` if there are not so many setups that it would help.
-    """
+    """Pack *setups*, ``{external_id: canonical JSON}``; ``None`` if there are at most `STRINGS`."""
     return _pack(setups) if len(setups) > STRINGS else None
 
 
@@ -56,7 +54,7 @@ def _pack(setups: Mapping[str, str]) -> dict[str, str]:
 
 
 def unpacked(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all setups of a batch's properties: ``{external_id: canonical JSON, or Unknown}``."""
+    """Return all setups of a batch: ``{external_id: canonical JSON, or Unknown}``."""
     setups: dict[str, Any] = {}
     for text in _texts(batch.get("packed_setups") or {}):
         setups |= _unpack(text)
@@ -64,7 +62,7 @@ def unpacked(batch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def compressed(packed_setups: Mapping[str, str] | None) -> dict[str, str] | None:
-    """Return the strings of `packed` as outputs have them: as one."""
+    """Compress the strings of `packed` into one, for outputs."""
     if not packed_setups:
         return None
     return {_COMPRESSED: b64encode(zlib.compress(encoded(packed_setups).encode())).decode()}
@@ -78,14 +76,14 @@ def _texts(packed_setups: Mapping[str, str]) -> Iterator[str]:
             yield text
 
 
-# A deployment sees the same strings again and again: checked, compared, sent.
+# Cached: each string is checked, compared and sent.
 @lru_cache(maxsize=16 * STRINGS)
 def _unpack(text: str) -> Mapping[str, str]:
     return {external_id: encoded(setup) for external_id, setup in json.loads(text).items()}
 
 
 def repacked(setups: Mapping[str, str], batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *setups* as inputs of the batch, each as it was in *batch*, by itself or packed."""
+    """Return *setups* as inputs of a batch, each packed or not, as in *batch*."""
     alone: Collection[str] = batch.get("setups") or {}
     rest = {i: setup for i, setup in setups.items() if i not in alone}
     return {

@@ -1,9 +1,9 @@
-"""What one Traceloop project has, and how to reach it.
+"""The setups of one Traceloop project: reads, deletes and a cache for one deployment.
 
-A response about one setup by its id, or to a write, is the API key's own and exact. The list is
-neither: the OpenAPI file says that it is the organization's, so it may hold other projects' setups
-under the same external_ids; its paging is not documented, so it may be cut off. So the list only
-saves requests: what it has is believed where it is this project's, and what it lacks is asked for.
+A GET by id and the response to a write concern the API key's own project, and are exact. The list
+is not: the OpenAPI file calls it the organization's, so it may contain other projects' setups with
+the same external_ids. Its paging is not documented, so it may be truncated. So the list only saves
+requests: its setups count if they are in this project, and a setup that it lacks is read by id.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Project", "Reading", "in_parallel"]
 
-#: How many requests are under way at once, unless somebody wants fewer.
+#: Concurrent requests, by default.
 WORKERS = 24
 
-#: How many setups are asked for by their ids before all are listed: one round of requests.
+#: How many setups a deployment reads by id before it reads the list: one round of requests.
 READ_BY_ID = 24
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ R = TypeVar("R")
 
 
 def in_parallel(work: Callable[[T], R], items: Collection[T], workers: int = WORKERS) -> list[R]:
-    """Return what *work* makes of each of *items*, in their order, a few at a time."""
+    """Return the result of *work* for each of *items*, in order; up to *workers* run at once."""
     if len(items) < 2:
         return [work(item) for item in items]
     with ThreadPoolExecutor(min(workers, len(items))) as pool:
@@ -47,54 +47,56 @@ def in_parallel(work: Callable[[T], R], items: Collection[T], workers: int = WOR
 
 
 class Reading(NamedTuple):
-    """What Traceloop has of the setups that were asked for."""
+    """The result of a read. A requested setup that is in neither mapping does not exist."""
 
-    #: By external_id; what is in neither of the two is not there.
+    #: The setups by external_id.
     setups: dict[str, Setup]
-    #: By external_id: the service's response about the setup cannot be read.
+    #: By external_id: why the response about the setup cannot be read.
     unreadable: dict[str, MalformedResponseError]
 
 
 class Project:
-    """One Traceloop project and environment: what one API key at one base URL gives access to.
+    """The Traceloop project and environment of one API key and base URL.
 
-    Safe to use from several threads: the host serves up to four calls at once. No lock is held
-    while a request is under way.
+    Thread-safe: the host serves up to four calls at once. No lock is held during a request.
     """
 
     def __init__(
         self, connection: Connection, *, key_is_stored: Callable[[], bool] = lambda: False
     ) -> None:
-        """Open the project, without a request.
+        """Prepare the project, without a request.
 
         Args:
-            connection: how to reach it.
-            key_is_stored: whether the key may be that of the last update, for what errors advise.
+            connection: the connection to the API.
+            key_is_stored: whether the key may be that of the last update; error messages say so.
 
         """
         self._connection = connection
         self._key_is_stored = key_is_stored
         self._lock = threading.RLock()
         self._client: TraceloopClient | None = None
-        #: What is known for certain; ``None`` where there is no such setup.
+        #: The cache, from exact responses and this project's entries in the list; ``None`` if a
+        #: setup does not exist.
         self._known: dict[str, Setup | None] = {}
         self._unreadable: dict[str, MalformedResponseError] = {}
-        self._asked = 0
+        #: How many setups were requested, cached ones excluded.
+        self._requested = 0
         self._listing: Future[Listing] | None = None
         self._deleted: set[str] = set()
         self._env_project_id: str | None = None
-        self._made_in: str | None = None
-        #: One that the state has there.
+        #: The project according to the state.
+        self._state_project_id: str | None = None
+        #: A setup that exists according to the state.
         self._in_state: str | None = None
-        #: Why a plan is not compared with what Traceloop has, if it is not.
+        #: Why plans are not compared with what Traceloop has; empty if they are.
         self.blind = ""
 
     @property
     def client(self) -> TraceloopClient:
-        """The connection to the API.
+        """The API client, created on first use.
 
         Raises:
-            ConfigurationError: there is no API key, or the base URL is unusable.
+            ConfigurationError: the API key is missing, or the base URL is invalid.
 
         """
         with self._lock:
@@ -106,20 +108,20 @@ class Project:
                 )
             return self._client
 
-    # Which project this is.
+    # Identity.
 
     @property
     def namespace(self) -> str:
-        """Where the stack's configuration has it."""
+        """The configuration namespace of the connection."""
         return self._connection.namespace
 
     @property
     def env_project_id(self) -> str | None:
-        """Which one it is, as far as a response or the state has said."""
-        return self._env_project_id or self._made_in
+        """The id of the project and environment; ``None`` before a response or the state has it."""
+        return self._env_project_id or self._state_project_id
 
     def is_same(self, other: Project) -> bool | None:
-        """Whether *other* is the same Traceloop project; ``None`` if not known yet."""
+        """Whether *other* is the same Traceloop project; ``None`` if unknown."""
         if other is self or other._address == self._address:
             return True
         with self._lock:
@@ -131,7 +133,7 @@ class Project:
     def _address(self) -> tuple[str, str | None]:
         return (self._connection.base_url or DEFAULT_BASE_URL).rstrip("/"), self._connection.api_key
 
-    # What Traceloop has.
+    # Reads.
 
     def read(
         self,
@@ -140,18 +142,18 @@ class Project:
         *,
         fresh: bool = False,
     ) -> Reading:
-        """Return what Traceloop has of *external_ids*.
+        """Read setups.
 
-        A few are asked for by their ids, side by side. Of many, the list is read once in a
-        deployment, and only what it lacks is asked for.
+        A few are read by id, concurrently. For more than `READ_BY_ID` in a deployment, the list is
+        read once, and only the setups that it lacks are read by id.
 
         Args:
-            external_ids: which setups.
-            env_project_id: the project that the state was made in, if it says.
-            fresh: ask again for what is known already.
+            external_ids: the setups to read.
+            env_project_id: the project according to the state, if known.
+            fresh: whether to read cached setups again.
 
         Raises:
-            TraceloopError: the service cannot be asked.
+            TraceloopError: the read failed.
 
         """
         with self._lock:
@@ -159,16 +161,16 @@ class Project:
                 for external_id in external_ids:
                     self._known.pop(external_id, None)
                     self._unreadable.pop(external_id, None)
-            ask = self._not_known(external_ids)
-            self._asked += len(ask)
-            by_list = bool(ask) and (
-                self._asked > READ_BY_ID or (self._listing is not None and not fresh)
+            unknown = self._not_known(external_ids)
+            self._requested += len(unknown)
+            by_list = bool(unknown) and (
+                self._requested > READ_BY_ID or (self._listing is not None and not fresh)
             )
         if by_list:
-            self._use_list(ask, env_project_id, fresh=fresh)
+            self._use_list(unknown, env_project_id, fresh=fresh)
             with self._lock:
-                ask = self._not_known(ask)
-        in_parallel(self._get_readable, ask)
+                unknown = self._not_known(unknown)
+        in_parallel(self._get_readable, unknown)
         with self._lock:
             known = {i: setup for i in external_ids if (setup := self._known.get(i)) is not None}
             unreadable = {i: self._unreadable[i] for i in external_ids if i in self._unreadable}
@@ -188,10 +190,10 @@ class Project:
         *,
         fresh: bool = False,
     ) -> dict[str, Setup]:
-        """Return what Traceloop has of *external_ids*, as `read` does.
+        """Return the setups that `read` finds.
 
         Raises:
-            TraceloopError: the service cannot be asked, or a response cannot be read.
+            TraceloopError: the read failed, or the response about a setup cannot be read.
 
         """
         setups, unreadable = self.read(external_ids, env_project_id, fresh=fresh)
@@ -200,7 +202,7 @@ class Project:
         return setups
 
     def get(self, external_id: str) -> Setup | None:
-        """Ask for one setup by its id, whatever is known already."""
+        """Read one setup by id, cached or not."""
         setup = self.client.get_setup(external_id)
         if setup is None:
             self._forget(external_id)
@@ -218,18 +220,18 @@ class Project:
     def setups(self, *, fresh: bool = False) -> dict[str, Setup]:
         """Return this project's setups by external_id, as far as the list has them.
 
-        Those that do not say which project they are in, and those that cannot be read and may be
-        this one's, are asked for by their ids: see `unreadable`.
+        Listed setups without an ``env_project_id``, and unreadable ones that may be in this
+        project, are read by id. Those that stay unreadable are in `unreadable`.
         """
         listing = self._list(None, fresh=fresh)
         own = self._own(listing.setups, None)
-        asked = [s.external_id for s in listing.setups if not s.env_project_id]
-        asked += [
+        unclear = [s.external_id for s in listing.setups if not s.env_project_id]
+        unclear += [
             each.external_id
             for each in listing.unreadable
             if each.external_id and each.env_project_id in (None, self._env_project_id)
         ]
-        in_parallel(self._get_readable, asked)
+        in_parallel(self._get_readable, unclear)
         with self._lock:
             if fresh:
                 self._known |= own
@@ -245,23 +247,23 @@ class Project:
     def _use_list(
         self, external_ids: Collection[str], expected: str | None, *, fresh: bool
     ) -> None:
-        """Learn from the list what it has of *external_ids*."""
+        """Cache the setups of *external_ids* that are in the list."""
         listing = self._list(expected, fresh=fresh)
         wanted = set(external_ids)
         found = self._own([s for s in listing.setups if s.external_id in wanted], expected)
         with self._lock:
             for external_id, setup in found.items():
                 self._known.setdefault(external_id, setup)
-            # A list that is cut off has something in it. One that has nothing is believed, unless
-            # something is known to be there.
+            # A truncated list is not empty. So an empty one shows that nothing exists, unless the
+            # state has a project or an exact response has a setup.
             empty = not (listing.setups or listing.unreadable)
             if empty and expected is None and not any(self._known.values()):
                 self._known |= {i: None for i in external_ids if i not in self._known}
 
     def _list(self, expected: str | None, *, fresh: bool) -> Listing:
-        """Return the list, read once for all who ask at the same time or later.
+        """Return the list; concurrent and later callers share one request.
 
-        Of other projects than this one, or the *expected* one, it has one setup each.
+        Of each project other than this one, or the *expected* one, it contains one setup.
         """
         with self._lock:
             listing, mine = self._listing, False
@@ -280,9 +282,10 @@ class Project:
         return listing.result()
 
     def _own(self, listed: Iterable[Setup], expected: str | None) -> dict[str, Setup]:
-        """Return which of *listed* are this project's, which is asked for by an id if need be.
+        """Return the *listed* setups of this project.
 
-        A setup that does not say which project it is in is never taken for this one's.
+        While the project is unknown, a GET by id of a listed setup may reveal it. A setup without
+        an ``env_project_id`` does not count as this project's.
         """
         by_project: dict[str, dict[str, Setup]] = {}
         for setup in listed:
@@ -294,12 +297,12 @@ class Project:
         return by_project.get(self._env_project_id or "", {})
 
     def knows(self, external_id: str) -> bool:
-        """Whether it is known for certain if Traceloop has the setup."""
+        """Whether the cache shows if the setup exists."""
         with self._lock:
             return external_id in self._known
 
     def note(self, *setups: Setup) -> None:
-        """Keep what the service returned for some of the key's own setups."""
+        """Cache setups from a GET by id or the response to a write."""
         with self._lock:
             for setup in setups:
                 self._env_project_id = setup.env_project_id or self._env_project_id
@@ -308,7 +311,7 @@ class Project:
                 self._known[setup.external_id] = setup
 
     def delete(self, external_id: str) -> None:
-        """Delete a setup; one that is gone already is fine."""
+        """Delete a setup, if it exists."""
         self.client.delete_setup(external_id)
         with self._lock:
             self._deleted.add(external_id)
@@ -316,7 +319,7 @@ class Project:
 
     @property
     def deleted(self) -> frozenset[str]:
-        """What was deleted in this deployment."""
+        """The external_ids of the setups deleted in this deployment."""
         with self._lock:
             return frozenset(self._deleted)
 
@@ -325,36 +328,31 @@ class Project:
             self._unreadable.pop(external_id, None)
             self._known[external_id] = None
 
-    # What a plan looks up: it is never worth an error.
-
     def try_read(self, external_ids: Collection[str]) -> Reading | None:
-        """Return what Traceloop has of *external_ids*; ``None``, said once, if it cannot be asked.
-
-        What it finds is kept for the writes of the same deployment.
-        """
+        """Read setups for a plan, without errors: print the first one, and return ``None``."""
         if self.blind:
             return None
         try:
             return self.read(external_ids)
         except TraceloopError as error:
             with self._lock:
-                said, self.blind = self.blind, getattr(error, "summary", str(error))
-            if not said:
+                reported, self.blind = self.blind, getattr(error, "summary", str(error))
+            if not reported:
                 say(f"The plan is not compared with what Traceloop has: {printable(self.blind)}")
             return None
 
-    # Which project the state was made in.
+    # The project according to the state.
 
-    def made_in(self, env_project_id: str | None, external_ids: Iterable[str] = ()) -> None:
-        """Note which project the state of a resource was made in, if it says.
+    def note_state(self, env_project_id: str | None, external_ids: Iterable[str] = ()) -> None:
+        """Record what the state of a resource shows about the project.
 
         Args:
-            env_project_id: the project.
-            external_ids: setups that the state has there.
+            env_project_id: the project, if the state has it.
+            external_ids: setups that exist according to the state.
 
         """
         with self._lock:
-            self._made_in = self._made_in or env_project_id
+            self._state_project_id = self._state_project_id or env_project_id
             self._in_state = self._in_state or next(iter(external_ids), None)
 
     def expect(
@@ -363,21 +361,20 @@ class Project:
         external_ids: Iterable[str] = (),
         written: Collection[str] = (),
     ) -> None:
-        """Stop if the key belongs to another project than the state.
+        """Raise an error if the key belongs to another project than the state.
 
         Args:
-            env_project_id: the project that the state was made in; ``None`` if it does not say,
-                but perhaps that of another resource does (`made_in`).
-            external_ids: setups that may be there. Where no response has told yet whose the key is,
-                one of them is asked for by its id, and one that the state has; the list, if there
-                is neither.
-            written: setups that were written before the key could be told.
+            env_project_id: the project according to a resource's state; ``None`` if that lacks it,
+                so that the state of another resource counts (`note_state`).
+            external_ids: setups that may exist; no request without them. While the key's project is
+                unknown, the first of them and a setup of the state are read by id, then the list.
+            written: setups that were written before the key's project was known.
 
         Raises:
             ProjectMismatchError: the key belongs to another project.
 
         """
-        env_project_id = env_project_id or self._made_in
+        env_project_id = env_project_id or self._state_project_id
         if env_project_id is None:
             return
         sample = next(iter(external_ids), None)
@@ -400,7 +397,7 @@ class Project:
             )
 
     def _find_out(self, sample: str, expected: str) -> None:
-        """Ask whose the key is, if no response has told yet."""
+        """Find out the key's project, unless it is known."""
         for external_id in filter(None, (sample, self._in_state)):
             if self._env_project_id is None and not self.knows(external_id):
                 self.get(external_id)

@@ -1,7 +1,7 @@
-"""The connection's settings: where they come from, which are usable, how messages say to set one.
+"""The settings of a connection: their sources, their validation, and their names in messages.
 
-A stack's configuration has them under a namespace, ``traceloop`` unless a resource names another.
-Environment variables stand in for those of that one namespace.
+A stack's configuration has them in a namespace, ``traceloop`` by default. Environment variables are
+the fallback for the namespace ``traceloop`` only.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ DEFAULT_NAMESPACE = "traceloop"
 #: The public service. The docs' generated examples use ``https://app.traceloop.com/api``.
 DEFAULT_BASE_URL = "https://api.traceloop.com"
 
-#: How long a request may take with all its retries, in seconds.
+#: The most seconds that a request may take with its retries.
 DEFAULT_DEADLINE = 60
 
-#: How long the list of an organization's setups may be, in MiB: 140,000 setups of 2 kB.
+#: The longest list of an organization's setups, in MiB: some 140,000 setups of 2 kB.
 DEFAULT_LIST_SIZE = 256
 
-#: What to do where the engine hands the provider the key of another run: without the program, a
-#: stack's configuration is the one that the last update stored (seen on the Pulumi CLI 3.260).
+#: The advice if the engine may have passed an old key: without the program, a stack's configuration
+#: is the one that the last update stored (seen on the Pulumi CLI 3.260).
 STORED_KEY = (
     "`pulumi refresh` and `pulumi destroy` use the key of the last `pulumi up`: after a change of"
     " the key run `pulumi up` first, or add --run-program"
 )
 
-#: OTLP over gRPC and HTTP.
+#: The default ports of OTLP over gRPC and HTTP.
 _COLLECTOR_PORTS = (4317, 4318)
 
 _VARIABLES = {
@@ -58,27 +58,27 @@ _VARIABLES = {
 
 
 class Settings(NamedTuple):
-    """What messages call the settings, and how they say to set one."""
+    """Names the settings in messages, and the commands that set them."""
 
-    #: The configuration's namespace; empty where no stack's configuration is read.
+    #: The configuration namespace; empty if no stack's configuration is read.
     namespace: str = DEFAULT_NAMESPACE
-    #: ``(key, name)`` of those that are set, such as ``("apiKey", "TRACELOOP_API_KEY")``.
+    #: ``(key, source)`` of the given settings, such as ``("apiKey", "TRACELOOP_API_KEY")``.
     sources: tuple[tuple[str, str], ...] = ()
 
     def name(self, key: str) -> str:
-        """Return what a setting is called: where its value is from, else where it can be set."""
+        """Return a setting's name: the source of its value, else where it can be set."""
         variable = _VARIABLES[key]
         return self._found_at(key) or self._either(
             f"{self.namespace}:{key}", f" (or {variable})", variable
         )
 
     def how_to_set(self, key: str, value: str, *, secret: bool = False) -> str:
-        """Return how to set one: with `pulumi config set`, or a variable.
+        """Return the advice to set a setting: `pulumi config set`, or an environment variable.
 
         Args:
             key: the setting.
-            value: what to set it to; a placeholder such as ``<key>`` if *secret*.
-            secret: whether it has to be encrypted.
+            value: the value; a placeholder such as ``<key>`` if *secret*.
+            secret: whether the value must be encrypted.
 
         """
         flag = "--secret " if secret else ""
@@ -91,7 +91,7 @@ class Settings(NamedTuple):
         )
 
     def check_base_url(self, base_url: str) -> str:
-        """Return the advice where another server than the API seems to respond."""
+        """Return the advice if another server than the API seems to respond."""
         source = self._found_at("baseUrl")
         variable = _VARIABLES["baseUrl"]
         name = source or self._either(f"{self.namespace}:baseUrl", "", variable)
@@ -109,7 +109,7 @@ class Settings(NamedTuple):
 
     @staticmethod
     def collector_port(base_url: str) -> str:
-        """Return what is wrong with the base URL's port, if a collector usually listens on it."""
+        """Return the problem if the base URL has a collector's default port, else ``""``."""
         port = urlsplit(base_url).port
         if port not in _COLLECTOR_PORTS:
             return ""
@@ -128,44 +128,43 @@ class Settings(NamedTuple):
 
 
 class Connection(NamedTuple):
-    """How to reach the API."""
+    """The settings of a connection to the API."""
 
-    #: Where the stack's configuration has it; empty where none is read.
+    #: The configuration namespace; empty if no stack's configuration is read.
     namespace: str
     api_key: str | None
     #: ``None`` for the public service.
     base_url: str | None
-    #: How long a request may take with all its retries, in seconds.
+    #: The most seconds that a request may take with its retries.
     deadline: float
     #: Whether an ``http://`` base URL may be on another machine.
     allow_http: bool = False
     #: As in `Settings`.
     sources: tuple[tuple[str, str], ...] = ()
-    #: How long the list of setups may be, in MiB.
+    #: The longest list of setups, in MiB.
     max_list_size: float = DEFAULT_LIST_SIZE
 
     @property
     def settings(self) -> Settings:
-        """What messages call the settings of this connection."""
+        """The names of this connection's settings in messages."""
         return Settings(self.namespace, self.sources)
 
 
 def connection(
     setting: Callable[[str], Any], environment: Mapping[str, str], namespace: str | None = None
 ) -> Connection:
-    """Return the connection that the stack's configuration and the environment ask for.
+    """Return the connection that the stack's configuration and the environment describe.
 
     Args:
         setting: returns the value of a key such as ``traceloop:apiKey``, or ``None``.
-        environment: what stands in for a setting that is not there.
-        namespace: the configuration's namespace, ``traceloop`` if ``None``. Another one is there
-            for another project: it has an ``apiKey``, and may have what else differs. A ``baseUrl``
-            that it leaves out is that of ``traceloop``, with its ``allowHttp``; so are ``deadline``
-            and ``maxListSize``. The environment stands in for ``traceloop`` only.
+        environment: the environment variables, the fallback for ``traceloop``.
+        namespace: the configuration namespace, ``traceloop`` if ``None``. Another namespace has its
+            own ``apiKey``. It inherits an omitted ``baseUrl`` from ``traceloop``, with its
+            ``allowHttp``, and an omitted ``deadline`` or ``maxListSize``.
 
     Raises:
-        ConfigurationError: ``deadline`` or ``maxListSize`` is no positive number, or ``allowHttp``
-            not a boolean.
+        ConfigurationError: ``deadline`` or ``maxListSize`` is not a positive number, or
+            ``allowHttp`` is not a boolean.
 
     """
     own = namespace or DEFAULT_NAMESPACE
@@ -184,7 +183,7 @@ def connection(
 
     api_key = value("apiKey", own)
     base_url = value("baseUrl", *inherited)
-    # What one URL is allowed, another one is not.
+    # The permission holds for the base URL beside it only.
     its_own = sources.get("baseUrl", "").startswith(f"{own}:")
     allow_http = str(value("allowHttp", *([own] if its_own else inherited)) or "false")
     if allow_http.lower() not in ("true", "false"):
@@ -219,7 +218,7 @@ def connection(
 
 
 def check_api_key(api_key: str, settings: Settings) -> None:
-    """Raise a `ConfigurationError` if no request can carry the key."""
+    """Raise a `ConfigurationError` if an HTTP header cannot contain the key."""
     if not api_key.strip():
         problem = "is empty"
     elif any(char.isspace() for char in api_key):
@@ -236,7 +235,7 @@ def checked_host(base_url: str, *, allow_http: bool, settings: Settings) -> str:
     """Return the base URL's host.
 
     Raises:
-        ConfigurationError: the URL is unusable, or would show the key to others.
+        ConfigurationError: the URL is invalid, or would send the key over a network in plain text.
 
     """
     import requests
@@ -245,12 +244,12 @@ def checked_host(base_url: str, *, allow_http: bool, settings: Settings) -> str:
     problem = _base_url_problem(base_url)
     setting = settings.name("baseUrl")
     if problem:
-        # The URL is not shown: what is wrong with it may be a password.
+        # The message omits the URL, which may contain a password.
         raise ConfigurationError(
             f"{setting} {problem}; it looks like {DEFAULT_BASE_URL} or"
             " https://app.traceloop.com/api"
         )
-    # As requests sees it: two parsers may not agree on which host a URL names.
+    # Parsed as requests does: parsers may disagree about a URL's host.
     sent = parse_url(requests.Request("GET", base_url).prepare().url or "")
     host = (sent.host or "").strip("[]")
     if sent.scheme == "http" and not (allow_http or is_loopback(host)):

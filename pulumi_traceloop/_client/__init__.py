@@ -39,45 +39,42 @@ if TYPE_CHECKING:
 
 __all__ = ["BULK_LIMIT", "BulkOutcome", "TraceloopClient"]
 
-#: How many setups one bulk request takes ("Must contain between 1 and 100 items").
+#: The most setups of a bulk request ("Must contain between 1 and 100 items").
 BULK_LIMIT = 100
 
 
 @dataclass(frozen=True)
 class BulkOutcome:
-    """What became of each setup of a bulk request: each external_id is in one of the three."""
+    """The outcome of a bulk request. Each external_id is in one of the three mappings."""
 
-    #: external_id to the setup as the service stored it.
+    #: ``{external_id: the setup as the service stored it}``.
     stored: dict[str, Setup] = field(default_factory=dict)
 
-    #: external_id to the service's reason; nothing was written.
+    #: ``{external_id: why}`` of setups that were not written.
     refused: dict[str, str] = field(default_factory=dict)
 
-    #: external_id to why nobody knows whether it was written: read it back.
+    #: ``{external_id: why}`` of setups that may have been written: read them back.
     outcome_unknown: dict[str, str] = field(default_factory=dict)
 
 
 class TraceloopClient:
-    """The setups of one Traceloop project and environment: those that the API key belongs to.
+    """The client of the API key's project and environment. Thread-safe.
 
-    One client may be shared by several threads. Its connections are pooled; proxies and certificate
-    authorities come from the environment (``HTTPS_PROXY``, ``NO_PROXY``, ``REQUESTS_CA_BUNDLE``).
-    Certificates are always verified.
+    Connections are pooled. Proxies and certificate authorities come from the environment
+    (``HTTPS_PROXY``, ``NO_PROXY``, ``REQUESTS_CA_BUNDLE``). Certificates are always verified.
 
-    What is harmless to repeat is repeated up to five times, with growing and jittered waits: any
-    request that never got a connection, and a GET or DELETE that failed in any passing way. A write
-    that failed otherwise is not repeated: a needless one restarts the setup's evaluators, so
-    whoever calls reads back first (`RequestError.outcome_unknown`). So does whoever gets a 409 to a
-    write; after one to a DELETE, that is repeated.
+    **Retries.** Up to five retries follow a failed connection of any request, and a transient
+    failure of a GET or DELETE (a 409 to a DELETE too), after growing, jittered waits. No other
+    failed write is repeated, because a needless write restarts the setup's evaluators: the caller
+    reads the setup back first (`RequestError.outcome_unknown`).
 
-    A service that is out is not asked over and over: from the first failed attempt on, all calls to
-    a route share one deadline, and after a call that has made all its attempts each other one makes
-    one, or none at all (`Outages`). They fail with the same error. A refused API key is no outage:
-    every call finds it out by one attempt.
+    **Outages.** From the first failed attempt on, all calls to a route share one deadline. Once a
+    call has exhausted its attempts, each other call makes one attempt or none, and fails with the
+    same error (`Outages`). A refused API key is not an outage: every call makes one attempt.
 
-    A 429 slows all threads down, and its request is repeated until the deadline. As long as some
-    requests get through, those that wait for their turn are not late: for them, the deadline begins
-    anew with each that the service takes.
+    **Rate limits.** A 429 slows all threads, and its request is repeated until the deadline. While
+    the service accepts other requests, a waiting request does not fail: its deadline starts anew
+    with each accepted one.
 
     Every call may raise a `RequestError`: `TransportError`, `MalformedResponseError`,
     `AuthenticationError`, `RateLimitedError`, `RejectedError`, `ServerError`, `ConflictError` or
@@ -85,25 +82,25 @@ class TraceloopClient:
 
     Args:
         api_key: the API key. It appears in no error, log line or ``repr``.
-        base_url: the service; it may carry a path, such as ``https://app.traceloop.com/api``. One
-            that begins with ``http://`` must be on this machine, and is reached without a proxy.
-        allow_http: take an ``http://`` base URL on another machine too, which lets anybody on the
-            way read the key.
-        settings: what messages call the settings, and how they say to set one.
+        base_url: the URL of the service; it may have a path, such as
+            ``https://app.traceloop.com/api``. With ``http://`` it must be on this machine, and is
+            reached without a proxy.
+        allow_http: whether an ``http://`` base URL may be on another machine, although anyone on
+            the network can then read the key.
+        settings: names the settings in messages.
         connect_timeout: the longest wait for a connection, in seconds.
-        read_timeout: the longest wait for the next bytes of an answer, in seconds.
-        deadline: how long a call may take with all its attempts and waits, in seconds: after it,
-            none begins and no answer is waited for, however slowly it drips. (The system's name
-            resolution keeps its own time.)
-        list_limit: the longest list of setups to read, in bytes, uncompressed.
-        pool_size: how many connections are kept open; make it the number of threads.
+        read_timeout: the longest wait for the next bytes of a response, in seconds.
+        deadline: the most seconds of a call with all attempts and waits, even if a response
+            arrives byte by byte. Name resolution by the system is not limited.
+        list_limit: the longest list of setups, in bytes, uncompressed.
+        pool_size: the number of connections to keep open, one for each thread.
         key_is_stored: whether the key may be that of the last `pulumi up`, as in a refresh or a
-            destroy: an error about it says so. Asked when there is one.
+            destroy. Called when the service refuses the key, for the error's advice.
         clock: a monotonic clock, in seconds.
-        sleep: how to wait, in seconds.
+        sleep: waits, in seconds.
 
     Raises:
-        ConfigurationError: the API key or the base URL is unusable.
+        ConfigurationError: the API key or the base URL is invalid.
 
     """
 
@@ -127,7 +124,7 @@ class TraceloopClient:
         check_api_key(api_key, settings)
         host = checked_host(base_url, allow_http=allow_http, settings=settings)
         self._base_url = base_url.rstrip("/")
-        # A proxy would see the key, and knows another machine by this name.
+        # A proxy would read the key, and resolve localhost to its own machine.
         direct = base_url[:5].lower() == "http:" and is_loopback(host)
         self._transport = Transport(
             api_key,
@@ -142,7 +139,7 @@ class TraceloopClient:
         self._deadline = deadline
         self._list_limit = list_limit
         self._reader = Reader(settings, self._base_url, api_key, key_is_stored)
-        # Which of the two routes for writes the service was seen to lack.
+        # Whether the service lacks one of the two routes for writes.
         self._lacks_upsert = self._lacks_bulk = False
 
     @classmethod
@@ -153,15 +150,15 @@ class TraceloopClient:
         pool_size: int = 16,
         key_is_stored: Callable[[], bool] = lambda: False,
     ) -> Self:
-        """Return a client for the connection that the settings ask for.
+        """Return a client for a connection.
 
         Args:
-            connection: where to, and with which key.
-            pool_size: how many connections are kept open.
+            connection: the connection's settings.
+            pool_size: the number of connections to keep open.
             key_is_stored: whether the key may be that of the last `pulumi up`.
 
         Raises:
-            ConfigurationError: there is no API key, or it or the base URL is unusable.
+            ConfigurationError: the API key is missing or invalid, or the base URL is invalid.
 
         """
         settings = connection.settings
@@ -180,10 +177,10 @@ class TraceloopClient:
         )
 
     def within(self, deadline: float) -> Self:
-        """Return this client with less time for each call, in seconds.
+        """Return a client with a shorter deadline, in seconds.
 
-        The two share their connections, their pace and what they know about an outage. A call that
-        gives up early does not count as one that has made all its attempts.
+        It shares connections, rate limit and outages with this one. A call that fails because of
+        the shorter deadline does not count as having exhausted its attempts.
         """
         client = copy(self)
         client._deadline = min(deadline, self._deadline)  # noqa: SLF001 - it is its own class
@@ -214,15 +211,15 @@ class TraceloopClient:
         external_id: str | None = None,
         of_project: str | None = None,
     ) -> Listing:
-        """Return the setups in the service's order, and those that cannot be read.
+        """Return the setups in the service's order, and the unreadable ones.
 
-        One without an external_id is left out.
+        Setups without an external_id are omitted.
 
         Args:
-            status: only those with this status, such as ``failed``.
-            external_id: only the one with this external_id.
-            of_project: keep those of this ``env_project_id``, those that name none, and one of each
-                other project; all if ``None``. It saves memory, not time: the service sends all.
+            status: return only setups with this status, such as ``failed``.
+            external_id: return only the setup with this external_id.
+            of_project: keep the setups with this ``env_project_id``, those without one, and one of
+                each other project; all if ``None``. The service sends all in any case.
 
         """
         filters = {"status": status, "external_id": external_id}
@@ -236,10 +233,10 @@ class TraceloopClient:
         return self._reader.listing(request, self._reader.success(request, self._send(request)))
 
     def get_setup(self, external_id: str) -> Setup | None:
-        """Return the setup with this external_id, or ``None`` if the API says that there is none.
+        """Return the setup with this external_id, or ``None`` if the API reports that none exists.
 
-        That is a 404 or 410 with the API's error body. Any other one, which a gateway sends for a
-        route that it does not know, is a `NotFoundError`; so is one with an empty body.
+        Only a 404 or 410 with the API's error body counts. Any other 404, such as a gateway's for
+        an unknown route, or one with an empty body, is a `NotFoundError`.
         """
         request = about("GET", SETUPS, external_id)
         response = self._send(request)
@@ -248,13 +245,13 @@ class TraceloopClient:
         return self._setup(request, response)
 
     def upsert_setup(self, external_id: str, spec: SetupSpec) -> Setup:
-        """Create the setup, or replace it whole, and return it as stored.
+        """Create or replace the setup, and return it as stored.
 
-        A replaced setup starts over: its status goes back to ``pending``, and its evaluators are
-        set up anew. So send only what has changed.
+        A replaced setup starts over: its status returns to ``pending``, and its evaluators are
+        provisioned again. So send only setups that changed.
 
-        Of the public documentation only one page has this route. Where the service lacks it, the
-        bulk route does the same, in this and all later calls.
+        Only one page of the public documentation has this route. If the service lacks it, this and
+        all later calls use the bulk route.
         """
         request = _put(external_id, spec)
         response = None if self._lacks_upsert else self._send(request)
@@ -278,24 +275,24 @@ class TraceloopClient:
         )
 
     def bulk_upsert(self, specs: Mapping[str, SetupSpec]) -> BulkOutcome:
-        """Upsert up to `BULK_LIMIT` setups in one request, each by itself.
+        """Upsert up to `BULK_LIMIT` setups in one request; each succeeds or fails independently.
 
-        The response's items are matched by external_id, whatever their order: of two for one setup
-        the last counts, and one that was not asked for is ignored. The outcome is unknown of a
-        setup without an item, of one whose item cannot be read, and of one that met an internal
-        error, which may come after the write.
+        The items of the response are matched by external_id in any order. Of two items for one
+        setup the last counts; an item for a setup that was not sent is ignored. The outcome is
+        unknown for a setup without a readable item, and for one with an internal error, which may
+        follow the write.
 
-        Where the service lacks the route, each setup goes out by itself, in this and later calls.
+        If the service lacks the route, this and all later calls send one request per setup.
 
         Args:
-            specs: external_id to setup, 1 to `BULK_LIMIT` of them.
+            specs: ``{external_id: setup}``, 1 to `BULK_LIMIT` of them.
 
         Returns:
-            What became of each. Messages come without the item's index in the batch.
+            The outcome of each setup. Its messages omit the item's index in the batch.
 
         Raises:
-            ValueError: there are none, or more than `BULK_LIMIT`.
-            RequestError: the request failed as a whole. If `RequestError.outcome_unknown` is false,
+            ValueError: *specs* is empty, or has more than `BULK_LIMIT` setups.
+            RequestError: the whole request failed. If `RequestError.outcome_unknown` is false,
                 nothing was written.
 
         """
@@ -303,7 +300,7 @@ class TraceloopClient:
             raise ValueError(f"a bulk request takes 1 to {BULK_LIMIT} setups, not {len(specs)}")
         outcome = BulkOutcome()
         for external_id in specs:
-            # The service might take one that no path can name: nobody could read or delete it then.
+            # In bulk, the service might accept one that no URL can read or delete.
             if problem := path_problem(external_id):
                 outcome.refused[external_id] = f"the external_id {problem}"
         sendable = {i: spec for i, spec in specs.items() if i not in outcome.refused}
@@ -327,8 +324,8 @@ class TraceloopClient:
 
         Args:
             specs: the setups.
-            outcome: where to add what became of each.
-            missing: raised if the service turns out not to have the other route either.
+            outcome: receives the outcome of each setup.
+            missing: the error to raise if the service lacks the other route too.
 
         """
         for external_id, spec in specs.items():
@@ -350,7 +347,7 @@ class TraceloopClient:
     def _outcome(
         self, request: Request, response: Response, outcome: BulkOutcome | None = None
     ) -> BulkOutcome:
-        """Return what a bulk response says, added to an outcome if one is given."""
+        """Return the outcome in a bulk response, added to *outcome* if given."""
         outcome = outcome or BulkOutcome()
         self._reader.success(request, response)
         parsed = self._reader.parse(request, response, read_bulk, "one outcome per setup")
@@ -378,9 +375,9 @@ class TraceloopClient:
         return outcome
 
     def delete_setup(self, external_id: str) -> bool:
-        """Delete the setup; ``False`` if the API says, as in `get_setup`, that there is none.
+        """Delete the setup; ``False`` if the API reports, as in `get_setup`, that none exists.
 
-        It is also ``False`` where a first attempt deleted it, but its answer got lost.
+        It is also ``False`` if a first attempt deleted the setup, but its response was lost.
         """
         request = about("DELETE", SETUPS, external_id)
         response = self._send(request)
@@ -392,12 +389,12 @@ class TraceloopClient:
         return True
 
     def spans(self, *, since: int, limit: int, cursor: str | None = None) -> SpanPage:
-        """Return recorded spans, the newest first. They hold what end users wrote.
+        """Return recorded spans, the newest first. They contain end-user content.
 
         Args:
-            since: those since then, in seconds since 1970.
-            limit: how many at most; the service may return fewer.
-            cursor: where the page before ended.
+            since: the earliest time, in seconds since 1970.
+            limit: the most spans; the service may return fewer.
+            cursor: the end of the previous page.
 
         """
         params = {"from_timestamp_sec": str(since), "limit": str(limit)}
@@ -418,7 +415,7 @@ class TraceloopClient:
         return setup
 
     def _send(self, request: Request) -> Response:
-        """Return the response, of whatever status, after all the attempts that are due."""
+        """Return the response with any status, after all attempts."""
         return self._reader.response(request, self._sender.send(request, self._deadline))
 
 

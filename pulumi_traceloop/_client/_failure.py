@@ -1,4 +1,4 @@
-"""Why there is no response: the exceptions of requests and urllib3, read once for all."""
+"""Classifies the exceptions of requests and urllib3."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["described", "never_sent", "underlying"]
 
 
 def underlying(error: Exception) -> Exception:
-    """Return the exception of urllib3 that requests has wrapped, sometimes twice."""
+    """Return urllib3's exception, which requests wraps once or twice."""
     inner = error.args[0] if isinstance(error, requests.RequestException) and error.args else error
     if isinstance(inner, MaxRetryError):
         inner = inner.reason
     if not isinstance(inner, Exception):
         return error
     if isinstance(inner, SSLError) and not _is_bad_certificate(inner):
-        # A broken TLS connection is a broken connection: what had been sent before, nobody knows.
+        # TLS may also break after the request was sent.
         return ProtocolError("TLS connection broken.", inner)
     return inner
 
@@ -37,19 +37,19 @@ def _is_bad_certificate(error: Exception | None) -> bool:
 
 
 def never_sent(failure: Exception | None) -> bool:
-    """Whether the request certainly never left: there was no connection to the service."""
+    """Whether the request was certainly not sent: there was no connection to the service."""
     return (
         isinstance(failure, (ConnectTimeoutError, ProxyError))
         or _is_bad_certificate(failure)
         # An unusable URL, proxy URL or header.
         or isinstance(failure, ValueError)
-        # A CA bundle that is not there: an OSError as it is, every other one comes wrapped.
+        # A missing CA bundle: the only OSError that requests does not wrap.
         or (isinstance(failure, OSError) and not isinstance(failure, requests.RequestException))
     )
 
 
 def described(failure: Exception | None) -> str:
-    """Return what went wrong, without Python's names for the objects it happened to."""
+    """Return the reason without Python's names of objects."""
     if isinstance(failure, ProxyError):
         return f"no connection through the proxy: {described(failure.original_error)}"
     if _is_bad_certificate(failure):

@@ -1,8 +1,8 @@
-"""Reads the list of setups while it arrives.
+"""Parses the list of setups while it arrives.
 
-An organization may have tens of thousands of setups of 2 kB each. As a whole, 100,000 of them took
-1.2 GiB; item by item they take what is kept of them, and less time. `json` finds where an item
-ends, which no streaming parser does faster (ijson 3.6 with its C backend takes a third longer).
+An organization may have tens of thousands of setups of 2 kB each. Parsed as a whole, 100,000 took
+1.2 GiB; item by item, they take the memory of the setups that are kept, and less time. `json` finds
+the end of each item: ijson 3.6 with its C backend takes a third longer (``benchmarks/README.md``).
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ _BLANKS = re.compile(r"[ \t\n\r]*")
 
 
 def _no_json(constant: str) -> None:
-    raise ValueError(constant)  # NaN and Infinity, which Python would take
+    raise ValueError(constant)  # NaN and Infinity, which Python would accept
 
 
 _decode = json.JSONDecoder(parse_constant=_no_json).raw_decode
 
 
 class ListStream:
-    """The response of the list route: one plain array, or ``null`` for an empty one.
+    """Parses the response of the list route: an array of setups, or ``null`` for an empty one.
 
-    An item that is no setup does not block the others.
+    An invalid item does not block the others.
 
     Args:
-        of_project: keep the setups of this ``env_project_id``, those that name none, and one of
+        of_project: keep the setups with this ``env_project_id``, those without one, and one of
             each other project; all if ``None``.
 
     """
@@ -45,30 +45,30 @@ class ListStream:
         self._of_project = of_project
         self._projects: set[str] = set()
         self._decoder = codecs.getincrementaldecoder("utf-8")()
-        #: What is not read yet, and how long it has to be before another attempt is worth it.
+        #: The unparsed text, and its length at which the next attempt to parse it is due.
         self._text, self._enough = "", 1
         self._begun = self._ended = False
         self._count = 0
         self._setups: list[Setup] = []
         self._unreadable: list[Unreadable] = []
-        #: How many items cannot be read, and what is wrong with the first one.
+        #: The number of invalid items, and the first one's problem.
         self._problems = 0
         self._first_problem: str | None = None
-        #: Why this is no list of setups: which item is to blame, or else what is wrong with all.
+        #: Why this is not a list of setups: an item's problem, or the whole response's.
         self.wrong_item: str | None = None
         self.problem: str | None = None
 
     @property
     def failed(self) -> bool:
-        """Whether this is no list of setups: nothing more needs to be read."""
+        """Whether this is not a list of setups, so that the rest need not be read."""
         return self.problem is not None or self.wrong_item is not None
 
     def feed(self, data: bytes, *, last: bool = False) -> None:
-        """Read on.
+        """Parse the next part of the body.
 
         Args:
             data: the next bytes of the body.
-            last: whether the body ends here.
+            last: whether the body ends with them.
 
         """
         if self.failed:
@@ -83,7 +83,7 @@ class ListStream:
         before = len(self._text)
         position = self._read()
         self._text = self._text[position:]
-        # An item is read again from its start: twice as much each time, and not with each chunk.
+        # An incomplete item is parsed again from its start, so not before the text has doubled.
         self._enough = 1 if position else 2 * before
         if before - position > _ITEM_LIMIT:
             self.problem = f"an item is no JSON, or longer than {_ITEM_LIMIT:,} characters"
@@ -91,23 +91,23 @@ class ListStream:
             self._end()
 
     def listing(self) -> Listing:
-        """Return what the list has, once all of it was read."""
+        """Return the setups of the whole list."""
         return Listing(self._setups, self._unreadable)
 
     def _end(self) -> None:
         if not self._begun and self._text.strip(" \t\n\r") == "null":
-            return  # a Go service sends this for a list that has nothing in it
+            return  # Go encodes a nil slice as null
         if not self._ended:
             self.problem = "invalid JSON, or cut off"
         elif self._first_problem and not (self._setups or self._unreadable):
             self.wrong_item = self._first_problem
 
     def _read(self) -> int:
-        """Read all items that have arrived whole; return where the next one begins."""
+        """Parse all complete items; return the position of the next one."""
         text, position = self._text, self._after_blanks(0)
         if not self._begun:
             if position == len(text) or (text[position] != "[" and len(text) - position < 64):
-                return 0  # perhaps "null"
+                return 0  # it may be "null"
             if text[position] != "[":
                 self.problem = "no array"
                 return position
@@ -123,14 +123,14 @@ class ListStream:
                 self.problem = "an item is nested too deeply"
                 break
             except ValueError:
-                break  # cut off by the chunk's end, or no JSON
+                break  # incomplete or invalid
             end = self._after_blanks(end)
             if end == len(text):
-                break  # a number may go on in the next chunk
+                break  # a number may continue in the next chunk
             if text[end] not in ",]":
                 self.problem = "invalid JSON"
                 break
-            # JSON can spell what is no Unicode text, and pydantic would take it.
+            # JSON can contain lone surrogates, and pydantic accepts them.
             escaped = text.find("\\ud", position, end) >= 0 or text.find("\\uD", position, end) >= 0
             self._add(value, "" if not escaped or _is_unicode(value) else "it is no Unicode text")
             self._ended = text[end] == "]"

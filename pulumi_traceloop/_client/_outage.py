@@ -1,7 +1,7 @@
-"""What a client has learnt about a service that does not respond, so that calls share it.
+"""Shares an outage of the service between calls.
 
-A deployment makes one call for each of many resources. Without this, each would repeat what the one
-before has just found out, for as long as a deadline is.
+A deployment makes a call for each of many resources. Without this, each call in an outage would
+retry until its own deadline.
 """
 
 from __future__ import annotations
@@ -16,35 +16,34 @@ if TYPE_CHECKING:
 
 __all__ = ["HOLD", "HOST", "Outages"]
 
-#: Stands for all routes: there is no connection to the service at all.
+#: The scope of an outage without any connection to the service; other scopes are routes.
 HOST = "*"
 
-#: How long calls fail at once before one is sent again, in seconds, once an outage has lasted for
-#: as long as a deadline.
+#: Seconds between two attempts after the shared deadline; other calls fail at once.
 HOLD = 10.0
 
 
 @dataclass
 class _Outage:
-    #: When the first attempt began that has failed since the last one that succeeded.
+    #: The start of the first failed attempt since the last success.
     began: float
-    #: How the first call failed that made all its attempts; ``None`` before that.
+    #: The result of the first call that exhausted its attempts; ``None`` before that.
     exchange: Exchange | None = None
-    #: When the next attempt may begin after the deadline.
+    #: When the next attempt may start after the shared deadline.
     opens: float = 0.0
 
 
 class Outages:
-    """Which routes, or the whole service, do not respond. Safe to use from several threads.
+    """The current outages of routes, or of the whole service. Thread-safe.
 
-    From the first failed attempt on, all calls to the same route share one deadline; a connection
-    that fails counts for all routes. Once a call has made all its attempts, every later one makes a
-    single attempt; after the deadline, only one in `HOLD` seconds does, and the others fail as the
-    first one did. A success ends it. A route counts by itself: a list that always times out says
-    nothing about a single setup.
+    The first failed attempt starts a deadline that all calls to the route share; a failed
+    connection counts for all routes. Once a call has exhausted its attempts, each later call makes
+    one attempt. After the shared deadline, only one call in `HOLD` seconds does; the others fail
+    like the first one. A success ends the outage. Routes are independent: a list that always times
+    out does not affect single setups.
 
     Args:
-        deadline: how long a call may take, in seconds.
+        deadline: the most seconds that a call may take.
 
     """
 
@@ -54,7 +53,7 @@ class Outages:
         self._outages: dict[str, _Outage] = {}
 
     def admit(self, request: Request, now: float, end: float) -> float | Exchange:
-        """Return until when a request has time, *end* at most, or how it fails unsent."""
+        """Return the request's deadline, at most *end*, or its failure if it must not be sent."""
         with self._lock:
             known = self._known(request)
             spent = [outage for outage in known if now >= outage.began + self._deadline]
@@ -66,26 +65,26 @@ class Outages:
             return min([end, *(o.began + self._deadline for o in known if o not in spent)])
 
     def known(self, request: Request) -> bool:
-        """Whether another attempt at the request is pointless: a call has made them all."""
+        """Whether a call has exhausted its attempts, so that retries are pointless."""
         with self._lock:
             return any(outage.exchange is not None for outage in self._known(request))
 
     def failed(self, scope: str, began: float) -> None:
-        """Note that an attempt failed that *began* then."""
+        """Record a failed attempt that started at *began*."""
         with self._lock:
             outage = self._outages.setdefault(scope, _Outage(began))
             if outage.exchange is None and began >= outage.began + self._deadline:
-                outage.began = began  # it had passed, and nobody had asked
+                outage.began = began  # the old outage ended without a call: a new one starts
 
     def gave_up(self, scope: str, exchange: Exchange, now: float) -> None:
-        """Note that a call has made all its attempts."""
+        """Record that a call has exhausted its attempts."""
         with self._lock:
             outage = self._outages.setdefault(scope, _Outage(now))
             outage.exchange = outage.exchange or exchange
             outage.opens = now + HOLD
 
     def over(self, scope: str) -> None:
-        """Note that there was a connection (`HOST`), or that a route works."""
+        """Record a connection (`HOST`) or a success of a route."""
         with self._lock:
             self._outages.pop(scope, None)
 

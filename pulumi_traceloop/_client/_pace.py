@@ -1,4 +1,4 @@
-"""How all threads of a client keep to the service's pace together."""
+"""Limits the request rate of all threads of a client after a 429."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ if TYPE_CHECKING:
 
 __all__ = ["LONGEST_WAIT", "Pacer"]
 
-#: The longest wait between two attempts, in seconds, whatever ``Retry-After`` asks for.
+#: The longest wait between two attempts, in seconds; ``Retry-After`` cannot exceed it.
 LONGEST_WAIT = 20.0
 
-#: One more request is under way at once after so many that were taken, for each that is already.
+#: The limit of concurrent requests grows by one after this many accepted requests for each of them.
 EASE = 20
 
 
 class Pacer:
-    """The pace of a client's requests, once the service has answered 429. Safe for threads.
+    """Limits a client's requests after the first 429. Thread-safe.
 
-    Until then nobody waits. Each 429 stops everybody for as long as it asks, and halves how many
-    requests are under way at once; that grows again as the service takes them, by one after
-    `EASE` times as many.
+    A 429 pauses all requests for the time in its ``Retry-After``, or longer after several in a row,
+    and halves the number of concurrent requests. Accepted requests raise it again: see `EASE`.
 
     Args:
         clock: a monotonic clock, in seconds.
-        sleep: how to wait, in seconds.
+        sleep: waits, in seconds.
 
     """
 
@@ -42,17 +41,17 @@ class Pacer:
         self._refusals = 0  # in a row
 
     def enter(self, end: float, deadline: float) -> float | None:
-        """Wait until a request may begin, and count it; return until when it has time.
+        """Wait for a request's turn, and count it as started.
 
-        Whoever had to wait has time until no request of the client has been taken for as long as
-        the deadline is.
+        For a request that had to wait, the deadline starts anew whenever the service accepts
+        another one.
 
         Args:
-            end: until when it has time so far.
-            deadline: how long a request may take, in seconds.
+            end: when the request's time ends, so far.
+            deadline: the most seconds that a request may take.
 
         Returns:
-            ``None`` if its time is over, or certain to be before its turn.
+            When the request's time ends; ``None`` if it ends before the request's turn.
 
         """
         waited = False
@@ -76,7 +75,7 @@ class Pacer:
             self._sleep(pause)
 
     def leave(self, *, taken: bool) -> None:
-        """Note the end of a request, and whether the service took it: neither 429 nor 5xx."""
+        """Record the end of a request; *taken* if the response was neither 429 nor 5xx."""
         with self._changed:
             self._under_way -= 1
             if taken:
@@ -86,22 +85,22 @@ class Pacer:
             self._changed.notify_all()
 
     def slow_down(self, began: float, asked: float) -> None:
-        """Stop everybody: a request under way that *began* then was answered 429.
+        """Pause all requests after a 429.
 
         Args:
-            began: when it began.
-            asked: what its ``Retry-After`` asks for, in seconds.
+            began: when the request began.
+            asked: the seconds of its ``Retry-After``; 0 without one.
 
         """
         with self._changed:
             now = self._clock()
-            # Of a whole burst that is refused, only the first one tells something new.
+            # Requests that were concurrent with the last 429 count as one with it.
             first = began > self._refused_at
             self._refusals += first
             pause = max(asked, 2.0 ** min(self._refusals - 2, 10))
             if first:
                 self._limit = max(1.0, min(self._limit, self._under_way) / 2)
                 self._refused_at = now
-                # Processes that were refused together come back a little apart.
+                # Jitter, for processes that got a 429 at the same time.
                 pause *= random.uniform(1.0, 1.05)  # noqa: S311 - jitter is no secret
             self._opens = max(self._opens, now + min(LONGEST_WAIT, pause))

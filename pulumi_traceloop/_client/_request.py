@@ -19,7 +19,7 @@ __all__ = ["SETUPS", "Request", "about"]
 
 SETUPS = "/v2/auto-monitor-setups"
 
-#: A response is read up to here, in bytes: no real one about setups comes near it, no real setup.
+#: The longest response and the longest setup, in bytes, far above real ones.
 _BODY_LIMIT = 64 * 1024 * 1024
 _SETUP_LIMIT = 1024 * 1024
 
@@ -30,28 +30,28 @@ class Request:
 
     method: str
     path: str
-    #: The setup that it is about; ``None`` for lists and batches.
+    #: The setup of the request; ``None`` for lists and batches.
     external_id: str | None = None
     params: dict[str, str] = field(default_factory=dict)
     json: dict[str, Any] | None = None
     #: The external_ids of a bulk request, in order.
     batch: tuple[str, ...] = ()
-    #: Whether an error may quote the body of a response.
+    #: Whether errors may quote the response.
     quotable: bool = True
-    #: Makes what reads the body of a successful response while it arrives; ``None`` to keep it.
+    #: Creates the parser that receives a successful response while it arrives, if any.
     stream: Callable[[], ListStream] | None = None
-    #: The longest body that *stream* is fed, in bytes.
+    #: The longest body for *stream*, in bytes.
     stream_limit: int = 0
 
     @property
     def route(self) -> str:
-        """The method and the path, the same for all setups: what is out or not as a whole."""
+        """The method and the path without the external_id: the scope of an outage."""
         named = self.external_id is not None and not self.batch
         return f"{self.method} {self.path.rpartition('/')[0] + '/' if named else self.path}"
 
     @property
     def body_limit(self) -> int:
-        """How much of a successful response is read, in bytes."""
+        """The longest successful response, in bytes."""
         if self.stream is not None:
             return self.stream_limit
         if self.external_id is not None:
@@ -60,10 +60,10 @@ class Request:
 
 
 def about(method: str, route: str, external_id: str, json: dict[str, Any] | None = None) -> Request:
-    """Return a request about one setup, which the path names.
+    """Return a request with the external_id in the path.
 
     Raises:
-        RejectedError: no path can carry the external_id.
+        RejectedError: a URL cannot contain the external_id.
 
     """
     problem = path_problem(external_id)

@@ -1,4 +1,4 @@
-"""What a response says: a result, or which error."""
+"""Converts responses to results and errors."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ERROR_BODY_LIMIT", "INTERNAL", "MIB", "Reader", "Response", "without_index"]
 
-#: Of an error's body this much is read, in bytes: a message, or the title of an HTML page.
+#: The bytes read of an error's body, enough for a message or the title of an HTML page.
 ERROR_BODY_LIMIT = 64 * 1024
 
-#: Bytes in a MiB, in which people set limits.
+#: Bytes in a MiB.
 MIB = 1024 * 1024
 
 _T = TypeVar("_T")
@@ -50,15 +50,15 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Effort:
-    """What a request took."""
+    """The attempts and the time of a request."""
 
     attempts: int = 1
     seconds: float = 0.0
-    #: Whether it was sent at all; if not, this is what another one took that failed before.
+    #: Whether the request was sent. If not, this is the effort of an earlier one that failed.
     sent: bool = True
 
     def __str__(self) -> str:
-        """Return it in words, if it was more than one quick attempt."""
+        """Return the effort as text; empty for a single quick attempt."""
         if self.attempts < 2 and self.seconds < 1:
             return ""
         attempts = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
@@ -71,9 +71,9 @@ class Response:
 
     status: int
     headers: Mapping[str, str]
-    #: All of it, or the beginning of what *stream* was fed.
+    #: The whole body, or its beginning if it was parsed by *stream*.
     body: bytes
-    #: As far as it was read, in bytes; or as the service declares it, if that is too much to read.
+    #: The bytes that were read, or the declared length if that exceeds the limit.
     size: int
     stream: ListStream | None = None
     effort: Effort = Effort()
@@ -88,37 +88,37 @@ class Response:
 
     @property
     def looks_like_json(self) -> bool:
-        """Whether this is JSON, perhaps cut off, and so most likely the API's."""
+        """Whether this may be JSON, perhaps truncated, and so probably comes from the API."""
         return self.body.lstrip().startswith((b"{", b"["))
 
     @property
     def is_the_apis(self) -> bool:
-        """Whether the body is an error of the API's: ``{"error": "..."}``, as its pages document.
+        """Whether the body is an error of the API: ``{"error": "..."}``, as its pages document.
 
-        A gateway or another server writes HTML, text (``404 page not found``), another JSON
-        (``{"message": "no Route matched"}``), or nothing at all.
+        A gateway or another server sends HTML, text (``404 page not found``), other JSON
+        (``{"message": "no Route matched"}``), or an empty body.
         """
         content = self.json
         return isinstance(content, dict) and isinstance(content.get("error"), str)
 
     @property
     def says_absent(self) -> bool:
-        """Whether the API says that there is no such setup: its own 404, or 410.
+        """Whether the API reports that the setup does not exist: its own 404 or 410.
 
-        Any other 404 comes from a server that knows nothing about setups; believed, it would make
-        all of them look deleted, and a setup that is to be deleted would stay for good. So does one
-        with an empty body, which a service mesh sends for a route that it does not know.
+        Any other 404 comes from a server that does not know the setups. If it counted, all setups
+        would seem deleted, and a delete would seem done. A 404 with an empty body is another
+        server's too: a service mesh sends it for an unknown route.
         """
         return self.status in (404, 410) and self.is_the_apis
 
     @property
     def lacks_route(self) -> bool:
-        """Whether a server says, to a write, that it does not have such a route at all."""
+        """Whether the response to a write shows that the service lacks the route."""
         return self.status == 405 or (self.status == 404 and not self.is_the_apis)
 
     @property
     def redirect_target(self) -> str:
-        """Where a redirect leads, without what may be secret in it."""
+        """The target of a redirect, without credentials and query."""
         try:
             parts = urlsplit(self.headers.get("Location", ""))
         except ValueError:
@@ -128,7 +128,7 @@ class Response:
 
     @property
     def message(self) -> str:
-        """What a response of another status than 2xx says, in its own words if it has some."""
+        """The message of an error response: its own, else the status."""
         content = self.json
         if isinstance(content, dict):
             for name in ("error", "message"):
@@ -140,7 +140,7 @@ class Response:
 
     @property
     def summary(self) -> str:
-        """The body in a few words."""
+        """The body as a short text."""
         text = self.body[:ERROR_BODY_LIMIT].decode("utf-8", "replace").strip()
         if re.match(r"<(!doctype html|html|head|body)\b", text, re.IGNORECASE):
             title = re.search(r"<title[^>]*>([^<]*)", text, re.IGNORECASE)
@@ -150,12 +150,12 @@ class Response:
 
 
 class Reader:
-    """Reads responses: returns what they hold, or raises what they mean.
+    """Converts responses to results, or raises their errors.
 
     Args:
-        settings: what messages call the settings.
-        base_url: the service.
-        api_key: what no message shows.
+        settings: names the settings in messages.
+        base_url: the URL of the service.
+        api_key: the API key, which is removed from messages.
         key_is_stored: whether the key may be that of the last `pulumi up`.
 
     """
@@ -176,7 +176,7 @@ class Reader:
         self._advice = settings.check_base_url(base_url)
 
     def response(self, request: Request, exchange: Exchange) -> Response:
-        """Return the response, of whatever status, or raise why there is none."""
+        """Return the response with any status, or raise the error if there is none."""
         if exchange.response is not None:
             return exchange.response
         error_class: type[RequestError]
@@ -201,7 +201,7 @@ class Reader:
         )
 
     def success(self, request: Request, response: Response) -> Response:
-        """Return the response if its status is 2xx, else raise what it means."""
+        """Return the response if its status is 2xx, else raise its error."""
         status = response.status
         if 200 <= status < 300:
             if response.size > request.body_limit:
@@ -210,7 +210,7 @@ class Reader:
         raise self.error(request, response)
 
     def error(self, request: Request, response: Response) -> RequestError:
-        """Return what a response of another status than 2xx means."""
+        """Return the error of a response whose status is not 2xx."""
         status, message = response.status, response.message
         error_class: type[RequestError] = RejectedError
         if 300 <= status < 400:
@@ -247,7 +247,7 @@ class Reader:
 
     def _too_large(self, request: Request, response: Response) -> MalformedResponseError:
         limit = request.body_limit // MIB
-        # What was declared is more than one chunk over the limit.
+        # A size that was read exceeds the limit by less than this.
         declared = response.size > request.body_limit + 2 * ERROR_BODY_LIMIT
         reason = f"should be at most {limit:,} MiB, but is "
         reason += f"{-(-response.size // MIB):,} MiB" if declared else "larger"
@@ -257,7 +257,7 @@ class Reader:
         return self._unusable(request, response, reason)
 
     def listing(self, request: Request, response: Response) -> Listing:
-        """Return the list that a response was read as."""
+        """Return the list of setups in a response."""
         expected = "a list of setups"
         stream = response.stream
         if stream is None or stream.problem:
@@ -275,7 +275,7 @@ class Reader:
         validate: Callable[[bytes], _T],
         expected: str,
     ) -> _T:
-        """Return what *validate* makes of the body, which should be what is *expected*."""
+        """Return the body as *validate* parses it; *expected* describes it in errors."""
         try:
             return validate(response.body)
         except ValidationError as error:
@@ -289,13 +289,13 @@ class Reader:
     def _wrong(
         self, request: Request, response: Response, expected: str, reason: str
     ) -> MalformedResponseError:
-        """Return the error for a response of which one part is wrong, and why."""
+        """Return the error for a response with one invalid part."""
         return self._unusable(request, response, f"should be {expected}, but {reason}")
 
     def malformed(
         self, request: Request, response: Response, expected: str
     ) -> MalformedResponseError:
-        """Return the error for a response that is not what is *expected*."""
+        """Return the error for a response that is not as *expected*."""
         hint = "" if response.looks_like_json else f"; {self._advice}"
         found = response.summary if request.quotable else "something else"
         return self._unusable(request, response, f"should be {expected}, but is {found}{hint}")
@@ -313,27 +313,27 @@ class Reader:
         )
 
     def _request_id(self, response: Response) -> str | None:
-        """Return what Traceloop's support finds the request by; the gateway in front adds it."""
+        """Return the id that the gateway adds, for Traceloop's support."""
         given = response.headers.get("X-Kong-Request-Id", "")
         well_formed = re.fullmatch(r"[\w-]{1,64}", given, re.ASCII)
         return given if well_formed and self._api_key not in given else None
 
     def quotable(self, text: str) -> str:
-        """Return a server's words without the key, should it send that back, and fit to print."""
-        # What is shorter is no real key, and may be a part of any word.
+        """Return a server's text as printable text without the API key."""
+        # A shorter key is not a real one, and may be a part of a word.
         if len(self._api_key) >= 8:
             text = text.replace(self._api_key, "[secure]")
         return printable(text)
 
 
-#: The API's text for a failure that it does not explain, as such or as a 500's.
+#: The API's message for an unexplained failure, alone or with a 500.
 INTERNAL = re.compile(r"\s*internal (server )?error\.?\s*", re.IGNORECASE)
 
 _INDEX = re.compile(r"\bsetups\[(\d+)\]")
 
 
 def without_index(message: str, batch: tuple[str, ...]) -> str:
-    """Replace the indices in a bulk answer's message, which mean nothing to whoever reads it.
+    """Replace the indices in the message of a bulk response, which users do not know.
 
     ``setups[1]: unknown evaluator slug "x"`` becomes ``unknown evaluator slug "x"``, and
     ``duplicate external_id "x" (also at setups[0])`` names the setup.

@@ -1,4 +1,4 @@
-"""Which request is sent again, when, and at which pace."""
+"""Retries requests, within the service's rate limit and a deadline."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ _log = logging.getLogger("pulumi_traceloop")
 
 
 class _Retry(Retry):
-    """What is sent again, and after which wait; a 429 is the `Pacer`'s."""
+    """The retry policy; the `Pacer` handles 429s."""
 
     def is_retry(self, method: str, status_code: int, has_retry_after: bool = False) -> bool:
-        """Whether a request is sent again after a response of this status."""
-        # Of two deletes at the same time either may win; a write has to be read back first.
+        """Whether to retry after a response with this status."""
+        # A delete may be repeated after a conflict; a write has to be read back first.
         conflict = method == "DELETE" and status_code == http.HTTPStatus.CONFLICT
         return conflict or super().is_retry(method, status_code, has_retry_after)
 
     def wait(self, asked: float) -> float:
-        """Return how long to wait before the next attempt, in seconds."""
-        # urllib3 does not wait at all before the first repetition: not even threads apart.
+        """Return the seconds to wait before the next attempt."""
+        # urllib3 does not wait before the first retry, so concurrent threads would stay in step.
         asked += random.random() * self.backoff_jitter  # noqa: S311
         return min(LONGEST_WAIT, max(asked, self.get_backoff_time()))
 
 
 _REPEATABLE = frozenset({"GET", "DELETE"})
 
-#: In urllib3's terms: a connection that was never made is tried again for every method, a failure
-#: after that for ``allowed_methods``, and any other one (a bad certificate, say) for none.
+#: urllib3 retries a failed connection for every method, a later failure for ``allowed_methods``
+#: only, and other failures, such as a bad certificate, never.
 _RETRIES = _Retry(
     total=5,
     other=0,
@@ -60,9 +60,9 @@ _RETRIES = _Retry(
 
 @dataclass(frozen=True)
 class Exchange:
-    """What became of a request after all its attempts.
+    """The result of a request after its last attempt.
 
-    Without a response and a failure, its turn never came.
+    It has neither a response nor a failure if the rate limit prevented every attempt.
     """
 
     response: Response | None
@@ -72,20 +72,20 @@ class Exchange:
     maybe_done: bool
 
     def unsent(self) -> Exchange:
-        """Return this as what becomes of another request that is not sent for it."""
+        """Return this result for another request, which is not sent because of it."""
         effort = replace(self.effort, sent=False)
         response = self.response and replace(self.response, effort=effort)
         return replace(self, response=response, effort=effort)
 
 
 class Sender:
-    """Sends requests, repeats what is harmless to repeat, and keeps to the service's pace.
+    """Sends requests, retries those that are safe to repeat, and respects the rate limit.
 
     Args:
         transport: makes the attempts.
-        deadline: how long a request may take with all its attempts and waits, in seconds.
+        deadline: the most seconds that a request may take with all attempts and waits.
         clock: a monotonic clock, in seconds.
-        sleep: how to wait, in seconds.
+        sleep: waits, in seconds.
 
     """
 
@@ -104,11 +104,11 @@ class Sender:
         self._outages = Outages(deadline)
 
     def send(self, request: Request, deadline: float) -> Exchange:
-        """Send the request until it has a response that counts, or no attempt is left.
+        """Send the request, with retries.
 
         Args:
-            request: what to send.
-            deadline: how long that may take, in seconds: the sender's own, or less.
+            request: the request.
+            deadline: the most seconds for it, at most the sender's own deadline.
 
         """
         start = self._clock()
@@ -139,7 +139,7 @@ class Sender:
                 retries = retries.increment(request.method, request.path, error=failure)
             except HTTPError:
                 exhausted = True
-                break  # not to be repeated, or often enough
+                break  # not repeatable, or out of attempts
             wait = retries.wait(_asked_wait(response) if response is not None else 0.0)
             if self._clock() + wait >= end or self._outages.known(request):
                 break
@@ -180,7 +180,7 @@ class Sender:
     def _note(
         self, request: Request, response: Response | None, failure: Exception | None, began: float
     ) -> str | None:
-        """Note what an attempt says about the service; return what it says is out, if anything."""
+        """Record an attempt's result for `Outages`; return the scope of an outage, if any."""
         if response is None and never_sent(failure):
             self._outages.failed(HOST, began)
             return HOST
@@ -189,7 +189,7 @@ class Sender:
             if response.status not in _RETRIES.status_forcelist:
                 self._outages.over(request.route)
                 return None
-        # A write makes one attempt only, which says little.
+        # A write makes one attempt only, which is no evidence of an outage.
         if request.method not in _REPEATABLE:
             return None
         self._outages.failed(request.route, began)
@@ -197,7 +197,7 @@ class Sender:
 
 
 def _asked_wait(response: Response) -> float:
-    """Return the seconds that ``Retry-After`` asks for, which may be a date; 0 if it does not."""
+    """Return the wait of ``Retry-After`` in seconds, whether a number or a date; 0 without one."""
     try:
         asked = _RETRIES.parse_retry_after(response.headers.get("Retry-After", ""))
     except (InvalidHeader, ValueError, OverflowError):

@@ -1,7 +1,7 @@
-"""One attempt at a request: connections, the key's header, limits of time and size.
+"""Makes one attempt at a request, with limits of time and size.
 
-`requests` and urllib3 pool the connections and know proxies and certificates. What they lack is
-added here: no redirect is followed, a response is read in time and only up to its limit.
+`requests` and urllib3 pool connections and handle proxies and certificates. This module adds what
+they lack: a response is read within the call's deadline and a size limit. No redirect is followed.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class Transport:
     """The pooled connections to the service.
 
     Args:
-        api_key: goes out with every request; appears nowhere else.
-        base_url: the service.
-        direct: whether no proxy of the environment is used.
+        api_key: the API key, sent with every request.
+        base_url: the URL of the service.
+        direct: whether to ignore the proxies of the environment.
         connect_timeout: the longest wait for a connection, in seconds.
         read_timeout: the longest wait for the next bytes of a response, in seconds.
-        pool_size: how many connections are kept open.
+        pool_size: the number of connections to keep open.
         clock: a monotonic clock, in seconds.
 
     """
@@ -71,10 +71,10 @@ class Transport:
         self.session.trust_env = not direct
         self.session.auth = _BearerAuth(api_key)
         self.session.headers.update({"Accept": "application/json", "User-Agent": _user_agent()})
-        # Without cookies the session has no state that the threads could share by accident.
+        # Without cookies, the threads share no state in the session.
         self.session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        # The adapter does not repeat anything: the `Sender` does, since a body that breaks off is a
-        # reason too, and the adapter never sees that.
+        # The `Sender` retries, not the adapter: a truncated body is a reason too, which the adapter
+        # does not see.
         adapter = _Adapter(pool_maxsize=pool_size, pool_block=False)
         self.session.mount("https://", adapter)
         self.session.mount("http://", adapter)
@@ -86,7 +86,7 @@ class Transport:
     def attempt(
         self, request: Request, end: float
     ) -> tuple[Response, None] | tuple[None, Exception]:
-        """Send the request once and read the response; return urllib3's exception if that fails."""
+        """Send the request once; return the response, or urllib3's exception."""
 
         def time_left() -> float:
             left = end - self._clock()
@@ -94,7 +94,7 @@ class Transport:
                 raise ProtocolError("it did not come in time")
             return left
 
-        # Not 0, which urllib3 refuses; and an attempt begins only while there is time left.
+        # urllib3 refuses a timeout of 0.
         left = max(end - self._clock(), 0.001)
         _time_left.set(time_left)
         try:
@@ -111,7 +111,7 @@ class Transport:
                 return _read(response, request), None
             finally:
                 response.close()
-        except (OSError, HTTPError) as error:  # those of requests are all OSErrors
+        except (OSError, HTTPError) as error:  # the exceptions of requests are OSErrors
             return None, underlying(error)
 
 
@@ -129,7 +129,7 @@ def _read(response: requests.Response, request: Request) -> Response:
         size += len(chunk)
         if stream is not None:
             stream.feed(chunk, last=not chunk)
-        # Of what is streamed, an error quotes no more than the beginning.
+        # Errors quote only the beginning of a streamed body.
         if stream is None or len(body) < ERROR_BODY_LIMIT:
             body += chunk
         if not chunk:
@@ -138,7 +138,7 @@ def _read(response: requests.Response, request: Request) -> Response:
 
 
 class _BearerAuth(AuthBase):
-    """The API key as a header. An auth object, so that a ~/.netrc entry cannot take its place."""
+    """Sends the API key. As an auth object, it takes precedence over an entry in ~/.netrc."""
 
     def __init__(self, api_key: str) -> None:
         self._api_key = api_key
@@ -152,22 +152,22 @@ class _BearerAuth(AuthBase):
 
 
 class _Session(requests.Session):
-    """A session that knows no redirects: requests would read their bodies whole even then."""
+    """A session that ignores redirects, whose bodies requests would otherwise read as a whole."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
-        """Find none."""
+        """Return no target."""
         return
 
 
-#: How much time the call has left to which a connection's next answer belongs, in seconds.
+#: Returns the seconds left to the thread's current call.
 _time_left: ContextVar[Callable[[], float]] = ContextVar("time_left")
 
 
 class _InTime(io.RawIOBase):
-    """What a socket receives, within the call's time.
+    """Reads from a socket within the call's deadline.
 
-    A socket's own time limit begins anew with every byte that drips in: into a status line, headers
-    or a chunk's size, or between any number of interim answers.
+    A socket's own timeout starts anew with every byte, so a service that sends single bytes or
+    interim responses could exceed any limit.
     """
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
@@ -192,7 +192,7 @@ class _InTime(io.RawIOBase):
 
 
 class _Response(http.client.HTTPResponse):
-    """An answer that is read in time, and from its first line on as HTTP says."""
+    """A response that is read within the call's deadline, and strictly as HTTP defines it."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
@@ -200,15 +200,15 @@ class _Response(http.client.HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
-        # http.client skips 100 only; another interim answer, taken for the final one, would leave
-        # that for the connection's next request.
+        # http.client skips 100 only. After any other interim response, the connection's next
+        # request would receive the final response to this one.
         while 100 <= self.status < 200:
-            self.headers = None  # type: ignore[assignment] # as it is before it begins
+            self.headers = None  # type: ignore[assignment] # begin() does nothing otherwise
             super().begin()
         try:
             assert_header_parsing(self.msg)
         except HeaderParsingError:
-            # urllib3 would log the line, whatever the service put in it.
+            # urllib3 would log the line.
             raise http.client.HTTPException("The response has a malformed header.") from None
         lengths = ",".join(self.msg.get_all("Content-Length", [])).split(",")
         if len({length.strip() for length in lengths}) > 1:
@@ -232,7 +232,7 @@ class _SecurePool(HTTPSConnectionPool):
 
 
 class _Adapter(HTTPAdapter):
-    """Connections whose answers are `_Response`s."""
+    """An adapter whose connections return `_Response`s."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -240,7 +240,7 @@ class _Adapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **kwargs)
-        if not proxy.lower().startswith("socks"):  # those have classes of their own
+        if not proxy.lower().startswith("socks"):  # SOCKS proxies need their own pool classes
             manager.pool_classes_by_scheme = _POOLS
         return manager
 

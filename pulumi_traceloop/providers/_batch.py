@@ -205,7 +205,7 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         if news["declared_by"] not in self._checked:
             return DiffResult(changes=changed)
         owned = listed(olds.get("owned"))
-        self._project(news).made_in(olds.get("env_project_id"), owned)
+        self._project(news).note_state(olds.get("env_project_id"), owned)
         sent = {*changes.added, *changes.retried, *changes.changed}
         kept = [i for i in owned if i in new and i not in sent]
         self._deployment.assume(news["declared_by"], Assumed(kept, olds.get("env_project_id")))

@@ -167,7 +167,7 @@ class AutoMonitorSetupProvider(HostedProvider):
         checked = news["declared_by"] in self._checked
         project = self._project(olds)
         if checked:
-            project.made_in(olds.get("env_project_id"), [id])
+            project.note_state(olds.get("env_project_id"), [id])
         if replaces:
             if checked and not self._deployment.known_declarer(id, project):
                 if self._preview:
