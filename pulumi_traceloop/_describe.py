@@ -1,8 +1,8 @@
 """Describes a setup, and the difference between two, in short texts.
 
-A setup is given as display JSON: JSON with the placeholders `SECRET`, `UNKNOWN` and `HIDDEN`
-for values that must not or cannot be shown, or one placeholder for the whole setup. A literal that
-reads like a placeholder has a backslash before it, so that the two never look alike.
+The input is display JSON: JSON with the placeholders `SECRET`, `UNKNOWN` and `HIDDEN` for values
+that must not or cannot be displayed, or one placeholder for the whole setup. A literal that equals
+a placeholder is escaped with a backslash.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ __all__ = [
     "unseen_change",
 ]
 
-#: Placeholders: for a secret, for a value that is not known yet, and for a value that only
-#: Traceloop has and that may be a secret.
+#: Placeholders for a secret, an unknown value, and a value that only Traceloop has, which may be
+#: secret.
 SECRET = "[secret]"  # noqa: S105 - it is none
 UNKNOWN = "<unknown>"
 HIDDEN = "..."
@@ -61,19 +61,19 @@ RULES = 6
 
 
 class Difference(NamedTuple):
-    """The difference between two setups: each part before and after.
+    """The difference between two setups.
 
-    The text before is empty for a part that is added, the text after for one that is removed.
+    A text before is empty if the part is added; a text after is empty if it is removed.
     """
 
-    #: The third text is the whole change, such as ``a = "x" -> "y"``.
+    #: For each rule: before, after, and the change, such as ``a = "x" -> "y"``.
     rules: Sequence[tuple[str, str, str]] = ()
     evaluators: Sequence[tuple[str, str, str]] = ()
-    #: Changes that neither of the two shows.
+    #: Changes of hidden values, and of triggers.
     notes: Sequence[str] = ()
 
     def texts(self) -> tuple[str, str]:
-        """Return what changes in the selector, and in the evaluators and elsewhere."""
+        """Return the changes of the selector, and those of the evaluators with the notes."""
         rules, evaluators = (
             cut([text for *_, text in found], RULES) for found in (self.rules, self.evaluators)
         )
@@ -85,10 +85,10 @@ def rule_text(rule: Any, *, source: bool = False) -> str:
 
     Args:
         rule: the rule.
-        source: whether to mark an attribute of the resource.
+        source: whether to mark a resource attribute.
 
     """
-    if not isinstance(rule, Mapping):  # a whole rule that is secret or not known yet
+    if not isinstance(rule, Mapping):  # a placeholder for the whole rule
         return _value(rule)
     return f"{_attribute(rule, source)} {_condition(rule)}"
 
@@ -102,7 +102,7 @@ def description(text: str) -> tuple[str, str]:
 
 
 def rule_texts(spec: Mapping[str, Any]) -> list[str]:
-    """Return the rules of a setup, and a count of those that are cut."""
+    """Return the rules of a setup, and the number of omitted ones."""
     rules = _rules(spec)
     sources = _ambiguous(rules)
     texts = [rule_text(rule, source=_key(rule) in sources) for rule in rules]
@@ -116,12 +116,12 @@ def evaluator_texts(spec: Mapping[str, Any]) -> list[str]:
 
 
 def difference(before: str, after: str, *, secret_changes: bool = False) -> Difference:
-    """Return what differs between two setups.
+    """Return the difference between two setups.
 
     Args:
         before: the setup before.
         after: the setup after.
-        secret_changes: whether a value differs that both show as `SECRET`.
+        secret_changes: whether a value differs that both display as `SECRET`.
 
     """
     old, new = setup(before), setup(after)
@@ -143,7 +143,7 @@ def difference(before: str, after: str, *, secret_changes: bool = False) -> Diff
 
 
 def hides(text: str) -> bool:
-    """Whether a placeholder stands for a part of a setup, so that it cannot be compared."""
+    """Whether a placeholder hides a part of a setup, so that it cannot be compared."""
     return any(mark in text for mark in _PLACEHOLDERS)
 
 
@@ -158,13 +158,13 @@ def literals(value: Any) -> Any:
 
 
 def literal(value: str) -> str:
-    """Return the text that a part of display JSON stands for."""
+    """Return the literal text of a value in display JSON."""
     return value[1:] if value[:1] == "\\" and _LIKE_A_PLACEHOLDER.fullmatch(value) else value
 
 
 def display_json(text: str) -> str:
-    """Return the display JSON of a setup that is given as JSON without placeholders."""
-    # Few hold one. Parsing all of thousands would be slow.
+    """Return the display JSON of a setup in JSON without placeholders."""
+    # Few contain a text that must be escaped, and parsing thousands of setups is slow.
     return encoded(literals(json.loads(text))) if hides(text) else text
 
 
@@ -196,7 +196,7 @@ def _key(rule: Any) -> str:
 
 
 def _ambiguous(*selectors: Iterable[Any]) -> set[str]:
-    """Return the keys that rules match in spans as well as in resources, before or after."""
+    """Return the keys of rules about both a span and a resource attribute, before or after."""
     seen: dict[str, set[str]] = {}
     for rule in (r for rules in selectors for r in rules if isinstance(r, Mapping)):
         seen.setdefault(_key(rule), set()).add(str(rule.get("source")))
@@ -237,7 +237,7 @@ def _word(value: Any) -> str:
 
 
 def _same(rule: Any) -> str:
-    """Return a text that is the same for equal rules."""
+    """Return a text that equal rules share."""
     if not isinstance(rule, Mapping):
         return _text(rule)
     full = {"operator": "equals", **rule}
@@ -330,7 +330,7 @@ def _evaluator_changes(
 
 
 def unseen_change(old: str, new: str, shown_old: str, shown_new: str) -> bool:
-    """Whether two setups differ in more than their display JSON does.
+    """Whether two setups differ in a value that their display JSON hides.
 
     Args:
         old: the setup before, with its secrets.

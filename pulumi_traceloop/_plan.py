@@ -13,17 +13,16 @@ these values, never printed text.
 **From the provider to the command.** A dynamic provider cannot add hidden data to
 ``pulumi preview --json``. Seen on the Pulumi CLI 3.260 with the SDK 3.272:
 
-- of a `DiffResult` the Python host passes on ``changes``, ``replaces`` and
-  ``delete_before_replace``, but no detailed diff;
+- the Python host forwards ``changes``, ``replaces`` and ``delete_before_replace`` of a
+  `DiffResult`, but no detailed diff;
 - the JSON has no messages of the severity "debug" and no ephemeral ones;
 - an input that `check` adds only in a preview is in the JSON. If its name begins with ``__`` and
   its value is unknown, no terminal shows it and no update plan enforces it. But `check` gets old
   inputs only, and earlier failures are in the old outputs, which `diff` gets.
 
-So the plan is a printed line, and every terminal shows it. The provider prints it only with
-``TRACELOOP_PLAN=json`` in the environment: one line for each call, with a checksum, in pairs of
-hexadecimal digits, because the engine replaces every text that equals a secret of the
-configuration in what is printed.
+So the plan is a printed line, which every terminal shows. The provider prints it only with
+``TRACELOOP_PLAN=json`` in the environment: one line for each call, with a checksum. It is in
+hexadecimal, because the engine replaces every text that equals a secret of the configuration.
 """
 
 from __future__ import annotations
@@ -72,17 +71,17 @@ __all__ = [
     "with_renames",
 ]
 
-#: What happens to a setup, the most harmful first: a list that is cut loses its end.
+#: What happens to a setup, the most harmful first: a long list is cut at its end.
 Action = Literal[
     "delete",
-    "replace",  # Traceloop has an unmanaged one that differs, and it is overwritten
+    "replace",  # Traceloop has a different, unmanaged setup, which is overwritten
     "change",
-    "retry",  # the last update failed: it is sent again
-    "recheck",  # it is written, but was not ready: nothing is sent
+    "retry",  # the last update failed: the setup is sent again
+    "recheck",  # written, but was not ready: nothing is sent
     "move",  # another resource declares it now: nothing is deleted
     "create",
-    "adopt",  # Traceloop has an equal one: nothing is sent
-    "release",  # it stays in Traceloop, but is no longer managed
+    "adopt",  # Traceloop has an equal setup: nothing is sent
+    "release",  # the setup stays in Traceloop, but is no longer managed
 ]
 ACTIONS: tuple[Action, ...] = get_args(Action)
 
@@ -98,7 +97,7 @@ ASKED = ("TRACELOOP_PLAN", "json")
 #: How many setups are listed one by one.
 LINES = 60
 
-#: How long the text about what a setup matches gets, in characters.
+#: The longest text about a setup's matches, in characters.
 MATCHES_WIDTH = 500
 
 _PREFIX = "traceloop-plan/1"
@@ -108,11 +107,11 @@ class Matches(NamedTuple):
     """How many of a sample of recorded spans a setup's selector matches."""
 
     matched: int
-    #: How many spans were tried.
+    #: The number of spans in the sample.
     sampled: int
-    #: How many more may match: a rule's value is hidden, or the attribute's value was not read.
+    #: The number of spans that may match: a rule's value is hidden, or the attribute's was dropped.
     undecided: int = 0
-    #: How many hours the spans cover; ``None`` if unknown.
+    #: The hours that the spans cover; ``None`` if unknown.
     hours: float | None = None
     #: Why none matches, or which rule excludes none; without a secret.
     why: str = ""
@@ -127,7 +126,7 @@ class Matches(NamedTuple):
 
     @property
     def share(self) -> str:
-        """How many of how many, such as ``1,240 of 2,000``, or ``none of 2,000``."""
+        """The matched and the sampled spans, such as ``1,240 of 2,000`` or ``none of 2,000``."""
         most = self.matched + self.undecided
         some = f"up to {most:,}" if self.undecided else f"{most:,}"
         return f"{some if most else 'none'} of {self.sampled:,}"
@@ -158,9 +157,9 @@ class Change(NamedTuple):
     after: str | None = None
     #: A remark, such as why the last update failed.
     note: str = ""
-    #: Whether a value differs that neither of them shows.
+    #: Whether a value differs that both hide.
     secret_changes: bool = False
-    #: What it matches, if spans were tried.
+    #: The setup's matches, if spans were read.
     matches: Matches | None = None
 
 
@@ -178,9 +177,9 @@ class ResourcePlan(NamedTuple):
     namespace: str = ""
     #: Whether it is a group; a single resource has one line.
     group: bool = True
-    #: Why it is not compared with what Traceloop has, if it is not.
+    #: Why the plan is not compared with what Traceloop has; empty if it is.
     blind: str = ""
-    #: Remarks, one on each line, such as why no spans were tried.
+    #: Remarks, one on each line, such as why no spans were read.
     notes: str = ""
 
 
@@ -207,7 +206,7 @@ _WORDS: Mapping[Action, _Words] = {
 
 
 def summary(changes: Iterable[Change], unchanged: int = 0, tense: Tense = "plan") -> str:
-    """Return how many setups each action is for."""
+    """Return the number of setups by action, such as ``1 to create, 2 to delete``."""
     counts = Counter(change.action for change in changes)
     parts = [
         f"{counts[action]:,} {getattr(words, tense)}"
@@ -287,7 +286,7 @@ def lines(plan: ResourcePlan, tense: Tense = "plan") -> list[str]:
 
 
 def _evaluations(changes: Sequence[Change]) -> list[str]:
-    """Return how many evaluations a day the changed setups make, if spans were tried."""
+    """Return the line about the changed setups' evaluations a day, if spans were read."""
     total = sum((c.matches and c.matches.evaluations) or 0 for c in changes)
     return [f"about {total:,} evaluations a day: matched spans x evaluators"] if total else []
 
@@ -303,8 +302,8 @@ def _causes(changes: Sequence[Change]) -> list[str]:
 
 
 def _rows(changes: Sequence[Change]) -> list[str]:
-    """Return a line for each change, sorted by external_id, and a count of those that are cut."""
-    # The least harmful are cut.
+    """Return a line for each change, sorted by external_id, and the number of omitted ones."""
+    # The least harmful changes are omitted.
     ordered = sorted(changes, key=by_harm)
     listed = sorted(ordered[:LINES], key=_by_name)
     cells = [(name(change.external_id), *explained(change)) for change in listed]
@@ -361,7 +360,7 @@ def report(plan: ResourcePlan, written: Collection[str]) -> None:
 
 
 def report_drift(plan: ResourcePlan) -> None:
-    """Print which setups a refresh found to differ from the state."""
+    """Print the setups that differ from the state in a refresh."""
     if plan.changes:
         say("\n".join(lines(plan, "drift")))
 
@@ -376,7 +375,7 @@ def decoded(line: str) -> ResourcePlan | None:
     """Return the plan that a printed line holds, or ``None`` for any other line.
 
     Raises:
-        ValueError: the plan is damaged, or another version wrote it.
+        ValueError: the plan is damaged, or from another version.
 
     """
     prefix, _, rest = line.strip().partition(" ")

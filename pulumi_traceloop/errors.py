@@ -1,7 +1,6 @@
 """The errors of this package.
 
-::
-
+```text
     TraceloopError
     ├── ConfigurationError         no API key, or an invalid base URL
     ├── ProjectMismatchError       the key belongs to another project than the state
@@ -20,6 +19,7 @@
         ├── RateLimitedError       429, after all retries
         ├── RejectedError          any other 3xx or 4xx
         └── ServerError            408 and 5xx
+```
 
 Three more are `args.InputError` (invalid inputs), `files.FileError` (an invalid file of setups) and
 `spans.sources.SpanFileError` (a file without spans).

@@ -1,4 +1,4 @@
-"""The dynamic resources."""
+"""The dynamic resources: a single setup, and the two children of a group."""
 
 from __future__ import annotations
 
@@ -62,11 +62,10 @@ if pulumi.runtime.settings.SETTINGS.monitor is not None:
 
 
 class _Hosted(Resource):
-    """A resource whose provider is serialized once, and not for each resource.
+    """A resource whose provider is serialized once per process.
 
-    Each time, the SDK wraps the pickler of the process once more (`serialize_provider` of SDK
-    3.272): after some 300 resources, another provider with a state of its own fails with a
-    `RecursionError`.
+    Each serialization adds another wrapper to the pickler of the process (`serialize_provider` of
+    SDK 3.272). After some 300, a provider with attributes of its own fails with a `RecursionError`.
     """
 
     def __init__(
@@ -390,18 +389,17 @@ class AutoMonitorSetupMembership(_Hosted, module="traceloop", name="AutoMonitorS
         super().__init__(AutoMonitorSetupMembershipProvider, resource_name, props, opts)
 
 
-#: By stack and namespace: the external_ids that the program has declared and the provider does not
-#: know of yet.
+#: By stack and namespace: the declared external_ids that no resource has passed on yet.
 _upcoming: WeakKeyDictionary[object, dict[str | None, list[str]]] = WeakKeyDictionary()
 
 
 def _announced(
     external_id: object, config_namespace: str | None
 ) -> pulumi.Output[str | None] | None:
-    """Return which setups the program declares, as JSON, for one of the first to be registered.
+    """Return an input that lists the declared setups as JSON, so that the provider can read ahead.
 
-    None is registered before the program has declared all that do not wait for an Output. The
-    engine checks one at a time, and the provider reads the next ones ahead.
+    The engine checks one resource at a time. The SDK registers the first one after the program has
+    declared all that wait for no Output, so the first one passes the list, and the others ``None``.
     """
     monitor = pulumi.runtime.settings.SETTINGS.monitor
     if monitor is None or isinstance(monitor, MockMonitor) or not isinstance(external_id, str):
@@ -411,7 +409,7 @@ def _announced(
 
     async def all_so_far() -> str | None:
         found = by_namespace.pop(config_namespace, [])
-        # A text: the SDK takes longer over a list, and the other resources would come first.
+        # As text: the SDK serializes a list more slowly, and other resources would come first.
         return canonical(found) if len(found) > 1 else None
 
     return pulumi.Output.from_input(all_so_far())

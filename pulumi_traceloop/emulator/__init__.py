@@ -1,20 +1,21 @@
 """A local emulator of Traceloop's auto-monitor-setups API.
 
-Use it as the base URL instead of ``https://api.traceloop.com``::
-
+Example:
+    ```python
     from pulumi_traceloop.emulator import Emulator, Fault
 
     with Emulator() as emulator:
-        ...                                        # use emulator.url and emulator.api_key
+        ...  # use emulator.url and emulator.api_key
         emulator.inject(Fault(status=503, times=2))
         assert emulator.setups["my-monitor"]["status"] == "completed"
+    ```
 
-or from a shell: ``python -m pulumi_traceloop.emulator --port 8787 --data setups.db``. The pytest
-fixture ``traceloop_emulator`` is a fresh emulator for each test.
+From a shell: `python -m pulumi_traceloop.emulator --port 8787 --data setups.db`. In pytest: the
+fixture `traceloop_emulator`, a fresh emulator for each test.
 
-Programs that use Traceloop's SDK or any OpenTelemetry SDK can send spans to it
-(``Traceloop.init(api_endpoint=emulator.url, api_key=emulator.api_key)``). With ``spans_needed=1`` a
-setup is ``waiting_for_spans`` until a span matches.
+Traceloop's SDK and any OpenTelemetry SDK can send spans to it
+(`Traceloop.init(api_endpoint=emulator.url, api_key=emulator.api_key)`). With `spans_needed=1` a
+setup is `waiting_for_spans` until a span matches.
 
 It shares no code with the client and validates requests independently, so that the two cannot agree
 on the same mistake. Only the matching of spans is shared: `pulumi_traceloop.spans.matching`. It

@@ -34,12 +34,14 @@ LOG_SIZE = 20_000
 class ManualClock:
     """A clock that moves on `advance` only, in seconds since the epoch.
 
-    ::
-
+    Example:
+        ```python
         clock = ManualClock()
         with Emulator(clock=clock, settle=10) as emulator:
             ...
             clock.advance(10)  # every setup written so far is completed
+        ```
+
     """
 
     def __init__(self, start: float = 1_780_000_000.0) -> None:
@@ -50,13 +52,13 @@ class ManualClock:
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Move on. Can stand in for a client's `sleep`."""
+        """Advance the time. Can replace a client's `sleep`."""
         self._now += seconds
 
 
 @dataclass(frozen=True)
 class Project:
-    """What an API key belongs to: one project and environment ("Authentication" page)."""
+    """The project and environment of an API key ("Authentication" page)."""
 
     org_id: str
     project_id: str
@@ -111,7 +113,7 @@ class Backend:
         self.spans_needed = spans_needed
         self.latency = latency
         self.rate_limit = rate_limit
-        #: How many setups of other projects of the organization the list has as well, 2 kB each.
+        #: The number of other projects' setups in the organization's list, 2 kB each.
         self.foreign_setups = foreign_setups
         self.clock = clock
         #: A function from a rule to the rule that the service stores, such as one that lower-cases
@@ -331,7 +333,7 @@ class Backend:
         return self._store.all(project.space, external_id)
 
     def foreign(self, project: Project, status: str | None, external_id: str | None) -> str:
-        """Return the JSON texts of other projects' setups that a list with these filters has."""
+        """Return the JSON of other projects' setups that these filters of the list select."""
         if external_id or status not in (None, "", "completed"):
             return ""
         return foreign_setups(self.foreign_setups, project.org_id)

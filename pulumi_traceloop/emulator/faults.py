@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 class Fault:
     """A fault: first the attributes that select requests, then the effects.
 
-    ::
-
-        Fault(status=503, times=2)                            # the next two requests
+    Example:
+        ```python
+        Fault(status=503, times=2)  # the next two requests
         Fault(method="PUT", external_id="m-1", drop="after")  # written, no response
         Fault(item_error={"m-7": "internal error"}, times=None)
+        ```
 
     Of the faults that replace the response (`status`, `drop`, `body`, `truncate`), a request gets
     the one injected first. All other matching faults (`delay`, `hide`, `item_error`, ...) apply

@@ -1,7 +1,6 @@
-"""The setups that other projects of the organization have: only the list shows them.
+"""Setups of the organization's other projects, which only the list contains.
 
-The OpenAPI file says of the list that it is the organization's. Every other route is about the
-key's own project.
+The OpenAPI file calls the list the organization's. All other routes concern the key's own project.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["foreign_setups"]
 
-#: How many other projects there are.
+#: The number of other projects.
 _PROJECTS = 5
 
 _PLACEHOLDER = "%NUMBER"
@@ -37,8 +36,8 @@ def foreign_setups(count: int, org_id: str) -> str:
     """Return the JSON texts of *count* setups of 2 kB, separated by commas.
 
     Args:
-        count: how many.
-        org_id: the organization.
+        count: the number of setups.
+        org_id: the organization's id.
 
     """
     return ",".join(_texts(count, org_id))

@@ -22,10 +22,12 @@ _START_SECONDS = 30
 class Emulator(Backend):
     """Traceloop's auto-monitor-setups API on loopback: a context manager, or `start` and `close`.
 
-    ::
-
+    Example:
+        ```python
         with Emulator(settle=5, evaluators=["my-judge"]) as emulator:
-            client = Client(base_url=emulator.url, api_key=emulator.api_key)
+            monkeypatch.setenv("TRACELOOP_BASE_URL", emulator.url)
+            monkeypatch.setenv("TRACELOOP_API_KEY", emulator.api_key)
+        ```
 
     Args:
         host: address to listen on; other than loopback exposes it to your network.

@@ -52,9 +52,9 @@ class AutoMonitorSetupProvider(HostedProvider):
     """
 
     _announced: set[tuple[str, str, str]]
-    #: What the program declares and the engine has not asked to check yet, in its order.
+    #: The declared external_ids that the engine has not checked yet, in the program's order.
     _upcoming: dict[Project, dict[str, None]]
-    #: How many of the checked setups are in no state.
+    #: The number of checked setups that are not in the state.
     _new: int
 
     def configure(self, req: Any) -> None:
@@ -69,7 +69,7 @@ class AutoMonitorSetupProvider(HostedProvider):
         """Validate the inputs; report every problem with its property path."""
         self._take_preview(news)
         upcoming = self._upcoming.setdefault(self._project(news), {})
-        # As `preview`, it is no part of the inputs.
+        # Like `preview`, it must not reach the state.
         upcoming |= dict.fromkeys(listed(news.pop("upcoming", None)))
         external_id = news.get("external_id")
         if isinstance(external_id, str):
@@ -124,11 +124,12 @@ class AutoMonitorSetupProvider(HostedProvider):
         return []
 
     def _ahead(self, project: Project, external_id: str) -> list[str]:
-        """Return which setups to read beside a new one: as many of the next as were new so far.
+        """Return the declared setups to read together with a new one.
 
-        The engine checks one resource after another, so to read each at its turn would take as long
-        as all reads together. What is in the state is not read; which ones are, is not known here.
-        So at most every second read is in vain, and a thousand new ones take ten rounds.
+        The engine checks one resource after another, so reading each setup at its check would be
+        sequential. Which declared setups are in the state, and need no read, is unknown here. So it
+        reads as many as were new so far: at most half of the reads are needless, and a thousand new
+        setups take ten rounds.
         """
         count, self._new = self._new, self._new + 1
         if project.knows(external_id):
