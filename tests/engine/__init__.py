@@ -1,6 +1,6 @@
 """Runs Pulumi programs end to end: on the real CLI, or on a small engine for tests only.
 
-README.md tells how it works; driver.py is the one interface to both.
+README.md describes it; driver.py is the interface to both.
 """
 
 from .driver import (

@@ -1,8 +1,8 @@
 """The program's and the provider's processes.
 
-Both end when their stdin does: the engine holds the other end, so they outlive no engine, not even
-one that was killed. The engine forks them before it has done anything else, since most of the time
-that a process of the SDK takes to start goes into imports.
+Both end when their stdin is closed. The engine holds the other end, so they end with the engine,
+even if it is killed. The engine forks them first, because a process of the SDK spends most of its
+start-up time on imports.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-#: The exit code for "the user has been told", as the language host of the CLI has it.
-TOLD = 32
+#: The exit code of a program whose error the user has already seen, as in the CLI's language host.
+ALREADY_REPORTED = 32
 
 
 def end_with_parent() -> None:
-    """End this process at once when the parent has ended."""
+    """End this process when its parent ends."""
 
     def wait() -> None:
         while os.read(0, 4096):
@@ -38,7 +38,7 @@ def end_with_parent() -> None:
 
 
 def read_line() -> bytes:
-    """Read a line without buffering: a buffered stdin, half read, blocks Python's own exit."""
+    """Read a line without buffering: a partly read, buffered stdin blocks Python's exit."""
     line = bytearray()
     while not line.endswith(b"\n"):
         byte = os.read(0, 1)
@@ -49,7 +49,7 @@ def read_line() -> bytes:
 
 
 class Forked:
-    """A child with pipes, as `subprocess.Popen` would be."""
+    """A child with pipes, like a `subprocess.Popen`."""
 
     def __init__(self, pid: int, stdin: int, stdout: int) -> None:
         self._pid = pid
@@ -76,13 +76,13 @@ def fork(cwd: str, env: Mapping[str, str]) -> Forked | None:
         return Forked(pid, ours, theirs)
     for number, source in enumerate((stdin, stdout, stdout)):
         os.dup2(source, number)
-    os.closerange(3, stdout + 1)  # among them the engine's ends of the other child's pipes
+    os.closerange(3, stdout + 1)  # including the engine's ends of the other child's pipes
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(write_through=True)  # type: ignore[union-attr]
     mine = [sys.path[0], *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     rest = [entry for entry in sys.path if entry not in mine]
     wanted = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
-    # Behind all, where an installed package would be, in case this one is found by no other way.
+    # Last, as for an installed package, if this one is not on the path otherwise.
     sys.path[:] = [*wanted, *rest, str(Path(__file__).parents[2])]
     os.environ.clear()
     os.environ.update(env)
@@ -92,7 +92,7 @@ def fork(cwd: str, env: Mapping[str, str]) -> Forked | None:
 
 def run_provider() -> int:
     end_with_parent()
-    with contextlib.suppress(OSError):  # for who looks at the processes, on Linux
+    with contextlib.suppress(OSError):  # a name for lists of processes, on Linux
         Path("/proc/self/comm").write_text("provider")
     sys.path.insert(0, "")  # as for `python -m` in the project's folder
     sys.argv = [""]
@@ -118,7 +118,7 @@ def run_program() -> int:
     asyncio.set_event_loop(loop)
     executor = ThreadPoolExecutor(max_workers=32)
     loop.set_default_executor(executor)
-    # A program that ends early leaves futures behind; that is no news to its user.
+    # Do not report futures that a program leaves pending when it ends early.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     main = os.path.join(program, "__main__.py")  # noqa: PTH118 - pathlib is not needed here
     try:
@@ -127,9 +127,9 @@ def run_program() -> int:
     except pulumi.RunError as err:
         pulumi.log.error(str(err))
         return 1
-    except Exception:  # noqa: BLE001 - whatever the program raises is shown
+    except Exception:  # noqa: BLE001 - every exception of the program is displayed
         pulumi.log.error(f"Program failed with an unhandled exception:\n{_traceback(main)}")
-        return TOLD
+        return ALREADY_REPORTED
     finally:
         executor.shutdown(wait=True)
         loop.close()
@@ -141,7 +141,7 @@ def _run(main: str) -> None:
 
 
 def _traceback(main: str) -> str:
-    """The traceback from the user's program on."""
+    """Return the traceback, starting in the user's program."""
     frames = traceback.extract_tb(sys.exc_info()[2])
     for index, frame in enumerate(frames):
         if frame.filename == main:

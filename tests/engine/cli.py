@@ -1,4 +1,4 @@
-"""Drives the real Pulumi CLI. Its home and its file backend are our own: nobody else's change."""
+"""Drives the real Pulumi CLI, with its own home and file backend."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ class CliStack:
                 "PULUMI_BACKEND_URL": self._backend.as_uri(),
                 "PULUMI_CONFIG_PASSPHRASE": "for tests",
                 "PULUMI_SKIP_UPDATE_CHECK": "true",
-                "PULUMI_DEBUG_COMMANDS": "true",  # this is what brings --event-log
+                "PULUMI_DEBUG_COMMANDS": "true",  # enables --event-log
             }
         )
         self._project = self._write_project_file(project)
         self._ensure_stack()
 
     def _write_project_file(self, project: str) -> str:
-        """Have the program run in this interpreter's environment, whatever the project names."""
+        """Make the program run in this interpreter's environment, whatever the project names."""
         file = self.project_dir / "Pulumi.yaml"
         described: dict[str, Any] = yaml.safe_load(file.read_text()) if file.exists() else {}
         described.setdefault("name", project)
@@ -139,7 +139,7 @@ class CliStack:
         return "\n".join(filter(None, map(_text, files)))
 
     def unlock(self) -> None:
-        """Remove the lock that a killed CLI leaves, as its user would have to."""
+        """Remove the lock of a killed CLI, as a user would have to."""
         self._run("cancel", "-y", "-s", self._stack)
 
     def outputs(self) -> dict[str, Any]:
@@ -155,7 +155,7 @@ class CliStack:
 
     def _stored(self) -> list[dict[str, Any]]:
         text = self.state_file.read_text()
-        if SIGNATURE in text:  # the CLI has the key; without secrets the file is quicker
+        if SIGNATURE in text:  # only the CLI can decrypt secrets; without any, the file is faster
             exported = self._run("stack", "export", "--show-secrets", "-s", self._stack)
             deployment = json.loads(exported)["deployment"]
         else:
@@ -192,7 +192,7 @@ class CliStack:
 
 
 class CliRunning:
-    """An operation of the CLI that is under way."""
+    """A running operation of the CLI."""
 
     def __init__(self, stack: CliStack, process: subprocess.Popen[str], events: Path) -> None:
         self._stack = stack
@@ -231,13 +231,13 @@ class CliRunning:
 def _text(file: Path) -> str:
     try:
         return file.read_text(errors="replace")
-    except FileNotFoundError:  # a CLI that is at work has just renamed it
+    except FileNotFoundError:  # a running CLI has just renamed it
         return ""
 
 
 def _events(file: Path) -> list[dict[str, Any]]:
     lines = file.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]  # a kill cuts one short
+    return [json.loads(line) for line in lines if line.endswith("\n")]  # a kill truncates a line
 
 
 def _resource_state(stored: dict[str, Any]) -> ResourceState:
@@ -259,5 +259,5 @@ def _resource_state(stored: dict[str, Any]) -> ResourceState:
 
 
 def _plain(value: Any) -> Any:
-    """The value with its secrets in the clear, which the CLI exports as JSON texts."""
+    """Return the value with its secrets, which the CLI exports as JSON texts, in plain text."""
     return map_secrets(value, lambda secret: json.loads(secret["plaintext"]))

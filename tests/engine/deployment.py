@@ -1,7 +1,7 @@
-"""The test engine's process: one operation on one stack, told on stdin by local.py.
+"""The test engine's process: one operation on one stack, received on stdin from local.py.
 
-The monitor (monitor.py) turns what the program registers into steps; the steps that need no
-program, which are refreshes and deletes, are here.
+The monitor (monitor.py) turns registrations of the program into steps. The steps without a program,
+refreshes and deletes, are here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pulumi.runtime.proto.provider_pb2 import DiffResponse
 
-#: What the CLI does by default; the Python provider host itself serves four calls at once.
+#: The CLI's default; the Python provider host serves four calls at once.
 PARALLEL = 16
 #: The exit code for a fault of the engine itself.
 FAULT = 70
@@ -49,7 +49,7 @@ def unsupported(what: str, urn: str = "") -> BailError:
 
 @dataclass(frozen=True)
 class Request:
-    """One operation, as local.py asks for it."""
+    """One operation, as local.py requests it."""
 
     kind: str
     project: str
@@ -92,9 +92,9 @@ class Deployment:
         self.failed: list[tuple[str, str]] = []
         self.changes: Counter[str] = Counter()
         self.errored = False
-        #: A fault of the engine itself, which must not look like a result.
+        #: A bug of the engine itself, which must not look like a result.
         self.fault = ""
-        #: Keys of the records that the program has registered: the rest is deleted at the end.
+        #: The keys of the registered records; all others are deleted at the end.
         self.kept: set[int] = set()
         self._lock = threading.Lock()
 
@@ -132,7 +132,7 @@ class Deployment:
     def done(
         self, op: str, urn: str, changed: list[str] | None = None, *, finished: bool = True
     ) -> None:
-        """Note a step. A component's is counted now, but finished when it has its outputs."""
+        """Record a step. A component's step counts now, but is finished when it has its outputs."""
         with self._lock:
             if op in COUNTED:
                 self.changes[op] += 1
@@ -141,12 +141,12 @@ class Deployment:
         self.display.step(op, urn, changed or [])
 
     def finish(self, op: str, urn: str) -> None:
-        """Note the end of a component's step."""
+        """Record the end of a component's step."""
         with self._lock:
             self.steps.append((op, urn))
 
     def fail(self, op: str, urn: str, message: str) -> BailError:
-        """Note a step that failed."""
+        """Record a failed step."""
         with self._lock:
             self.failed.append((op, urn))
         self.display.failed(op, urn)
@@ -154,15 +154,15 @@ class Deployment:
         return BailError(message, urn, reported=True)
 
     def diff(self, old: Record, news: Bag, ignored: list[str]) -> DiffResponse:
-        """Ask the provider, or compare the inputs if it does not say."""
-        answer = self.provider.diff(old, news, ignored)
-        if answer.changes == answer.DIFF_UNKNOWN:
+        """Call the provider's diff; compare the inputs if its result is unknown."""
+        response = self.provider.diff(old, news, ignored)
+        if response.changes == response.DIFF_UNKNOWN:
             same = plain(old.inputs) == plain(news)
-            answer.changes = answer.DIFF_NONE if same else answer.DIFF_SOME
-        return answer
+            response.changes = response.DIFF_NONE if same else response.DIFF_SOME
+        return response
 
     def refresh(self, *, counted: bool) -> None:
-        """Read every resource and take over what the provider says."""
+        """Read every resource, and store the provider's response."""
         records = list(self.state.records.values())
         with ThreadPoolExecutor(PARALLEL) as pool:
             results = list(pool.map(lambda each: self._refresh_one(each, counted), records))
@@ -196,12 +196,12 @@ class Deployment:
         mark_secret_outputs(new)
         if old.external:
             return ("same" if new.outputs == old.outputs else "update"), new
-        # The question is what an `up` of the unchanged program would find to do next.
-        answer = self.diff(new, old.inputs, [])
-        return ("same" if answer.changes == answer.DIFF_NONE else "update"), new
+        # As in an `up` of the unchanged program after the refresh.
+        response = self.diff(new, old.inputs, [])
+        return ("same" if response.changes == response.DIFF_NONE else "update"), new
 
     def _forget_lost_dependencies(self) -> None:
-        """Drop references to resources that a refresh found gone."""
+        """Remove dependencies on resources that the refresh removed."""
         left = {each.urn for each in self.state.records.values()}
         for record in list(self.state.records.values()):
             by_property = record.property_dependencies.items()
@@ -212,7 +212,7 @@ class Deployment:
                 self.state.apply(put=(new,))
 
     def delete_unregistered(self) -> None:
-        """Delete what the program did not register and what was replaced, dependants first."""
+        """Delete unregistered and replaced resources, dependants first."""
         doomed = [each for key, each in self.state.records.items() if key not in self.kept]
         blocked: set[int] = set()
         for group in reversed(list(_by_dependency(doomed))):
@@ -220,13 +220,13 @@ class Deployment:
             with ThreadPoolExecutor(PARALLEL) as pool:
                 outcomes = list(pool.map(self.delete, ready))
             for record, outcome in zip(ready, outcomes, strict=True):
-                if outcome == "protected":  # go on with what it does not depend on
+                if outcome == "protected":  # continue with resources that it does not depend on
                     blocked |= _needed_by(record, doomed)
             if "failed" in outcomes:
                 raise BailError("the deployment failed", reported=True)
 
     def delete(self, old: Record) -> str:
-        """Delete one resource: "deleted", "protected" or "failed"."""
+        """Delete one resource; return "deleted", "protected" or "failed"."""
         op = "discard" if old.external else "delete"
         op += "-replaced" if old.delete else ""
         if old.pending_replacement:
@@ -257,7 +257,7 @@ def changed_names(old: Bag, new: Bag) -> list[str]:
 
 
 def _by_dependency(records: list[Record]) -> Iterator[list[Record]]:
-    """Groups of records, each of which needs only what is in the groups before."""
+    """Yield groups of records, each of which depends only on earlier groups."""
     left = list(records)
     while left:
         urns = {each.urn for each in left}
@@ -270,7 +270,7 @@ def _by_dependency(records: list[Record]) -> Iterator[list[Record]]:
 
 
 def _needed_by(record: Record, records: list[Record]) -> set[int]:
-    """Keys of the records that a record depends on, at any distance."""
+    """Return the keys of all direct and indirect dependencies of a record."""
     found: dict[int, Record] = {}
     queue = [record]
     for each in queue:
@@ -283,7 +283,7 @@ def _needed_by(record: Record, records: list[Record]) -> set[int]:
 
 def main() -> int:
     request = Request(**json.loads(child.read_line()))
-    # Before this process has any thread.
+    # Fork before this process has any thread.
     program = None
     if request.kind in ("preview", "up"):
         program = child.fork(request.project_dir, request.env)

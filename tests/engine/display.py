@@ -1,4 +1,4 @@
-"""What the test engine prints: a line per change, then diagnostics, outputs and a summary."""
+"""The test engine's output: a line for each change, then diagnostics, outputs and a summary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 BANNER = "This is the test engine of this package's own tests. It is not Pulumi."
 
-#: op -> sign, what a preview says, what an update says
+#: By op: the sign, the text in a preview, and the text in an update.
 _WORDS = {
     "create": ("+", "create", "created"),
     "update": ("~", "update", "updated"),
@@ -31,14 +31,14 @@ _WORDS = {
     "discard-replaced": ("<<", "discard original", "discarded original"),
     "remove-pending-replace": ("~", "complete replacement", "completed replacement"),
 }
-#: What the engine makes colours of, or leaves out.
+#: The engine's colour markup.
 _MARKUP = re.compile(r"<\{%.*?%\}>")
 #: The steps that the summary counts: a replacement is one change, not three.
 COUNTED = ("create", "update", "delete", "replace", "read", "discard", "same")
 
 
 class Display:
-    """Collects what happened, printing the changes at once and the rest at the end."""
+    """Prints changes at once, and collects the rest for the end."""
 
     def __init__(self, kind: str, stack: str, root: str) -> None:
         self._preview = kind == "preview"
@@ -56,7 +56,7 @@ class Display:
         sys.stdout.flush()
 
     def step(self, op: str, urn: str, changed: Sequence[str] = (), note: str = "") -> None:
-        """Print the line of a step that is done; unchanged resources have none."""
+        """Print the line of a finished step, unless it is an unchanged resource."""
         if op in ("same", "refresh"):
             return
         sign, planned, done = _WORDS[op]
@@ -70,7 +70,7 @@ class Display:
             self._print(f" {_WORDS[op][0]:<2} {_label(urn, ' ')} {_WORDS[op][1]} **failed**")
 
     def diagnostic(self, severity: str, message: str, urn: str = "") -> None:
-        """Keep a message for the end; one without a resource belongs to the stack."""
+        """Keep a message for the end; without a resource, it belongs to the stack."""
         message = _MARKUP.sub("", message)
         prefix = "" if severity == "info" else f"{severity}: "
         with self._lock:
@@ -119,6 +119,6 @@ class Display:
 
 
 def _label(urn: str, between: str) -> str:
-    """The resource's type and name, as the CLI shows a URN."""
+    """Return a resource's type and name, as the CLI displays a URN."""
     _, _, types, name = urn.split("::", 3)
     return f"{types.rpartition('$')[2]}{between}{name}"

@@ -1,4 +1,4 @@
-"""One interface to two engines: the real Pulumi CLI, and this package's own test engine.
+"""One interface to two engines: the real Pulumi CLI and the test engine.
 
 stack = make_stack("test-engine", tmp_path, env={"PYTHONPATH": str(repo)})
 stack.write_program("import pulumi; pulumi.export('a', 1)")
@@ -29,7 +29,7 @@ STACK_TYPE = "pulumi:pulumi:Stack"
 
 @dataclass(frozen=True)
 class Step:
-    """One step that an operation finished (or, in a preview, would take), in the engine's words."""
+    """A finished step of an operation, or a planned one of a preview, with the engine's op."""
 
     op: str
     urn: str
@@ -37,53 +37,53 @@ class Step:
 
 @dataclass(frozen=True)
 class ResourceState:
-    """One resource of the stored state, values in the clear."""
+    """One resource of the stored state, with secrets in plain text."""
 
     urn: str
     type: str
     id: str
     inputs: dict[str, Any]
     outputs: dict[str, Any]
-    #: Names of the top-level properties, of inputs or outputs, that are or hold a secret.
+    #: The top-level inputs and outputs that are or contain a secret.
     secrets: frozenset[str]
     parent: str
     dependencies: tuple[str, ...]
     protect: bool
     retain_on_delete: bool
-    #: Read by the program (`.get`), not managed by it.
+    #: Whether the program reads it (`.get`) without managing it.
     external: bool
-    #: Already replaced: waits for its deletion at the end of the next good run.
+    #: Whether it was replaced, and is deleted at the end of the next successful run.
     delete: bool
 
     @property
     def name(self) -> str:
-        """The name that the program gave to the resource."""
+        """The resource's name in the program."""
         return self.urn.rsplit("::", 1)[-1]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one operation did."""
+    """The result of one operation."""
 
     exit_code: int
-    #: All that a user sees in the terminal, without colours.
+    #: The terminal output, without colours.
     output: str
-    #: The engine's own summary, the stack resource included: {"create": 2, "same": 1}.
+    #: The engine's summary, including the stack resource: {"create": 2, "same": 1}.
     changes: dict[str, int]
-    #: Finished steps in the order of their ends, providers left out.
+    #: The finished steps in order, without providers.
     steps: tuple[Step, ...]
-    #: Steps that were begun and failed.
+    #: The failed steps.
     failed: tuple[Step, ...]
-    #: The stack's outputs in the state after the operation, secrets in the clear.
+    #: The stack's outputs in the state after the operation, with secrets in plain text.
     outputs: dict[str, Any]
 
     @property
     def diagnostics(self) -> str:
-        """The messages, each once: the CLI may also show one while it arrives."""
+        """The messages, each once: the CLI may display one twice."""
         return self.output.rpartition("Diagnostics:")[2].rpartition("\nResources:")[0]
 
     def ops(self) -> dict[str, tuple[str, ...]]:
-        """The steps by the resource's name, without the stack's own."""
+        """The ops by resource name, without the stack resource."""
         found: dict[str, tuple[str, ...]] = {}
         for step in self.steps:
             _, kind, name = step.urn.rsplit("::", 2)
@@ -94,35 +94,35 @@ class Result:
 
 @dataclass(frozen=True)
 class Command:
-    """How an operation is started: a process of its own."""
+    """The process to start for an operation."""
 
     args: Sequence[str | Path]
     cwd: Path
     env: Mapping[str, str]
-    #: What it reads first; the pipe must stay open until it ends.
+    #: The first input; the pipe must stay open until the process ends.
     stdin: str = ""
 
 
 class Running(Protocol):
-    """An `up` that is under way."""
+    """A running `up`."""
 
     def kill(self) -> None:
         """Kill the engine, the program and the provider at once, as a power cut would."""
 
     def wait(self) -> Result:
-        """Wait for the end, also after a kill."""
+        """Wait for the end, even after a kill."""
 
 
 class Stack(Protocol):
-    """One stack of one project, its state in a folder of its own."""
+    """One stack of one project, with its state in a separate folder."""
 
     kind: Kind
-    #: Where the program is: a copy, if the stack was made from an existing project.
+    #: The program's folder: a copy, if the stack was made from an existing project.
     project_dir: Path
 
     @property
     def state_file(self) -> Path:
-        """Where the engine keeps the state."""
+        """The file with the state."""
 
     def write_program(self, source: str) -> None: ...
     def set_config(self, key: str, value: str, *, secret: bool = False) -> None: ...
@@ -130,29 +130,29 @@ class Stack(Protocol):
     def preview(self) -> Result: ...
     def up(self, *, replace: Sequence[str] = (), refresh: bool = False) -> Result: ...
     def start_up(self, *args: str, replace: Sequence[str] = (), refresh: bool = False) -> Running:
-        """Start an `up`, on the CLI with more options."""
+        """Start an `up`; further options work on the CLI only."""
 
     def refresh(self, *, expect_no_changes: bool = False) -> Result: ...
     def operate(self, operation: str, *args: str) -> Result:
-        """Run an operation with more options, which only the CLI knows."""
+        """Run an operation with further options, on the CLI only."""
 
     def edit_state(self, *args: str) -> None:
-        """Run `pulumi state`, which only the CLI knows."""
+        """Run `pulumi state`, on the CLI only."""
 
     def destroy(self) -> Result: ...
     def command(self, operation: str) -> Command:
-        """How `preview`, `up`, `refresh` or `destroy` is started, for who watches it run."""
+        """Return the process to start for `preview`, `up`, `refresh` or `destroy`."""
 
     def state(self) -> list[ResourceState]: ...
     def lose_state(self) -> None: ...
     def import_state(self, deployment: Mapping[str, Any]) -> None:
-        """Take the state from what `pulumi stack export` wrote; it must hold no secret."""
+        """Import a state that `pulumi stack export` wrote; it must not contain secrets."""
 
     def state_text(self) -> str: ...
 
 
 def find_cli() -> Path | None:
-    """The `pulumi` on PATH, if what it runs Python programs and providers with is there too."""
+    """Return the `pulumi` on PATH, if its Python language host is there too."""
     needed = ("pulumi-language-python", "pulumi-resource-pulumi-python")
     cli = shutil.which("pulumi")
     return Path(cli) if cli and all(map(shutil.which, needed)) else None
@@ -167,10 +167,10 @@ def make_stack(
     env: Mapping[str, str] | None = None,
     source: Path | None = None,
 ) -> Stack:
-    """Make a stack that keeps everything under `directory`, or open the one that is there.
+    """Create or open a stack with all its files under `directory`.
 
-    `source` is an existing project (Pulumi.yaml, __main__.py): it is copied, never written to, and
-    its own project name is used. `env` is added to the environment of program and provider.
+    `source` is an existing project (Pulumi.yaml, __main__.py), which is copied with its project
+    name. `env` is added to the environment of program and provider.
     """
     from .cli import CliStack
     from .local import LocalStack
@@ -185,13 +185,13 @@ def make_stack(
 
 
 def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """The environment for an engine: this process's, less whatever of Pulumi's the user has set."""
+    """Return this process's environment without the user's Pulumi settings, for an engine."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PULUMI_")}
     return {**env, "PYTHONDONTWRITEBYTECODE": "1", **extra}
 
 
 def descendants(pid: int) -> list[int]:
-    """Return a process and all that descend from it."""
+    """Return a process and all its descendants."""
     children: dict[int, list[int]] = {}
     for child, parent in _processes():
         children.setdefault(parent, []).append(child)
@@ -210,13 +210,13 @@ def kill_tree(pid: int) -> None:
             if sys.platform == "linux":
                 ends.append(os.pidfd_open(each))
             os.kill(each, signal.SIGKILL)
-    for end in ends:  # a killed process may take a moment, and could do something in it
+    for end in ends:  # a killed process may run for another moment
         select.select([end], [], [], 10)
         os.close(end)
 
 
 def _processes() -> list[tuple[int, int]]:
-    """(pid, parent's pid) of every process."""
+    """Return ``(pid, parent's pid)`` of every process."""
     if not sys.platform.startswith("linux"):
         listing = subprocess.run(
             ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
@@ -227,8 +227,8 @@ def _processes() -> list[tuple[int, int]]:
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             text = stat.read_text()
-        except OSError:  # it ended while we looked
+        except OSError:  # it has just ended
             continue
-        # The name, in parentheses, may itself hold spaces and parentheses.
+        # The name, in parentheses, may contain spaces and parentheses.
         found.append((int(stat.parent.name), int(text.rpartition(")")[2].split()[1])))
     return found

@@ -1,4 +1,4 @@
-"""Drives this package's own test engine: each operation in a process of its own (deployment.py)."""
+"""Drives the test engine: each operation is a separate process (deployment.py)."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 _PACKAGE = "tests.engine"
 _MAIN = f"{_PACKAGE}.deployment:main"
-_FAULT = 70  # as in deployment.py, which is not for this process: it imports the SDK
+_FAULT = 70  # as in deployment.py, which is not imported here because it imports the SDK
 
 
 class LocalStack:
-    """A stack on the test engine. A secret of the configuration is never written anywhere."""
+    """A stack on the test engine. Secrets of the configuration are never written to a file."""
 
     kind: Kind = "test-engine"
 
@@ -51,7 +51,7 @@ class LocalStack:
         self._read_project()
 
     def _read_project(self) -> None:
-        """Take name and configuration from an existing project's own files."""
+        """Read the name and configuration of an existing project."""
         file = self.project_dir / "Pulumi.yaml"
         described = yaml.safe_load(file.read_text()) if file.exists() else {}
         self._project = described.get("name", self._project)
@@ -150,7 +150,7 @@ class LocalStack:
 
     def _command(self, kind: str, result_file: str, **options: Any) -> Command:
         root = str(Path(__file__).parents[2])
-        # The engine's own output is read here, whatever encoding its children's pipes have.
+        # For the engine's own output, whatever encoding its children's pipes have.
         env = child_environment(self._env) | {"PYTHONIOENCODING": "utf-8"}
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [root, env.get("PYTHONPATH")]))
         request = {
@@ -178,7 +178,7 @@ class LocalStack:
 
 
 class LocalRunning:
-    """An operation of the test engine that is under way."""
+    """A running operation of the test engine."""
 
     def __init__(self, stack: LocalStack, process: Spawned, result: Path) -> None:
         self._stack = stack

@@ -1,4 +1,4 @@
-"""Serves the program: what it registers becomes steps, as the CLI's engine would take them."""
+"""Serves the program, and turns its registrations into steps, as the CLI's engine does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import grpc
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, resource_pb2, resource_pb2_grpc
 
-from .child import TOLD, Forked
+from .child import ALREADY_REPORTED, Forked
 from .deployment import PARALLEL, BailError, Deployment, changed_names, unsupported
 from .driver import STACK_TYPE
 from .provider import GRPC_OPTIONS, ProviderError, follow, mark_secret_outputs
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _SEVERITIES = {1: "info", 2: "warning", 3: "error"}
 _DYNAMIC = "pulumi-python:dynamic"
-#: How long a program may take to end once it has been told that the deployment failed.
+#: The seconds that a program may take to end after the deployment failed.
 _LAST_WORDS = 10.0
 
 
 def run_program(deployment: Deployment, process: Forked) -> Bag:
-    """Run the program to its end, then the deletes; the stack's new outputs."""
+    """Run the program to its end, then the deletes; return the stack's new outputs."""
     request = deployment.request
     events: SimpleQueue[str] = SimpleQueue()
     monitor = Monitor(deployment, events)
@@ -67,7 +67,7 @@ def run_program(deployment: Deployment, process: Forked) -> Bag:
     waiter = threading.Thread(target=wait, daemon=True)
     waiter.start()
 
-    # "complete": the program waits for us. An old SDK does not: its good end means the same.
+    # "complete": the program waits for the engine. With an old SDK it ends instead.
     event = events.get()
     if event == "complete" or (event == "ended" and exit_code == [0]):
         try:
@@ -79,12 +79,12 @@ def run_program(deployment: Deployment, process: Forked) -> Bag:
     if not exit_code:
         process.terminate()
         waiter.join()
-    reader.join(_LAST_WORDS)  # a process that the program left behind may hold its stdout
+    reader.join(_LAST_WORDS)  # a process that the program left running may hold its stdout
     server.stop(None)
-    pool.shutdown(wait=True)  # steps that were under way when another failed
+    pool.shutdown(wait=True)  # finish the steps that ran when another failed
     if exit_code != [0] and not monitor.aborted.is_set():
         deployment.errored = True
-        if exit_code != [TOLD]:
+        if exit_code != [ALREADY_REPORTED]:
             deployment.error(f"program exited with non-zero exit code: {exit_code[0]}")
     return monitor.write_stack_outputs()
 
@@ -94,16 +94,16 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
 
     def __init__(self, deployment: Deployment, events: SimpleQueue[str]) -> None:
         self.aborted = threading.Event()
-        #: The program may end now.
+        #: Set when the program may end.
         self.released = threading.Event()
         self._deployment = deployment
         self._events = events
         self._deciding = threading.Lock()
         self._seen: set[str] = set()
         self._options: dict[str, tuple[bool, bool]] = {}
-        #: New URN -> old URN of what was found by an alias.
+        #: By new URN: the old URN that an alias found.
         self._renamed: dict[str, str] = {}
-        #: Components, and the op of their step, that have not told their outputs.
+        #: By URN: components that have not registered their outputs, and the op of their step.
         self._open: dict[str, tuple[str, Record]] = {}
         self._stack_outputs: Bag | None = None
         for urn in deployment.request.replace:
@@ -115,7 +115,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
     # The calls of the program
 
     def SupportsFeature(self, request: Any, context: Any) -> Any:  # noqa: N802
-        # Without "aliasSpecs" the SDK resolves a resource's own aliases to URNs by itself.
+        # Without "aliasSpecs" the SDK resolves a resource's own aliases to URNs.
         return resource_pb2.SupportsFeatureResponse(hasSupport=request.id == "secrets")
 
     def RegisterResource(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -151,7 +151,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         raise unsupported(what)
 
     def _serve(self, context: Any, action: Callable[[], _T]) -> _T:
-        """Do it, or end the deployment: the SDK takes UNAVAILABLE for the engine's end."""
+        """Run *action*, or end the deployment: the SDK takes UNAVAILABLE for the engine's end."""
         if not self.aborted.is_set():
             try:
                 return action()
@@ -191,10 +191,10 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         return urn
 
     def _goal(self, request: Any, urn: str) -> Record:
-        """The record that the program asks for. A child takes over its parent's protection."""
+        """Return the registered record. A child inherits its parent's protection."""
         protect, retain = self._options.get(request.parent, (False, False))
-        protect = _told(request, "protect", protect)
-        retain = _told(request, "retainOnDelete", retain)
+        protect = _option(request, "protect", protect)
+        retain = _option(request, "retainOnDelete", retain)
         self._options[urn] = (protect, retain)
         by_property = request.propertyDependencies.items()
         return Record(
@@ -221,7 +221,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         return None
 
     def _inherited_alias(self, request: Any) -> list[str]:
-        """The child's URN under its parent's old name, which often begins the child's own."""
+        """Return the child's URN under its parent's old name, often a prefix of its own."""
         if request.parent not in self._renamed:
             return []
         old_parent = self._renamed[request.parent].split("::", 3)
@@ -231,7 +231,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         return ["::".join([*old_parent[:2], f"{old_parent[2]}${request.type}", name])]
 
     def _decide(self, request: Any, new: Record, old: Record | None) -> Callable[[], Record]:
-        """Check and diff; what is left is the step itself, to be taken outside the lock."""
+        """Check and diff; return the step, which runs outside the lock."""
         if not new.custom:
             return lambda: self._component(new, old)
         goal = new.inputs
@@ -247,10 +247,10 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         before = False
         changed: list[str] = changed_names(old.inputs, new.inputs)
         if not asked:
-            answer = self._deployment.diff(old, new.inputs, list(request.ignoreChanges))
-            some = answer.changes == answer.DIFF_SOME
-            replaced = old.pending_replacement or (some and bool(answer.replaces))
-            before = answer.deleteBeforeReplace
+            response = self._deployment.diff(old, new.inputs, list(request.ignoreChanges))
+            some = response.changes == response.DIFF_SOME
+            replaced = old.pending_replacement or (some and bool(response.replaces))
+            before = response.deleteBeforeReplace
             if not replaced:
                 return (
                     (lambda: self._update(new, old, changed))
@@ -286,7 +286,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
             "To unprotect the resource, remove the `protect` flag from the resource and run an `up`"
         )
         self._deployment.error(message, new.urn)
-        if not self._deployment.request.preview:  # a preview goes on, to show the rest
+        if not self._deployment.request.preview:  # a preview continues, to display the rest
             raise BailError(message, new.urn, reported=True)
 
     def _refuse_dependants(self, old: Record) -> None:
@@ -333,7 +333,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         return new
 
     def _replace(self, new: Record, old: Record, changed: list[str]) -> Record:
-        """Create the new one; the old one is deleted at the end, if the program gets there."""
+        """Create the new resource; the old one is deleted at the end, if the program succeeds."""
         self._make("create-replacement", new)
         self._keep(new, replace(old, delete=True))
         self._deployment.kept.discard(old.key)
@@ -355,7 +355,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         return new
 
     def _make(self, op: str, new: Record) -> None:
-        """Create by the provider, which a preview never asks."""
+        """Call the provider's create, except in a preview."""
         if self._deployment.request.preview:
             new.outputs = dict(new.inputs)
             return
@@ -408,7 +408,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
 
     def _outputs(self, urn: str, outputs: Bag) -> None:
         if urn == self._deployment.root:
-            self._stack_outputs = outputs  # written at the end, when it is known how that went
+            self._stack_outputs = outputs  # written at the end, when the outcome is known
             return
         op, record = self._open.pop(urn)
         record.outputs = outputs
@@ -419,11 +419,11 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
     # The end
 
     def finish(self) -> None:
-        """Everything is registered: delete the rest."""
+        """Delete the unregistered resources."""
         self._deployment.delete_unregistered()
 
     def write_stack_outputs(self) -> Bag:
-        """Write the stack's outputs. After a failure, one that is missing may only be late."""
+        """Write the stack's outputs. After a failure, keep missing ones, which may be late."""
         op, record = self._open.pop(self._deployment.root, ("", None))
         if record is None or self._stack_outputs is None:
             return record.outputs if record else {}
@@ -445,7 +445,7 @@ class Engine(engine_pb2_grpc.EngineServicer):
 
     def Log(self, request: Any, context: Any) -> Any:  # noqa: N802
         severity = _SEVERITIES.get(request.severity)
-        # After a failure the SDK has only to say that the engine is gone.
+        # After a failure the SDK only reports that the engine is gone.
         if severity and not request.ephemeral and not self._monitor.aborted.is_set():
             self._deployment.display.diagnostic(severity, request.message, request.urn)
         return empty_pb2.Empty()
@@ -458,14 +458,14 @@ class Engine(engine_pb2_grpc.EngineServicer):
         return engine_pb2.GetRootResourceResponse(urn=self._root)
 
 
-def _told(request: Any, option: str, inherited: bool) -> bool:
-    """The value of an option, or the parent's if it is not told: an old SDK never tells a False."""
-    told = any(field.name == option for field, _ in request.ListFields())
-    return bool(getattr(request, option)) if told else inherited
+def _option(request: Any, option: str, inherited: bool) -> bool:
+    """Return an option, or the parent's if it is not set: an old SDK never sets a false one."""
+    is_set = any(field.name == option for field, _ in request.ListFields())
+    return bool(getattr(request, option)) if is_set else inherited
 
 
 def _keep_ignored(goal: Bag, olds: Bag, request: Any) -> Bag:
-    """The inputs with the old value of every property whose changes are ignored."""
+    """Return the inputs with the old values of the properties in `ignore_changes`."""
     inputs = dict(goal)
     for name in request.ignoreChanges:
         if not re.fullmatch(r"\w+", name):

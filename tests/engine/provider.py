@@ -1,4 +1,4 @@
-"""The provider process, the SDK's own `python -m pulumi.dynamic`, and calls to it."""
+"""Runs and calls the provider process, the SDK's `python -m pulumi.dynamic`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Child = Spawned | Forked
 
-#: The limit of the SDK itself, in both directions: 400 MiB.
+#: The SDK's own limit in both directions: 400 MiB.
 GRPC_OPTIONS = [
     ("grpc.max_receive_message_length", 400 << 20),
     ("grpc.max_send_message_length", 400 << 20),
@@ -27,7 +27,7 @@ GRPC_OPTIONS = [
 
 
 class ProviderError(Exception):
-    """What a provider's method raised, as the host reports it."""
+    """An exception of a provider's method, as the host reports it."""
 
 
 def start_provider(cwd: str, env: Mapping[str, str]) -> Spawned:
@@ -36,7 +36,7 @@ def start_provider(cwd: str, env: Mapping[str, str]) -> Spawned:
 
 
 def follow(process: Child, show: Callable[[str], None]) -> threading.Thread:
-    """Show each line that a process prints, until it ends."""
+    """Pass each line that a process prints to *show*, until it ends."""
 
     def read() -> None:
         for line in process.stdout:
@@ -47,14 +47,14 @@ def follow(process: Child, show: Callable[[str], None]) -> threading.Thread:
     return thread
 
 
-#: How long the provider may take to answer its first call, in seconds.
+#: How long the provider may take to respond to its first call, in seconds.
 _START_LIMIT = 60
 
 
 class Provider:
-    """Calls in terms of records: secret marks are taken off going in and put back coming out.
+    """Calls the provider; inputs lose their secret marks, and outputs get them back.
 
-    The process is waited for at the first call.
+    The first call waits for the process.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Provider:
                 configure = provider_pb2.ConfigureRequest(
                     args=to_struct(self._config), acceptSecrets=True
                 )
-                # With a time limit: a process that is killed now never becomes ready.
+                # With a timeout: a process that is killed now never becomes ready.
                 stub.Configure(configure, wait_for_ready=True, timeout=_START_LIMIT)
                 self._stub = stub
             return self._stub
@@ -97,11 +97,11 @@ class Provider:
             raise ProviderError(str(err.details()).rstrip("\n")) from None
 
     def check(self, urn: str, olds: Bag, news: Bag) -> tuple[Bag, list[tuple[str, str]]]:
-        """The checked inputs, and what is wrong with them: (property, reason)."""
+        """Return the checked inputs, and a (property, reason) for each failure."""
         request = provider_pb2.CheckRequest(urn=urn, olds=_sent(olds), news=_sent(news))
-        answer = self._call("Check", request)
-        failures = [(each.property, each.reason) for each in answer.failures]
-        return annotate(from_struct(answer.inputs), news), failures
+        response = self._call("Check", request)
+        failures = [(each.property, each.reason) for each in response.failures]
+        return annotate(from_struct(response.inputs), news), failures
 
     def diff(self, old: Record, news: Bag, ignored: list[str]) -> provider_pb2.DiffResponse:
         request = provider_pb2.DiffRequest(
@@ -112,16 +112,16 @@ class Provider:
             old_inputs=_sent(old.inputs),
             ignoreChanges=ignored,
         )
-        answer: provider_pb2.DiffResponse = self._call("Diff", request)
-        return answer
+        response: provider_pb2.DiffResponse = self._call("Diff", request)
+        return response
 
     def create(self, new: Record) -> None:
         request = provider_pb2.CreateRequest(urn=new.urn, properties=_sent(new.inputs))
-        answer = self._call("Create", request)
-        new.id = answer.id
+        response = self._call("Create", request)
+        new.id = response.id
         if not new.id:
             raise ProviderError("the provider returned no id from create")
-        new.outputs = annotate(from_struct(answer.properties), new.inputs)
+        new.outputs = annotate(from_struct(response.properties), new.inputs)
 
     def update(self, old: Record, new: Record) -> None:
         request = provider_pb2.UpdateRequest(
@@ -131,8 +131,8 @@ class Provider:
             news=_sent(new.inputs),
             old_inputs=_sent(old.inputs),
         )
-        answer = self._call("Update", request)
-        new.outputs = annotate(from_struct(answer.properties), new.inputs)
+        response = self._call("Update", request)
+        new.outputs = annotate(from_struct(response.properties), new.inputs)
 
     def delete(self, old: Record) -> None:
         request = provider_pb2.DeleteRequest(
@@ -144,24 +144,26 @@ class Provider:
         self._call("Delete", request)
 
     def read(self, urn: str, id_: str, inputs: Bag, state: Bag) -> tuple[str, Bag, Bag | None]:
-        """Id, outputs and, if the provider tells them, inputs; no id when the resource is gone."""
+        """Return id, outputs and, if the provider returns them, inputs; no id if it is gone."""
         request = provider_pb2.ReadRequest(
             id=id_, urn=urn, properties=_sent(state), inputs=_sent(inputs)
         )
-        answer = self._call("Read", request)
-        told = annotate(from_struct(answer.inputs), inputs) if answer.HasField("inputs") else None
-        return answer.id, annotate(from_struct(answer.properties), state), told
+        response = self._call("Read", request)
+        found = (
+            annotate(from_struct(response.inputs), inputs) if response.HasField("inputs") else None
+        )
+        return response.id, annotate(from_struct(response.properties), state), found
 
     def close(self) -> None:
-        """End the process and wait for the last lines that it printed."""
+        """End the process, and wait for its last lines."""
         self._process.terminate()
         if self._reader is not None:
-            self._reader.join(10)  # a process that it left behind may hold its stdout
+            self._reader.join(10)  # a process that it left running may hold its stdout
         self._process.wait()
 
 
 def mark_secret_outputs(record: Record) -> None:
-    """Mark the outputs that the program asked for, and those that repeat a secret input."""
+    """Mark the outputs in `additional_secret_outputs`, and those that repeat a secret input."""
     for name, value in record.outputs.items():
         asked = name in record.secret_outputs or is_secret(record.inputs.get(name))
         if asked and not is_secret(value):

@@ -1,7 +1,7 @@
-"""A tiny dynamic provider for tests/test_engine.py: its server is a folder, SAMPLE_DIR.
+"""A small dynamic provider for tests/test_engine.py: its service is a folder, SAMPLE_DIR.
 
-It records its calls in SAMPLE_DIR/calls.jsonl and keeps each resource in SAMPLE_DIR/<id>.json, so
-that a test can see what was asked and make a resource drift or vanish.
+It records its calls in SAMPLE_DIR/calls.jsonl and stores each resource in SAMPLE_DIR/<id>.json, so
+that a test can read the calls, and change or remove a resource.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _Props = dict[str, Any]
 
-#: Old SDKs, such as 3.150, have only outputs there.
+#: Whether a read returns inputs; in old SDKs, such as 3.150, it returns only outputs.
 READ_TELLS_INPUTS = "inputs" in inspect.signature(dynamic.ReadResult).parameters
 
 
@@ -37,7 +37,7 @@ def _record(method: str, props: Mapping[str, Any], **more: Any) -> None:
         raise RuntimeError(f"no {method} today")
     if props.get("slow") == method:
         os.write(os.open(_folder() / "fifo", os.O_WRONLY), b"!")
-        threading.Event().wait()  # until somebody kills us
+        threading.Event().wait()  # until the test kills the process
 
 
 class SampleProvider(dynamic.ResourceProvider):

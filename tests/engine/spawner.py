@@ -1,8 +1,8 @@
-"""Starts engines and providers quickly: forks them from a process that has imported the SDK.
+"""Starts engines and providers quickly, by forks of a process that has imported the SDK.
 
-A fresh interpreter spends half a second of processor time on imports. The spawner spends it once in
-each process that runs tests. It holds no thread, no connection and no stack's state, and imports
-nothing that is under test: a program and a provider find that on their own PYTHONPATH.
+A new interpreter spends half a second of processor time on imports. The spawner spends it once for
+each process that runs tests. It has no thread, connection or state of a stack, and does not import
+the code under test: programs and providers import that from their own PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ _PRELOADED = (
 
 
 class Spawned:
-    """A process with pipes, as `subprocess.Popen` would start it.
+    """A process with pipes, like a `subprocess.Popen`.
 
-    Its stdin stays open: the process ends when that does, hence when this process ends.
+    It ends when its stdin is closed, and so when this process ends.
 
     Args:
-        main: The function that it runs, as "module:name"; what this returns is the exit code.
-        cwd: The folder that it runs in.
-        env: Its whole environment.
-        stdin: What it reads first.
+        main: The function to run, as "module:name"; it returns the exit code.
+        cwd: The working directory.
+        env: The whole environment.
+        stdin: The first input.
     """
 
     def __init__(self, main: str, cwd: str | Path, env: Mapping[str, str], stdin: str = "") -> None:
@@ -106,7 +106,7 @@ def _serve() -> None:
     """Fork a process for each message, until the socket is closed."""
     for name in _PRELOADED:
         importlib.import_module(name)
-    gc.freeze()  # a forked process does not search all of this for garbage at its end
+    gc.freeze()  # forked processes skip these objects in their last garbage collection
     server = socket.socket(fileno=0)
     while True:
         message, fds, _, _ = socket.recv_fds(server, 1, 3)
@@ -116,7 +116,7 @@ def _serve() -> None:
             _report_on_child(*fds)
         for each in fds:
             os.close(each)
-        with suppress(ChildProcessError):  # bury those that have ended
+        with suppress(ChildProcessError):  # reap ended processes
             while os.waitpid(-1, os.WNOHANG)[0]:
                 continue
 
@@ -134,7 +134,7 @@ def _report_on_child(stdin: int, stdout: int, status: int) -> None:
 
 
 def _run(stdin: int, stdout: int) -> int:
-    """Become a fresh interpreter in the folder and with the environment that stdin names."""
+    """Become a new interpreter, with the working directory and environment that stdin specifies."""
     for number, source in enumerate((stdin, stdout, stdout)):
         os.dup2(source, number)
     os.closerange(3, stdout + 1)
@@ -142,7 +142,7 @@ def _run(stdin: int, stdout: int) -> int:
     os.environ.clear()
     os.environ.update(place["env"])
     encoding, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
-    # New ones without a buffer, as `python -u` has them; the old ones know what was there before.
+    # Unbuffered, as with `python -u`; the old streams belong to the old descriptors.
     sys.stdout, sys.stderr = (
         io.TextIOWrapper(
             io.FileIO(number, "w", closefd=False),

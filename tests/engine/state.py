@@ -1,6 +1,6 @@
-"""The test engine's state: an append-only journal of JSON lines, one written after every step.
+"""The test engine's state: a journal with a JSON line for every step.
 
-A step costs one line whatever the size of the stack; a run begins by rewriting the file.
+A step writes one line, whatever the size of the stack. A run begins with a compaction.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ class Record:
     outputs: Bag = field(default_factory=dict)
     parent: str = ""
     dependencies: list[str] = field(default_factory=list)
-    #: Resources that the value of a property came from, by the property's name.
+    #: The dependencies of each property, as URNs.
     property_dependencies: dict[str, list[str]] = field(default_factory=dict)
     secret_outputs: list[str] = field(default_factory=list)
     protect: bool = False
     retain_on_delete: bool = False
     external: bool = False
-    #: Replaced; the deletion is still to come.
+    #: Whether it was replaced, and its delete is pending.
     delete: bool = False
-    #: Deleted for a replacement that is still to be created.
+    #: Whether it was deleted for a replacement that is not created yet.
     pending_replacement: bool = False
-    #: Tells apart the records of one URN: a replaced one lives on until it is deleted.
+    #: Distinguishes the records of one URN: a replaced one stays until its delete.
     key: int = 0
 
     @property
@@ -62,7 +62,7 @@ class State:
             rewritten.replace(path)
 
     def apply(self, put: tuple[Record, ...] = (), drop: tuple[Record, ...] = ()) -> None:
-        """Change records, all or none of them."""
+        """Change records atomically."""
         with self._lock:
             for record in put:
                 if not record.key:
@@ -76,13 +76,13 @@ class State:
                     file.write(json.dumps(line) + "\n")
 
     def current(self, urn: str) -> Record | None:
-        """The live record of a URN: not the one that waits for its deletion."""
+        """Return the record of a URN whose delete is not pending."""
         found = (each for each in self.records.values() if each.urn == urn and not each.delete)
         return next(found, None)
 
 
 def load(path: Path) -> dict[int, Record]:
-    """The records in a journal, less a last line that a kill cut short."""
+    """Return the records in a journal, without a last line that a kill truncated."""
     records: dict[int, Record] = {}
     for line in path.read_text().splitlines() if path.exists() else []:
         try:

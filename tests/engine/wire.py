@@ -1,6 +1,6 @@
-"""Property values as they travel between engine, program and provider, kept as plain JSON values.
+"""Property values between engine, program and provider, as plain JSON values.
 
-Secrets and unknowns keep their wire form; only what a provider is sent is stripped of secrets.
+Secrets and unknown values keep their wire format. Only values for a provider lose the secret marks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def make_secret(value: Any) -> Bag:
 
 
 def holds(value: Any, test: Callable[[Any], bool]) -> bool:
-    """Whether the value, or any value in it, passes the test."""
+    """Whether the value or a nested one passes the test."""
     if test(value):
         return True
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
@@ -38,12 +38,12 @@ def holds(value: Any, test: Callable[[Any], bool]) -> bool:
 
 
 def secret_names(*bags: Mapping[str, Any]) -> frozenset[str]:
-    """Names of the properties that are or hold a secret."""
+    """Return the names of the properties that are or contain a secret."""
     return frozenset(k for bag in bags for k, v in bag.items() if holds(v, is_secret))
 
 
 def map_secrets(value: Any, change: Callable[[Bag], Any]) -> Any:
-    """The value with `change` applied to each outermost secret in it."""
+    """Return the value with `change` applied to each outermost secret."""
     if is_secret(value):
         return change(value)
     if isinstance(value, dict):
@@ -54,18 +54,18 @@ def map_secrets(value: Any, change: Callable[[Bag], Any]) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """The value without its secret marks."""
+    """Return the value without secret marks."""
     return map_secrets(value, lambda secret: plain(secret["value"]))
 
 
 def masked(value: Any) -> str:
-    """The value as a person may see it."""
+    """Return the value as text for display."""
     text = json.dumps(map_secrets(value, lambda _: "[secret]"), sort_keys=True)
     return text.replace('"[secret]"', "[secret]").replace(f'"{UNKNOWN}"', "[unknown]")
 
 
 def seal(value: Any) -> Any:
-    """Keep secrets in the state from a casual look or a grep; it is no encryption."""
+    """Obfuscate the secrets, so that a search does not find them in the state. Not encryption."""
 
     def sealed(secret: Bag) -> Bag:
         text = base64.b64encode(json.dumps(secret["value"]).encode()).decode()
@@ -81,7 +81,7 @@ def unseal(value: Any) -> Any:
 
 
 def annotate(outs: Bag, ins: Bag) -> Bag:
-    """Mark in `outs`, which came from a provider that knows no secrets, what `ins` has secret."""
+    """Mark the secrets of `ins` in `outs`, which a provider returned without marks."""
     marked = dict(outs)
     for name, value in ins.items():
         if name not in outs or is_secret(outs[name]):

@@ -1,7 +1,7 @@
-"""Random programs, random faults and what must hold all the same.
+"""A model-based test: random programs and faults, and invariants that hold nevertheless.
 
-plans.py      what can happen: edits, faults, kills, operations, and the programs that they make
-service.py    the emulator, with an eye on each write and delete and a gate at the n-th request
-sequence.py   runs one plan on one stack, keeps the model and checks it after every operation
-test_model.py the tests; `TRACELOOP_SOAK=500` runs so many sequences
+plans.py      the strategies: edits, faults, kills, operations, and the resulting programs
+service.py    an emulator that records each write and delete, and can stop at the n-th request
+sequence.py   runs one plan on one stack, and checks the model after every operation
+test_model.py the tests; `TRACELOOP_SOAK=500` runs 500 sequences
 """

@@ -1,4 +1,4 @@
-"""The closing line of a run: what was done and what went wrong on purpose, over all workers."""
+"""Prints a summary of the operations and injected faults of all workers."""
 
 from __future__ import annotations
 

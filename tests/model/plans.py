@@ -1,7 +1,7 @@
-"""What can happen to a stack: a plan is a list of steps, drawn by hypothesis and shrunk by it.
+"""Strategies for plans: lists of steps that change a stack.
 
-Edits name setups and places, not positions; one that does not fit does nothing. So any part of a
-plan is a plan, and a failing one shrinks well.
+Edits name setups and places, not positions, and an edit that does not fit has no effect. So every
+part of a plan is a plan, and Hypothesis shrinks a failing one well.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from hypothesis import strategies as st
 
 #: The setups that programs declare; some names need encoding.
 IDS = ("m-1", "m-2", "a/b", "größe 3", "100%")
-#: Setups of somebody else, which no program declares.
-THEIRS = ("theirs-1", "theirs-2")
+#: Setups that no program declares.
+UNMANAGED = ("unmanaged-1", "unmanaged-2")
 RESOURCES = ("r1", "r2", "r3")
 GROUPS = ("g1", "g2", "g3")
 PLACES = (*RESOURCES, *GROUPS)
 
-#: Namespaces of the configuration that all lead to the stack's project: the default one, the
-#: default one by its name, another one with the same key, and one with a second key.
+#: Configuration namespaces that lead to the stack's project: the default one, omitted and named,
+#: another one with the same key, and one with a second key.
 NAMESPACES = (None, "traceloop", "renamed", "second")
 
-#: A value that is secret in the program and must not be seen anywhere but in requests.
+#: A value that is secret in the program, and may appear in requests only.
 SECRET = "s3cret-tenant-0815"
 _SECRET_MARK = "the secret"
 
-#: What is stored in one place: the declared one, whatever its spelling.
+#: The kind of a setup that the service refuses.
 REFUSED = "refused"
 
 
@@ -38,7 +38,7 @@ def _rule(key: str, value: str) -> dict[str, Any]:
 
 _MODELS = {"key": "model", "source": "resource_attributes", "operator": "in"}
 
-#: Kinds of setups that a program declares. "two" and "two, respelled" mean the same.
+#: Kinds of setups that a program declares. "two" and "two, respelled" are equal.
 SETUPS: dict[str, dict[str, Any]] = {
     "one": {"selector": [_rule("system", "openai")], "evaluators": ["faithfulness"]},
     "two": {
@@ -59,7 +59,7 @@ SETUPS: dict[str, dict[str, Any]] = {
     "secret": {"selector": [_rule("tenant", _SECRET_MARK)], "evaluators": ["faithfulness"]},
     REFUSED: {"selector": [_rule("system", "openai")], "evaluators": ["no-such-evaluator"]},
 }
-#: What somebody else writes: one that no program declares, one that many do.
+#: Setups written outside of the stack: one that no program declares, and one that many do.
 BY_HAND: dict[str, dict[str, Any]] = {
     "by hand": {"selector": [_rule("system", "by-hand")], "evaluators": ["toxicity-detector"]},
     "one": SETUPS["one"],
@@ -76,33 +76,33 @@ class Declared:
 
 @dataclass
 class Program:
-    """The places of a program in the order of declaration, and what each declares."""
+    """A program: its places (resources and groups) in order, and their setups."""
 
     places: dict[str, dict[str, Declared]] = field(default_factory=dict)
-    #: The configuration's namespace of each place that names one.
+    #: The configuration namespace of each place that has one.
     namespaces: dict[str, str | None] = field(default_factory=dict)
-    #: What each place was called before it was renamed by alias.
+    #: The former names of each place that was renamed by alias.
     aliases: dict[str, list[str]] = field(default_factory=dict)
-    #: The groups that get a setup by a transform, and lose one that the program declares.
+    #: The groups to which a transform adds a declared setup, and from which it removes another one.
     transformed: set[str] = field(default_factory=set)
 
     @property
     def declared(self) -> dict[str, Declared]:
-        """What it declares, wherever."""
+        """The declared setups of all places."""
         return {i: setup for members in self.places.values() for i, setup in members.items()}
 
     def place_of(self, external_id: str) -> str | None:
-        """Where a setup is declared."""
+        """Return the place that declares a setup."""
         return next((p for p, members in self.places.items() if external_id in members), None)
 
     def until(self, stop: int | None) -> Program:
-        """The part before the *stop*-th place, where the program raises."""
+        """Return the part before the place with number *stop*, where the program raises."""
         if stop is None:
             return self
         return replace(self, places=dict(list(self.places.items())[:stop]))
 
     def source(self, *, raises: bool, plain: bool) -> str:
-        """The program's text; a plain one has no aliases and no transforms."""
+        """Return the program's text; a plain one has no aliases and no transforms."""
         lines = [
             "import pulumi",
             "from pulumi_traceloop import AutoMonitorSetup, AutoMonitorSetupGroup",
@@ -133,7 +133,7 @@ class Program:
         return "\n".join(lines) + "\n"
 
     def _added_by_transform(self) -> dict[str, dict[str, str]]:
-        """The first setup of each transformed group, but for a secret: a transform has no mask."""
+        """Return a setup of each transformed group, without a secret, which is not masked there."""
         added = {}
         for place in sorted(self.transformed & set(GROUPS) & self.places.keys()):
             known = ((i, s) for i, s in self.places[place].items() if s.kind != "secret")
@@ -167,7 +167,7 @@ def _text(setup: Declared) -> str:
 
 
 def content_of(kind: str) -> dict[str, Any]:
-    """What a setup of this kind has to be in Traceloop."""
+    """Return a setup of this kind as Traceloop has to have it."""
     content = SETUPS[kind]
     rules = [
         {**rule, "value": SECRET} if rule.get("value") == _SECRET_MARK else rule
@@ -181,7 +181,7 @@ def content_of(kind: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Put:
-    """Declare a setup in a place: added, or moved from where it is, or in another one's stead."""
+    """Declare a setup in a place: add it, move it there, or replace the place's setup."""
 
     external_id: str
     place: str
@@ -199,7 +199,7 @@ class Put:
 
 @dataclass(frozen=True)
 class Change:
-    """Declare something else in the same place."""
+    """Change a declared setup."""
 
     external_id: str
     setup: Declared
@@ -211,7 +211,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Remove:
-    """Declare a setup no more; its group stays, even if it is empty now."""
+    """Remove a setup; its group stays, even if empty."""
 
     external_id: str
 
@@ -221,7 +221,7 @@ class Remove:
 
 @dataclass(frozen=True)
 class Drop:
-    """Take a whole place out of the program."""
+    """Remove a whole place."""
 
     place: str
 
@@ -231,7 +231,7 @@ class Drop:
 
 @dataclass(frozen=True)
 class Rename:
-    """Give a resource or a group another name, if that is free; by alias, or as another one."""
+    """Rename a resource or group to a free name, with an alias or without."""
 
     place: str
     name: str
@@ -245,14 +245,14 @@ class Rename:
         program.namespaces[name] = program.namespaces.pop(place, None)
         names = program.aliases.pop(place, [])
         program.aliases[name] = [*names, place] if self.by_alias else []
-        # A name that is in use is nobody's alias: the engine would take the one for the other.
+        # A used name must not be an alias of another place: the engine would mix them up.
         for others in program.aliases.values():
             others[:] = [other for other in others if other != name]
 
 
 @dataclass(frozen=True)
 class Reconnect:
-    """Let a place find its project by another namespace."""
+    """Change the namespace of a place."""
 
     place: str
     namespace: str | None
@@ -263,7 +263,7 @@ class Reconnect:
 
 @dataclass(frozen=True)
 class Transform:
-    """Let a transform add and remove setups of a group, or no longer."""
+    """Switch the transform of a group on or off."""
 
     place: str
 
@@ -273,7 +273,7 @@ class Transform:
 
 @dataclass(frozen=True)
 class Swap:
-    """Exchange two setups' external_ids."""
+    """Exchange the external_ids of two setups."""
 
     one: str
     other: str
@@ -289,7 +289,7 @@ class Swap:
 
 @dataclass(frozen=True)
 class Reorder:
-    """Declare in another order."""
+    """Change the order of declaration."""
 
     order: tuple[str, ...]
 
@@ -309,14 +309,14 @@ def _withdraw(program: Program, external_id: str) -> None:
 
 @dataclass(frozen=True)
 class Gone:
-    """Somebody deletes a setup."""
+    """A setup is deleted outside of the stack."""
 
     external_id: str
 
 
 @dataclass(frozen=True)
 class ByHand:
-    """Somebody creates or changes a setup."""
+    """A setup is created or changed outside of the stack."""
 
     external_id: str
     kind: str
@@ -330,13 +330,13 @@ class LoseState:
 Edit = Put | Change | Remove | Drop | Rename | Reconnect | Transform | Swap | Reorder
 Event = Gone | ByHand | LoseState
 
-#: How long a request may take with all its attempts (``traceloop:deadline``), where it is going to
-#: fail anyhow and else, and how long a slow answer takes, in seconds.
+#: ``traceloop:deadline`` if requests fail or hang for good, and otherwise; the delay of a slow
+#: response, in seconds.
 DEADLINE = 1.0
 LONG_DEADLINE = 10.0
 SLOW = 1.4
 
-#: What goes wrong, as arguments of `Fault`. "before" and "after" are in relation to the write.
+#: Arguments of `Fault` by name. "before" and "after" refer to the write.
 FAULTS: dict[str, dict[str, Any]] = {
     "429": {"status": 429, "times": 2},
     "429 with Retry-After": {"status": 429, "retry_after": 1},
@@ -364,7 +364,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "items reversed": {"reorder": True},
     "list lacks setups": {"hide": True, "times": None},
 }
-#: After these nobody knows whether a write happened.
+#: The faults after which the outcome of a write is unknown.
 UNKNOWN_OUTCOME = frozenset(
     name
     for name in FAULTS
@@ -374,30 +374,30 @@ UNKNOWN_OUTCOME = frozenset(
 
 @dataclass(frozen=True)
 class Trouble:
-    """A fault of the service while an operation runs."""
+    """A fault of the service during an operation."""
 
     name: str
-    #: Which requests it hits.
+    #: The requests that it hits.
     of: Literal["any", "read", "write", "DELETE"] = "any"
     skip: int = 0
-    #: Where a fault is about certain setups.
+    #: The setups of a fault in a list or bulk response.
     external_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Kill:
-    """A SIGKILL while an `up` runs, at a moment that is seen and not guessed."""
+    """A SIGKILL during an `up`, at an observed moment."""
 
     who: Literal["up", "provider"]
-    #: At the n-th request, before the service has heard of it ("lost") or after ("received"); or
-    #: when the n-th change of the state is written ("recorded").
+    #: At the n-th request, before the service processes it ("lost") or after ("received"); or when
+    #: the n-th change of the state is written ("recorded").
     moment: Literal["lost", "received", "recorded"]
     nth: int
 
 
 @dataclass(frozen=True)
 class Step:
-    """Some edits, and an operation with what goes wrong in it."""
+    """Edits, an operation, and the faults during it."""
 
     operation: Literal[
         "up",
@@ -413,20 +413,20 @@ class Step:
     events: tuple[Event, ...] = ()
     troubles: tuple[Trouble, ...] = ()
     kill: Kill | None = None
-    #: After how many places the program raises.
+    #: The number of places after which the program raises.
     raises: int | None = None
-    #: Which of the program's places ``--target`` or ``--exclude`` names.
+    #: The number of the place for ``--target`` or ``--exclude``.
     place: int = 0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What kind of service there is, and what happens."""
+    """The steps, and the kind of service."""
 
     steps: tuple[Step, ...]
-    #: How many setups are asked for by their ids before the list is read.
+    #: The value of `_project.READ_BY_ID`.
     read_by_id: int
-    #: Whether the service stores values in its own spelling.
+    #: Whether the service normalizes values.
     normalizes: bool
 
 
@@ -442,7 +442,7 @@ _puts = st.builds(Put, _ids, st.sampled_from((*GROUPS, *GROUPS, *RESOURCES)), _s
 
 
 def _weighted(*choices: tuple[int, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
-    """One of the strategies, each as often as its weight says (`st.one_of` knows no weights)."""
+    """Return a strategy that chooses one of several by weight, which `st.one_of` cannot."""
     numbers = [n for n, (weight, _) in enumerate(choices) for _ in range(weight)]
     return st.sampled_from(numbers).flatmap(lambda number: choices[number][1])
 
@@ -477,7 +477,7 @@ _kills = _weighted(
 
 
 def _some(strategy: st.SearchStrategy[Any], *sizes: int) -> st.SearchStrategy[tuple[Any, ...]]:
-    """A tuple of one of these sizes."""
+    """Return a strategy for tuples of one of these sizes."""
     return st.sampled_from(sizes).flatmap(lambda n: st.tuples(*[strategy] * n))
 
 
@@ -494,7 +494,7 @@ def _up(operation: str) -> st.SearchStrategy[Step]:
 
 
 def _constrained(operation: str) -> st.SearchStrategy[Step]:
-    """An `up` as only the CLI knows it; on the test engine it is a plain one."""
+    """Return a strategy for an `up` with an option of the CLI, which the test engine ignores."""
     return st.builds(
         Step,
         st.just(operation),
@@ -534,7 +534,7 @@ _steps = _weighted(
 
 
 def plans() -> st.SearchStrategy[Plan]:
-    """Plans of 5 to 9 steps; the first one declares something."""
+    """Return a strategy for plans of 5 to 9 steps; the first one declares setups."""
     return st.builds(
         lambda first, steps, read_by_id, normalizes: Plan((first, *steps), read_by_id, normalizes),
         _first,

@@ -1,7 +1,7 @@
-"""Runs a plan on one stack and one emulator, and checks after each operation what must hold.
+"""Runs a plan on one stack and one emulator, and checks the invariants after each operation.
 
-The model knows what the program declares and what the stack may own and surely owns; what Traceloop
-has it asks the emulator, below the level of HTTP.
+The model has the declared setups, and those that the stack may own and certainly owns. It reads the
+stored setups from the emulator directly, without HTTP.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .plans import (
     LONG_DEADLINE,
     REFUSED,
     SECRET,
-    THEIRS,
+    UNMANAGED,
     ByHand,
     Declared,
     Event,
@@ -41,11 +41,18 @@ from .plans import (
     Trouble,
     content_of,
 )
-from .service import SECOND_KEY, Gate, Meaning, WatchedEmulator, meaning_in, meaning_of, upper
+from .service import (
+    SECOND_KEY,
+    Definition,
+    Gate,
+    WatchedEmulator,
+    definition_of,
+    stored_definition,
+    upper,
+)
 
-#: Has the program and the provider wait a fiftieth of the time before they try again, and read the
-#: list as soon as more than so many setups are asked for. Nothing else changes: the service is slow
-#: or not in real time, and so are the limits for it.
+#: Shortens the waits between retries in the program and the provider, and sets the number of setups
+#: that are read by id. Delays of the service and deadlines stay in real time.
 _SITE = """\
 import time
 _sleep = time.sleep
@@ -60,11 +67,11 @@ _UP_SECONDS = 100
 
 
 class ViolationError(AssertionError):
-    """What must hold does not."""
+    """An invariant does not hold."""
 
 
 class Sequence:
-    """One stack, from nothing through a plan to its destruction."""
+    """One stack, from its creation through a plan to its destruction."""
 
     def __init__(
         self,
@@ -88,27 +95,29 @@ class Sequence:
         environment = {"PYTHONPATH": os.pathsep.join(filter(None, path))}
         self._stack: Stack = make_stack(kind, directory, env=environment)
         self._configure()
-        #: What has happened, for the report of a violation.
+        #: The steps so far, for the report of a violation.
         self._story: list[str] = []
         self._last_output = ""
         self._program = Program()
-        #: What this stack may own: it wrote or found equal what it declared. More is never deleted.
+        #: The setups that the stack may own: it declared them, and wrote them or found them
+        #: equal. It never deletes others.
         self._may_own: set[str] = set()
-        #: What the last good `up` left with this stack: it goes with the next one that does not
-        #: declare it.
+        #: The setups that the stack owns since the last good `up`. The next good `up` that does not
+        #: declare one deletes it.
         self._owns: set[str] = set()
-        #: What only an `up` that failed has recorded: one good `up` may leave it, a second may not.
+        #: The setups that only a failed `up` recorded. The first good `up` may keep an undeclared
+        #: one, which is then overdue; the second deletes it.
         self._half_owns: set[str] = set()
         self._overdue: set[str] = set()
-        #: Whether a refresh may have read a secret that a resource did not know as one.
+        #: Whether a refresh may have read a secret into a resource that does not mark it as one.
         self._exposed = False
-        #: What somebody else changed since the stack has looked last.
+        #: The setups that changed outside of the stack since its last read.
         self._drifted: set[str] = set()
-        #: The triggers that each setup was declared with since the last good `up`, that included.
+        #: The triggers of each setup in the declarations since the last good `up`, inclusive.
         self._triggers: dict[str, set[int | None]] = {}
-        #: The last good `up`'s places, while nothing but reads followed it.
+        #: The place and setup of each external_id in the last good `up`, if only reads followed it.
         self._steady: dict[str, tuple[str, Declared]] = {}
-        for number, external_id in enumerate(THEIRS):
+        for number, external_id in enumerate(UNMANAGED):
             kind_of_setup = list(BY_HAND)[number]
             service.put(external_id, **BY_HAND[kind_of_setup])
 
@@ -122,18 +131,18 @@ class Sequence:
         self._stack.set_config("tenant", SECRET, secret=True)
 
     def _set_deadline(self, seconds: float) -> None:
-        """For all namespaces: the others inherit it."""
+        """Set the deadline of all namespaces: the others inherit it."""
         self._stack.set_config("traceloop:deadline", str(seconds))
 
     def run(self, steps: Iterable[Step]) -> None:
-        """Take all steps, then settle."""
+        """Run all steps, then settle."""
         for step in steps:
             self._take(step)
         self._settle()
 
     @property
     def _plain(self) -> bool:
-        """Whether the engine knows neither aliases nor transforms nor constrained updates."""
+        """Whether the engine supports neither aliases nor transforms nor constrained updates."""
         return self._kind != "cli"
 
     # The steps.
@@ -182,11 +191,11 @@ class Sequence:
             self._steady.clear()
         elif isinstance(event, Gone):
             if self._service.delete(event.external_id):
-                self._tally["event: deleted by somebody else"] += 1
+                self._tally["event: deleted outside of the stack"] += 1
                 self._drifted.add(event.external_id)
         else:
             assert isinstance(event, ByHand)
-            self._tally["event: changed by somebody else"] += 1
+            self._tally["event: changed outside of the stack"] += 1
             content = {"evaluators": None, "evaluator_configs": None, **BY_HAND[event.kind]}
             self._service.put(event.external_id, **content)
             self._drifted.add(event.external_id)
@@ -210,7 +219,7 @@ class Sequence:
         scope = _scope(options, program)
         declared = program.declared
         wanted = {
-            i: meaning_of(content_of(setup.kind), normalized=self._normalizes)
+            i: definition_of(content_of(setup.kind), normalized=self._normalizes)
             for i, setup in declared.items()
         }
         for external_id, setup in declared.items():
@@ -239,8 +248,8 @@ class Sequence:
         for touch in self._service.touched:
             i = touch.external_id
             if touch.after is None:
-                # Of a place that the engine was not to update, the provider hears nothing:
-                # docs/limitations.md, `--target`.
+                # The engine does not check a place that it does not update: docs/limitations.md,
+                # `--target`.
                 self._hold(i not in in_scope, f"{i!r} was deleted though it is declared")
                 if i in declared:
                     self._drifted.add(i)
@@ -252,14 +261,14 @@ class Sequence:
             self._hold(
                 touch.before != touch.after
                 or len(self._triggers[i]) > 1
-                # Who has not written it cannot know how the service spells it.
+                # A resource has no baseline before its first write.
                 or (self._normalizes and i not in steady),
                 f"{i!r} was written though it was equal already",
             )
         adopted = {
             i
-            for i, meaning in wanted.items()
-            if _meaning(before, i) == meaning or _meaning(after, i) == meaning
+            for i, definition in wanted.items()
+            if _definition(before, i) == definition or _definition(after, i) == definition
         }
         written = {touch.external_id for touch in self._service.touched if touch.after}
         unsure = self._service.sent if killed else self._service.uncertain & self._service.sent
@@ -276,13 +285,13 @@ class Sequence:
             for i in declared:
                 if i not in self._drifted:
                     self._hold(i in after, f"{i!r} is declared and missing after a good `up`")
-                    self._hold(_meaning(after, i) == wanted[i], f"{i!r} is not what is declared")
+                    self._hold(_definition(after, i) == wanted[i], f"{i!r} is not as declared")
                 same_place = i in steady and self._steady[i][1].triggers != declared[i].triggers
                 self._hold(
                     not same_place or i in written, f"{i!r} was not sent again for its triggers"
                 )
             for i in (self._owns | self._overdue) - declared.keys():
-                self._hold(i not in after, f"{i!r} is left though it is declared no more")
+                self._hold(i not in after, f"{i!r} still exists though it is no longer declared")
             self._overdue = (self._half_owns - declared.keys()) & after.keys()
             self._half_owns = set()
             self._owns = set(declared)
@@ -300,7 +309,7 @@ class Sequence:
         self._hold(not self._service.touched, "a refresh wrote or deleted")
         if result.exit_code == 0:
             self._drifted.clear()
-            # What waits for its deletion is not read: it may still name what is gone.
+            # A refresh does not read a resource with a pending delete, which may list gone setups.
             if not any(each.delete for each in self._stack.state()):
                 for each in (self._owns, self._half_owns, self._overdue, self._may_own):
                     each.intersection_update(before)
@@ -322,13 +331,13 @@ class Sequence:
         self._steady = {}
         if result.exit_code == 0:
             for i in self._owns | self._half_owns | self._overdue:
-                self._hold(i not in after, f"{i!r} is left after a destroy")
-            self._hold(not self._stack.state(), "something is left in the state after a destroy")
+                self._hold(i not in after, f"{i!r} still exists after a destroy")
+            self._hold(not self._stack.state(), "the state is not empty after a destroy")
             self._forget()
         return result
 
     def _forget(self) -> None:
-        """Nothing is this stack's any more."""
+        """The stack owns nothing."""
         for each in (self._owns, self._half_owns, self._overdue, self._may_own, self._drifted):
             each.clear()
         self._triggers.clear()
@@ -336,7 +345,7 @@ class Sequence:
     # The end.
 
     def _settle(self) -> None:
-        """Without faults two `up`s are enough; then nothing is left to do, and all can go."""
+        """Check that without faults two `up`s suffice, and that a destroy deletes everything."""
         for members in self._program.places.values():
             for i, setup in members.items():
                 if setup.kind == REFUSED:
@@ -345,13 +354,13 @@ class Sequence:
         result = self._up(refresh=bool(self._drifted), note="settle: the first up")
         if result.exit_code or self._overdue or not self._is_settled():
             replace: tuple[str, ...] = ()
-            if result.exit_code and "more likely another project's API key" in result.output:
+            if result.exit_code and "`pulumi up --replace <URN" in result.output:
                 replace = self._vanished_batches()
             self._service.forget()
-            told = "Run `pulumi up --refresh`" in result.output
-            refresh = (bool(self._drifted) or told) and not replace
+            advised = "Run `pulumi up --refresh`" in result.output
+            refresh = (bool(self._drifted) or advised) and not replace
             result = self._up(refresh=refresh, replace=replace, note="settle: the second up")
-            self._hold(result.exit_code == 0, "two `up`s without faults are not enough")
+            self._hold(result.exit_code == 0, "two `up`s without faults do not suffice")
             self._hold(self._is_settled(), "a preview after the last `up` is not empty")
         self._service.forget()
         destroy = self._destroy()
@@ -363,18 +372,20 @@ class Sequence:
         return preview.exit_code == 0 and set(preview.changes) <= {"same"}
 
     def _vanished_batches(self) -> tuple[str, ...]:
-        """The batches that a refresh refuses to empty; their users are told to replace them."""
-        there = self._service.records()
+        """Return the batches whose setups are all gone: the error advises to replace them."""
+        remote = self._service.records()
         urns = []
         for each in self._stack.state():
             owned = _owned(each)
-            gone = len(owned) > 1 and not owned & there.keys()
+            gone = len(owned) > 1 and not owned & remote.keys()
             if each.type.endswith(":AutoMonitorSetupBatch") and gone:
                 urns.append(each.urn)
-        self._hold(bool(urns), "a refresh says that all is gone, and it is not")
+        self._hold(
+            bool(urns), "the error says that all setups of a group are gone; none has lost all"
+        )
         return tuple(urns)
 
-    # What they need.
+    # Helpers.
 
     def _operate(
         self, name: str, operation: Callable[[], Result], note: str, *, refreshes: bool = False
@@ -394,16 +405,16 @@ class Sequence:
         self._last_output = result.output
         self._hold(SECRET not in result.output, f"{SECRET!r} is in the output")
         self._hold(API_KEY not in result.output, f"{API_KEY!r} is in the output")
-        self._hold("violates plan" not in result.output, "an update does not keep to its plan")
+        self._hold("violates plan" not in result.output, "an update violates its plan")
         state = self._stack.state_text()
         self._hold(SECRET not in state or self._exposed, f"{SECRET!r} is in the state")
         self._hold(API_KEY not in state, f"{API_KEY!r} is in the state")
         return result
 
     def _holds_a_secret_of_another(self) -> bool:
-        """Whether a resource still has a setup that another one wrote a secret into.
+        """Whether a resource still has a setup into which another resource wrote a secret.
 
-        A refresh reads it in the clear: see SECURITY.md, "The state".
+        A refresh reads that secret in plain text: see SECURITY.md, "The state".
         """
         secret = {i for i, record in self._service.records().items() if SECRET in record.rules}
         for each in self._stack.state():
@@ -474,7 +485,7 @@ class Sequence:
         return result, bool(killed)
 
     def _recorded(self) -> set[str]:
-        """What the state says is this stack's."""
+        """Return the owned setups according to the state."""
         found: set[str] = set()
         for each in self._stack.state():
             if each.type.endswith((":AutoMonitorSetupBatch", ":AutoMonitorSetupMembership")):
@@ -487,7 +498,7 @@ class Sequence:
         self, before: dict[str, Record], after: dict[str, Record], may_change: set[str]
     ) -> None:
         for i in (before.keys() | after.keys()) - may_change:
-            self._hold(before.get(i) == after.get(i), f"{i!r} is not this stack's and has changed")
+            self._hold(before.get(i) == after.get(i), f"{i!r} is not this stack's, but has changed")
 
     def _hold(self, holds: bool, otherwise: str) -> None:
         if not holds:
@@ -498,7 +509,7 @@ class Sequence:
 
 
 def _options(constraint: str, program: Program, place: int) -> tuple[str, ...]:
-    """The options of a constrained `up`; none where the program has no place to name."""
+    """Return the options of a constrained `up`; none if the program has no place to target."""
     if constraint in ("--target", "--exclude") and program.places:
         name = list(program.places)[place % len(program.places)]
         return constraint, f"urn:**::{name}"
@@ -506,7 +517,7 @@ def _options(constraint: str, program: Program, place: int) -> tuple[str, ...]:
 
 
 def _scope(options: tuple[str, ...], program: Program) -> set[str] | None:
-    """The places that the engine updates; ``None`` if it is not told to leave any out."""
+    """Return the places that the engine updates; ``None`` for all."""
     if len(options) < 2:
         return None
     option, urn = options
@@ -518,9 +529,9 @@ def _owned(resource: ResourceState) -> set[str]:
     return set(json.loads(resource.outputs.get("owned") or "[]"))
 
 
-def _meaning(records: dict[str, Record], external_id: str) -> Meaning | None:
+def _definition(records: dict[str, Record], external_id: str) -> Definition | None:
     record = records.get(external_id)
-    return meaning_in(record) if record else None
+    return stored_definition(record) if record else None
 
 
 _METHODS = {"any": (None,), "read": ("GET",), "write": ("PUT", "POST"), "DELETE": ("DELETE",)}
@@ -536,7 +547,7 @@ def _faults(trouble: Trouble) -> list[Fault]:
 
 
 def _kill(running: Running, kill: Kill) -> str:
-    """Kill all or only the provider process; return which."""
+    """Kill all processes or only the provider's; return which."""
     process = running._process  # type: ignore[attr-defined]
     provider = _provider_of(process.pid) if kill.who == "provider" else None
     if provider is None:
@@ -547,7 +558,7 @@ def _kill(running: Running, kill: Kill) -> str:
 
 
 def _provider_of(pid: int) -> int | None:
-    """The dynamic provider's process below this one."""
+    """Return the dynamic provider's process among the descendants of *pid*."""
     if not sys.platform.startswith("linux"):
         return None
     for each in driver.descendants(pid):

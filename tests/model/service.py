@@ -1,4 +1,4 @@
-"""The emulator, with an eye on each write and a gate where the world can be stopped."""
+"""An emulator that records each write and delete, and can stop at the n-th request."""
 
 from __future__ import annotations
 
@@ -21,49 +21,49 @@ from .plans import IDS, SECRET, UNKNOWN_OUTCOME
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-#: A second key of the project, and one of another project of the organization.
+#: A second key of the stack's project, and a key of another project of the organization.
 SECOND_KEY = "tl-key-the-second-of-the-project-4712"
 OTHER_KEY = "tl-key-of-another-project-4713"
 
-#: How long a request waits at the gate at most, in seconds.
+#: The longest wait of a request at the gate, in seconds.
 _GATE_SECONDS = 60
 
 
-class Meaning(NamedTuple):
-    """What a setup does; made without the package's own idea of it."""
+class Definition(NamedTuple):
+    """The semantic key of a setup, independent of the package's own `Definition`."""
 
     rules: frozenset[tuple[str, str, str, str | None, frozenset[str]]]
     evaluators: frozenset[tuple[str, str | None]]
 
 
 def upper(rule: dict[str, Any]) -> dict[str, Any]:
-    """What a service makes of a rule that has a spelling of its own; it leaves the secret alone.
+    """Normalize a rule as a service may: upper-case its value, except for the secret.
 
-    The package keeps no digest of a setup with a secret, so that would be drift.
+    The package stores no baseline of a setup with a secret, so a normalized one would be drift.
     """
     value = rule.get("value")
     return rule if value in (None, SECRET) else rule | {"value": str(value).upper()}
 
 
-def meaning_of(content: Mapping[str, Any], *, normalized: bool = False) -> Meaning:
-    """The meaning of a setup as a program or a request has it, or as the service stores it."""
+def definition_of(content: Mapping[str, Any], *, normalized: bool = False) -> Definition:
+    """Return the definition of a declared or sent setup, or the one that the service stores."""
     configs = content.get("evaluator_configs") or [
         {"slug": slug} for slug in content.get("evaluators") or ()
     ]
     rules = [upper(rule) if normalized else rule for rule in content["selector"]]
-    return _meaning(rules, ((c["slug"], c.get("scope")) for c in configs))
+    return _definition(rules, ((c["slug"], c.get("scope")) for c in configs))
 
 
-def meaning_in(record: Record) -> Meaning:
-    """The meaning of a setup as the emulator keeps it."""
+def stored_definition(record: Record) -> Definition:
+    """Return the definition of a stored setup."""
     stored = json.loads(record.evaluators)
-    return _meaning(json.loads(record.rules), ((slug, scope) for slug, scope, _ in stored))
+    return _definition(json.loads(record.rules), ((slug, scope) for slug, scope, _ in stored))
 
 
-def _meaning(
+def _definition(
     rules: Iterable[Mapping[str, Any]], evaluators: Iterable[tuple[str, str | None]]
-) -> Meaning:
-    return Meaning(
+) -> Definition:
+    return Definition(
         frozenset(
             (
                 rule["source"],
@@ -79,39 +79,39 @@ def _meaning(
 
 
 class Touch(NamedTuple):
-    """One setup written or deleted over HTTP."""
+    """A write or delete over HTTP."""
 
     external_id: str
-    #: ``None``: there was none.
-    before: Meaning | None
-    #: ``None``: deleted.
-    after: Meaning | None
+    #: ``None`` if the setup is new.
+    before: Definition | None
+    #: ``None`` if it was deleted.
+    after: Definition | None
 
 
 @dataclass
 class Gate:
-    """Stops the service, and with it whoever waits for an answer, at the n-th request."""
+    """Stops the service at the n-th request, and thereby all that wait for a response."""
 
     nth: int
-    #: Whether that request never reaches the service.
+    #: Whether that request is dropped before the service processes it.
     lost: bool
-    #: Done when the request is there.
+    #: Done when the request has arrived.
     reached: Future[None] = field(default_factory=Future)
     released: threading.Event = field(default_factory=threading.Event)
 
 
 class WatchedEmulator(Emulator):
-    """An emulator that notes what each write and delete found."""
+    """An emulator that records each write and delete."""
 
     def __init__(self, api_key: str) -> None:
         self._moving_clock = ManualClock()
         super().__init__(api_key=api_key, clock=self._moving_clock)
-        #: Since `forget`.
+        #: The writes and deletes since `forget`.
         self.touched: list[Touch] = []
-        #: The setups in write requests, and those in requests whose outcome was left unknown.
+        #: The setups in write requests, and those in requests with an unknown outcome.
         self.sent: set[str] = set()
         self.uncertain: set[str] = set()
-        #: How often each fault hit.
+        #: The number of requests that each fault hit.
         self.hits: Counter[str] = Counter()
         self.gate: Gate | None = None
         self._names: dict[Fault, str] = {}
@@ -127,7 +127,7 @@ class WatchedEmulator(Emulator):
         return self
 
     def forget(self) -> None:
-        """Begin a new operation: without faults, and nothing touched yet."""
+        """Start a new operation without faults and records."""
         self.clear_faults()
         self.reset_counts()
         self.touched.clear()
@@ -137,37 +137,37 @@ class WatchedEmulator(Emulator):
         self._names.clear()
 
     def drain(self) -> None:
-        """Wait until the requests that somebody sent before being killed have been served."""
-        for _ in range(3):  # each takes as many turns of the server's loop as one of theirs
-            with urlopen(f"{self.root_url}/_emulator/requests") as answer:
-                answer.read()
+        """Wait until the requests of killed processes have been served."""
+        for _ in range(3):  # each takes as many turns of the server's loop as one of those
+            with urlopen(f"{self.root_url}/_emulator/requests") as response:
+                response.read()
 
     def records(self) -> dict[str, Record]:
-        """All that is kept of each setup, down to the number of its writes."""
+        """Return the stored setups, with the number of their writes."""
         return {r.external_id: r for r in super().listed(self._projects[self.api_key], None)}
 
     def listed(self, project: Project, external_id: str | None) -> list[Record]:
-        """The list is the organization's: other projects have setups of the same names."""
+        """Return the organization's list, with other projects' setups of the same external_ids."""
         foreign = super().listed(self._projects[OTHER_KEY], external_id)
         return [*foreign, *super().listed(project, external_id)]
 
     def trouble(self, name: str, fault: Fault) -> None:
-        """Inject a fault that is counted under this name."""
+        """Inject a fault, and count its hits under this name."""
         self._names[self.inject(fault)] = name
 
     def write(self, project: Project, external_id: str, content: Content) -> tuple[Record, bool]:
         before = self.find(project, external_id)
         self._moving_clock.advance(1)
         record, new = super().write(project, external_id, content)
-        if threading.current_thread() is self._thread:  # else it was somebody else: `put`
-            found = meaning_in(before) if before else None
-            self.touched.append(Touch(external_id, found, meaning_in(record)))
+        if threading.current_thread() is self._thread:  # otherwise it is a `put` of the test
+            found = stored_definition(before) if before else None
+            self.touched.append(Touch(external_id, found, stored_definition(record)))
         return record, new
 
     def drop_setup(self, project: Project, external_id: str) -> bool:
         before = self.find(project, external_id)
         if before:
-            self.touched.append(Touch(external_id, meaning_in(before), None))
+            self.touched.append(Touch(external_id, stored_definition(before), None))
         return super().drop_setup(project, external_id)
 
     def seen(self, record: RequestRecord) -> None:
@@ -185,7 +185,7 @@ class WatchedEmulator(Emulator):
                 self.inject(Fault(drop="before"))
             gate.reached.set_result(None)
             if not gate.released.wait(_GATE_SECONDS):
-                raise TimeoutError("nobody opened the gate")
+                raise TimeoutError("the gate was not opened")
 
     def take_faults(self, method: str, route: str, external_ids: frozenset[str]) -> list[Fault]:
         if self.gate and self.gate.nth == 0 and self.gate.lost:

@@ -1,11 +1,16 @@
 """Random sequences of program edits, faults and kills, end to end.
 
-After each operation hold: nothing that the program declares and the service accepted is missing;
-nothing that no stack declares or owns is touched; nothing that is equal already is written; the API
-key and a secret appear nowhere. Once faults stop, two `up`s reach exactly what is declared, less
-what a kill orphaned (written, never recorded, declared no more), and the next preview is empty.
+These invariants hold after each operation:
 
-`TRACELOOP_SOAK=500` runs so many sequences; `make soak` does.
+- No setup is missing that the program declares and the service accepted.
+- No setup is written or deleted that the stack neither declares nor owns.
+- No equal setup is written.
+- The API key and the secret appear in no output and no state.
+
+After the last fault, two `up`s reach exactly the declared setups, apart from orphans of a kill
+(written, never recorded, no longer declared), and the next preview is empty.
+
+`TRACELOOP_SOAK=500` runs 500 sequences: `make soak`.
 """
 
 from __future__ import annotations
@@ -27,15 +32,15 @@ from .sequence import Sequence
 from .service import WatchedEmulator
 
 _SOAK = int(os.environ.get("TRACELOOP_SOAK", "0"))
-#: How many sequences one test runs.
+#: The sequences of one test.
 _SHARE = 10 if _SOAK else 7
 _SHARDS = max(1, _SOAK // _SHARE) if _SOAK else 2
-#: One sequence of so many is run on the Pulumi CLI as well.
+#: One shard of this many also runs on the Pulumi CLI.
 _CLI_SHARE = 20
 
 
 def run(kind: Kind, plan: Plan, tally: Counter[str]) -> None:
-    """Run one plan in a world of its own."""
+    """Run one plan on a new stack and emulator."""
     with (
         tempfile.TemporaryDirectory() as directory,
         WatchedEmulator(API_KEY) as service,
@@ -53,7 +58,7 @@ def run(kind: Kind, plan: Plan, tally: Counter[str]) -> None:
 
 
 def run_many(kind: Kind, number: int, shard: int, tally: Counter[str]) -> None:
-    """Run so many plans, the same ones each time."""
+    """Run *number* plans; the shard is their seed."""
 
     @seed(shard)
     @settings(
@@ -75,10 +80,10 @@ def run_many(kind: Kind, number: int, shard: int, tally: Counter[str]) -> None:
 class TestNothingIsLost:
     @pytest.fixture
     def tally(self, request: pytest.FixtureRequest) -> Iterator[Counter[str]]:
-        """What is counted; the closing line adds it up over all tests."""
+        """The counts of one test; `conftest` adds them up."""
         tally: Counter[str] = Counter()
         yield tally
-        request.node.user_properties.append(("tally", dict(tally)))  # workers pass on plain dicts
+        request.node.user_properties.append(("tally", dict(tally)))  # workers send plain dicts only
 
     @pytest.mark.parametrize("shard", range(_SHARDS))
     def test_on_the_test_engine(self, shard: int, tally: Counter[str]) -> None:
