@@ -414,7 +414,7 @@ class Sequence:
     def _holds_a_secret_of_another(self) -> bool:
         """Whether a resource still has a setup into which another resource wrote a secret.
 
-        A refresh reads that secret in plain text: see SECURITY.md, "The state".
+        A refresh reads that secret in plain text: see SECURITY.md.
         """
         secret = {i for i, record in self._service.records().items() if SECRET in record.rules}
         for each in self._stack.state():
