@@ -1,8 +1,8 @@
-"""Ownership by itself: every short life of one setup, in a model of the engine's protocol.
+"""Tests ownership with all sequences of three deployments of one setup.
 
-A deployment declares the setup in a group, in a resource of its own, or nowhere, and ends well,
-fails or is killed after any of its steps. What the engine and the providers do at each step is
-modelled here; who owns the setup and who deletes it is decided by the functions under test.
+A deployment declares the setup in a group, in a single resource, or nowhere. It succeeds, or fails
+or is killed after any step. This module models the steps of the engine and the providers; the
+functions under test decide who owns and who deletes the setup.
 """
 
 from __future__ import annotations
@@ -54,24 +54,24 @@ class Ended(Exception):  # noqa: N818 - no error
 
 @dataclass
 class World:
-    """The service, the state, and what must hold."""
+    """The service, the state, and the invariants."""
 
     remote: str | None = None
     batch: Batch | None = None
     membership: Membership | None = None
     single: bool = False
     pending: list[Membership] = field(default_factory=list)
-    #: Whether a write was never recorded, so that nobody can know whose it is.
+    #: Whether a write was never recorded, so that the setup has no known owner.
     orphaned: bool = False
-    #: Whether a resource deleted the setup while another one has it in the state too: a move that
-    #: was interrupted, and a delete that was. Only a refresh notices that.
+    #: Whether a resource deleted the setup while another one has it in the state, after an
+    #: interrupted move and an interrupted delete. Only a refresh finds that.
     unnoticed: bool = False
     numbers: Iterator[int] = field(default_factory=lambda: iter(range(1, 1_000)))
 
     # One deployment.
 
     def up(self, place: Place, single_first: bool, end: int | None) -> None:
-        """Deploy; *end* says after how many steps that ends, ``None`` for never."""
+        """Deploy; stop after *end* steps, or never if ``None``."""
         deployment = Deployment(self, place, end)
         try:
             for resource in ("single", "group") if single_first else ("group", "single"):
@@ -99,7 +99,7 @@ class World:
 
     @property
     def held(self) -> bool:
-        """Whether a record in the state will delete the setup once it is declared no more."""
+        """Whether a record in the state will delete the setup when it is no longer declared."""
         memberships = [self.membership, *self.pending]
         return (
             self.single or self._owned or any(m is not None and X in m.owned for m in memberships)
@@ -184,7 +184,7 @@ class Deployment:
             world.pending.remove(old)
             if not going:
                 self._step()
-        # The engine deletes all memberships of a removed group side by side, without a request.
+        # The engine deletes all memberships of a removed group concurrently, without a request.
         if going and world.membership:
             self._delete_membership(world.membership)
             world.membership = None
@@ -224,13 +224,13 @@ class Deployment:
 PLACES: tuple[Place, ...] = ("group", "single", "empty group", "nowhere")
 ENDS = (None, *range(7))
 DEPLOYMENTS = list(product(PLACES, (False, True), ENDS))
-#: A first deployment that puts the setup into the group, or not.
+#: First deployments: the setup is in the group, with every end.
 FIRST: list[tuple[Place, bool, int | None]] = [("group", False, end) for end in ENDS]
 
 
 @pytest.mark.parametrize("last", PLACES)
 def test_every_life_of_three_deployments(last: Place) -> None:
-    """What is declared in the end is there; what is not is gone, if it was ever recorded."""
+    """A declared setup exists in the end. An undeclared one does not, if it was ever recorded."""
     lives = 0
     for first, second, third in product(FIRST, DEPLOYMENTS, DEPLOYMENTS):
         world = World()
@@ -250,7 +250,7 @@ def test_every_life_of_three_deployments(last: Place) -> None:
 
 
 class TestFlushed:
-    """A batch's record after a flush, over all that can be known of one setup."""
+    """The ownership after a flush, for all combinations of facts about one setup."""
 
     @pytest.mark.parametrize("declared", [False, True])
     @pytest.mark.parametrize("outcome", ["stored", "unknown", "refused"])

@@ -1,4 +1,4 @@
-"""Nothing declared is lost, whatever a project, a group or a resource is called."""
+"""Renames and moves of projects, groups and resources lose no declared setup."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.support.world import World
 
 SECOND_KEY = "tl-key-the-second-of-the-project-4712"
 
-#: What one namespace of the configuration is called, and another, for one project.
+#: Two more configuration namespaces of the stack's project.
 NAMESPACES = ["renamed", "second-key"]
 
 
 @pytest.fixture
 def named(world: World) -> World:
-    """Two more namespaces that lead to the stack's own project: by the same key and by another."""
+    """A world with two more namespaces of the project, with the same key and another one."""
     stack, traceloop = world.stack, world.traceloop
     rules = [{"key": "k", "source": "span_attributes", "value": "v"}]
     env = traceloop.put("probe", rules, ["faithfulness"])["env_project_id"]
@@ -34,13 +34,13 @@ def named(world: World) -> World:
 
 
 def settled(world: World, monitors: set[str]) -> None:
-    """The monitors are there, nothing is left to do, and nothing was written again."""
+    """Assert that the monitors exist and nothing is pending."""
     assert set(world.monitors) == monitors
     assert set(world.preview().changes) == {"same"}
 
 
 class TestNamespaces:
-    """The same project by another name."""
+    """Several namespaces of one project."""
 
     @pytest.mark.parametrize("namespace", NAMESPACES)
     @pytest.mark.parametrize("kind", ["one", "group"])
@@ -118,7 +118,7 @@ def below(name, alias=None):
 
 
 class TestRenamedGroups:
-    """A group that is renamed by alias keeps its old outputs in the state, old name and all."""
+    """A group that is renamed by alias keeps its old outputs, with the old name, in the state."""
 
     RENAMES = {  # noqa: RUF012 - a table
         "name": 'group("new", {}, opts=pulumi.ResourceOptions(aliases=[pulumi.Alias(name="g")]))',
@@ -146,7 +146,7 @@ class TestRenamedGroups:
 
     @pytest.mark.parametrize("then", ["update", "destroy"])
     def test_after_a_rename_in_the_state(self, world: World, then: str) -> None:
-        """`pulumi state rename` renames one resource: a group is three."""
+        """`pulumi state rename` renames one resource; a group has three."""
         world.needs_cli("pulumi state rename")
         setups = '{"a": setup(), "b": setup()}'
         world.up(f'group("g", {setups})')
@@ -164,7 +164,7 @@ class TestRenamedGroups:
 
 
 class TestNames:
-    """Two resources of one name below different parents are two."""
+    """Resources with the same name and different parents are different declarers."""
 
     PROGRAM = COMPONENT + 'group("g", {"a": setup()}, opts=below("one"))\n'
 
@@ -186,7 +186,7 @@ class TestNames:
 
 class TestLostRecords:
     def test_a_single_setup_of_unknown_outcome_is_in_the_state(self, world: World) -> None:
-        """Its write went through, and neither response nor reading back arrived."""
+        """The write was applied, but its response was lost and the read after it failed."""
         world.stack.set_config("traceloop:deadline", "1")
         world.traceloop.inject(Fault(method="PUT", drop="after", times=1))
         world.traceloop.inject(Fault(method="GET", status=403, skip=1, times=None))
@@ -211,7 +211,7 @@ class TestLostRecords:
         assert world.monitors == {}
 
     def test_what_a_list_lacks_is_not_dropped(self, world: World) -> None:
-        """A setup was removed; before its membership is recorded the update fails."""
+        """A setup was removed, and the update failed before it recorded the new membership."""
         many = ", ".join(f'"m-{n:02}": setup()' for n in range(30))
         world.up(f'group("g", {{"a": setup(), {many}}})')
         failing = f'one("bad", "x", "no-such")\ngroup("g", {{{many}}})'
@@ -227,7 +227,7 @@ class TestLostRecords:
 class TestNeedlessWrites:
     @pytest.mark.parametrize("shown", [0, 5])
     def test_a_list_that_is_cut_off_sends_nothing_again(self, world: World, shown: int) -> None:
-        """As with a lost state, or a second stack."""
+        """For example after the loss of the state, or in a second stack."""
         ids = [f"m-{n:02}" for n in range(40)]
         program = 'group("g", {f"m-{n:02}": setup() for n in range(40)})'
         world.up(program)
@@ -349,7 +349,7 @@ class TestOwnProvider:
 
 
 class TestGateway:
-    """A 404 that is not the API's says nothing about a setup."""
+    """A gateway's 404 is no evidence about a setup."""
 
     @pytest.mark.parametrize("body_kind", ["kong", "text", "html", "empty"])
     def test_a_setup_is_neither_written_nor_forgotten(
@@ -364,7 +364,7 @@ class TestGateway:
         world.traceloop.clear_faults()
         world.up('group("g", {"a": setup()})')
         assert world.traceloop.writes == {}
-        # The group was about to be deleted: its new membership deletes what was removed before.
+        # A delete of the group was pending; its new membership deletes the setups removed before.
         world.up()
         assert world.traceloop.writes == {}
         settled(world, {"a"})
@@ -382,7 +382,7 @@ class TestGateway:
 class TestOutage:
     @pytest.mark.parametrize("trouble", ["refused", "500"])
     def test_is_short_and_reported_once(self, world: World, trouble: str) -> None:
-        """Many resources share one deadline: each alone would repeat its request six times."""
+        """Resources share one deadline; each alone would make six attempts."""
         world.up('for n in range(20):\n    one(f"m-{n:02}")')
         deadline = 3
         world.stack.set_config("traceloop:deadline", str(deadline))
@@ -394,8 +394,8 @@ class TestOutage:
         assert preview.diagnostics.count("The plan is not compared with what Traceloop has") == 1
         world.refresh(fails=True)
         if trouble == "500":
-            # The host serves four calls at once; once one has made all its attempts, the others
-            # make one, or none.
+            # The host serves four calls at once. Once one has exhausted its attempts, each of the
+            # others makes one or none.
             assert world.requests["get"] <= 4 * 6 + 16
         else:
             world.traceloop.start()
