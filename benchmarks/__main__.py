@@ -1,6 +1,6 @@
-"""What a group costs, next to an empty stack and to one resource for each setup.
+"""Compares a group with an empty stack and with one resource per setup.
 
-``make bench`` runs all of it; ``python -m benchmarks --help`` tells how to run a part.
+``make bench`` runs everything; ``python -m benchmarks --help`` describes how to run a part.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from .stacks import REPOSITORY, make
 
 FOLDER = REPOSITORY / ".cache" / "benchmarks"
 
-#: How many deletes are sent one after another, for comparison with a group's.
+#: The number of sequential deletes, for comparison with a group's.
 _SINGLY_DELETED = 100
 
-#: Requests per second that the limited service takes, and how many setups are put through it.
+#: The rate limit of the limited service, in requests per second, and the number of its setups.
 _RATE, _PACED = 5, 1_000
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What is measured: how many setups, how declared, and how slow the service is, in seconds."""
+    """A case: the number of setups, how they are declared, and the service's latency in seconds."""
 
     declared: str
     count: int
@@ -81,7 +81,7 @@ def main() -> None:
     ]
 
     def save() -> None:
-        """Write what there is so far: whoever stops a long run keeps it."""
+        """Write the results so far, in case the run is stopped."""
         options.results.write_text(json.dumps(results, indent=1) + "\n")
 
     if options.paced and options.matrix:
@@ -144,7 +144,7 @@ def _measured(cell: Cell, service: Service, cli: bool) -> Iterator[tuple[str, di
         for operation, how in OPERATIONS.items():
             if operation == "1% changed":
                 stack.set_config("changed", str(max(1, cell.count // 100)))
-            # A machine may be half as fast a minute later: what is compared is measured together.
+            # A machine may be half as fast a minute later, so both are measured together.
             beside = measure(empty, how, service).seconds if cell.count else 0.0
             measured = to_json(measure(stack, how, service))
             yield operation, measured | {"empty_seconds": round(beside, 3)}
@@ -161,7 +161,7 @@ def _tell(repetition: int, found: dict[str, Any]) -> None:
 
 
 def _delete_one_by_one(service: Service) -> float:
-    """Return how long it takes to delete setups one after another, each when the last has gone."""
+    """Return the seconds for sequential deletes."""
     rules = [{"key": "k", "source": "span_attributes", "operator": "exists"}]
     content = {"selector": rules, "evaluators": ["faithfulness"]}
     names = [f"one-by-one-{n}" for n in range(_SINGLY_DELETED)]
@@ -176,7 +176,7 @@ def _delete_one_by_one(service: Service) -> float:
 
 
 def _paced(cli: bool) -> Iterator[dict[str, Any]]:
-    """Put setups through a service that takes few requests in a second."""
+    """Measure with a service that accepts few requests per second."""
     with Service(rate_limit=_RATE) as service, tempfile.TemporaryDirectory() as folder:
         for declared in ("group", "resources"):
             stack = make(f"{folder}/{declared}", service, declared, _PACED, cli=cli)

@@ -20,10 +20,10 @@ import requests
 
 from tests.engine import Stack, descendants
 
-#: How often the processes are looked at, in seconds.
+#: The interval between two samples of the processes, in seconds.
 _LOOK = 0.1
 
-#: The user's program and the provider process, told by their command lines under the CLI.
+#: Parts of the command lines of the program and the provider under the CLI.
 _ROLES = {"program": "pulumi-language-python-exec", "provider": "pulumi.dynamic"}
 
 _ROUTES = {
@@ -36,12 +36,12 @@ _ROUTES = {
 
 
 class Service:
-    """The emulator, in a process of its own as the real service would be."""
+    """The emulator in a separate process, like the real service."""
 
     def __init__(
         self, *, latency: float = 0, rate_limit: int | None = None, foreign: int = 0
     ) -> None:
-        #: How many setups of other projects the list has.
+        #: The number of other projects' setups in the list.
         self.foreign = foreign
         options = ["--port", "0", "--settle", "0", "--latency", str(latency)]
         options += ["--foreign-setups", str(foreign)]
@@ -79,7 +79,7 @@ class Service:
 
     @property
     def cpu(self) -> float:
-        """Processor time so far, in seconds; 0 where the system does not tell."""
+        """Processor time so far, in seconds; 0 if the system does not report it."""
         stat = Path(f"/proc/{self._process.pid}/stat")
         if not stat.exists():
             return 0.0
@@ -87,18 +87,18 @@ class Service:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def set_foreign(self, count: int) -> None:
-        """Set how many setups of other projects the list has, and make them."""
+        """Set the number of other projects' setups in the list, and create them."""
         self.foreign = count
         url = f"{self.url}/_emulator/foreign_setups"
         self.session.put(url, json={"count": count}).raise_for_status()
         self.session.get(f"{self.url}/v2/auto-monitor-setups").raise_for_status()
 
     def reset_counts(self) -> None:
-        """Begin to count anew."""
+        """Reset the counts."""
         self.session.delete(f"{self.url}/_emulator/requests").raise_for_status()
 
     def requests(self) -> tuple[dict[str, int], int, float]:
-        """Return how many came for each route, how many got a 429, and the seconds they came in."""
+        """Return the requests by route, the number of 429s, and the seconds from first to last."""
         answer = self.session.get(f"{self.url}/_emulator/requests").json()
         times = [record["time"] for record in answer["log"]] or [0.0]
         refused = sum(record["status"] == 429 for record in answer["log"])
@@ -108,17 +108,17 @@ class Service:
 
 @dataclass
 class Measured:
-    """What an operation took."""
+    """The costs of an operation."""
 
     #: Wall time, and processor time of engine, program and provider together, in seconds.
     seconds: float
     cpu: float
     #: Processor time of the service, in seconds.
     service_cpu: float
-    #: Peak memory by role (`program`, `provider`), in MiB; empty but for the CLI on Linux.
+    #: Peak memory by role (`program`, `provider`), in MiB; only with the CLI on Linux.
     peak: dict[str, float] = field(default_factory=dict)
     requests: dict[str, int] = field(default_factory=dict)
-    #: How many of them got a 429, and how long it was from the first to the last, in seconds.
+    #: The number of 429s, and the seconds from the first request to the last.
     refused: int = 0
     requests_seconds: float = 0.0
     #: The size of the state file afterwards, in bytes.
@@ -126,10 +126,10 @@ class Measured:
 
 
 def measure(stack: Stack, operation: str, service: Service) -> Measured:
-    """Run an operation and watch it.
+    """Run an operation, and measure it.
 
     Raises:
-        RuntimeError: it failed.
+        RuntimeError: the operation failed.
 
     """
     service.reset_counts()
@@ -165,7 +165,7 @@ def measure(stack: Stack, operation: str, service: Service) -> Measured:
 
 @contextmanager
 def _peaks(pid: int) -> Iterator[dict[str, float]]:
-    """Note the peak memory of the program and the provider that descend from a process."""
+    """Record the peak memory of the program and the provider below a process."""
     peaks: dict[str, float] = {}
     ended = threading.Event()
 
@@ -200,7 +200,7 @@ def _role_and_peak(pid: int) -> tuple[str, float]:
 
 
 def to_json(measured: Measured) -> dict[str, Any]:
-    """Return it for a file, with as many digits as mean something."""
+    """Return the costs as JSON, with significant digits only."""
     return {
         "seconds": round(measured.seconds, 3),
         "cpu": round(measured.cpu, 3),

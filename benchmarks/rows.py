@@ -1,4 +1,4 @@
-"""Cases with an aim of their own, each compared with what was measured right before."""
+"""Cases with a separate aim, each relative to a measurement right before."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def row(name: str, *, cli: bool) -> Iterator[dict[str, Any]]:
 
 
 def _dozen(cli: bool) -> Iterator[dict[str, Any]]:
-    """Most users' stack."""
+    """The typical stack."""
     aims = {"preview": 0.35, "first up": 0.8, "unchanged up": 0.35}
     for declared in ("group", "resources"):
         with Service(latency=0.05) as service:
@@ -47,7 +47,7 @@ def _singles(cli: bool) -> Iterator[dict[str, Any]]:
 
 
 def _organization(cli: bool) -> Iterator[dict[str, Any]]:
-    """One changed setup costs the same, however many the organization has."""
+    """One changed setup costs the same in an organization of any size."""
     with Service() as service, tempfile.TemporaryDirectory() as folder:
         stack = make(folder, service, "group", 10_000, cli=cli)
         measure(stack, "up", service)
@@ -71,7 +71,7 @@ def _organization(cli: bool) -> Iterator[dict[str, Any]]:
 
 
 def _hundred_thousand(cli: bool) -> Iterator[dict[str, Any]]:
-    """A group of that size, and one of a tenth, to compare it with."""
+    """A group of that size, and one of a tenth for comparison."""
     for count in (10_000, 100_000):
         with Service() as service:
             yield from _life("group", count, 0.0, service, dict.fromkeys(OPERATIONS), cli=cli)
@@ -109,6 +109,6 @@ def _life(
 
 _Row = Callable[[bool], Iterator[dict[str, Any]]]
 
-#: What is measured each time, and what only if asked for: it takes a quarter of an hour.
+#: The cases of each run; those in `BY_HAND` take a quarter of an hour and run on request.
 ROWS: dict[str, _Row] = {"dozen": _dozen, "singles": _singles, "organization": _organization}
 BY_HAND: dict[str, _Row] = {"hundred-thousand": _hundred_thousand}

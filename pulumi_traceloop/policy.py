@@ -1,6 +1,6 @@
-"""For authors of policy packs: the setups that a resource declares, whatever its size.
+"""Decodes the setups of a resource, for policy packs.
 
-A group is one resource to Pulumi, and encodes its setups: see `setups_of`.
+A group is one resource to Pulumi, and encodes its setups.
 """
 
 from __future__ import annotations
@@ -35,13 +35,12 @@ def setups_of(resource: Any) -> dict[str, SetupOutput]:
         ```
 
     Args:
-        resource: what a policy is given: `pulumi_policy.ResourceValidationArgs`, or a
-            `pulumi_policy.PolicyResource` of a stack. Anything with a ``resource_type`` and
-            ``props`` will do.
+        resource: a `pulumi_policy.ResourceValidationArgs`, a `pulumi_policy.PolicyResource` of a
+            stack, or another object with ``resource_type`` and ``props``.
 
     Returns:
-        The setups of an `AutoMonitorSetup`, or of an `AutoMonitorSetupGroup`'s batch; none for any
-        other resource. Inputs and outputs give the same.
+        The setups of an `AutoMonitorSetup` or of an `AutoMonitorSetupGroup`'s batch; empty for
+        other resources. Inputs and outputs have the same setups.
 
     Raises:
         pulumi_policy.UnknownValueError: a value is not known in a preview. The policy SDK turns
@@ -59,7 +58,7 @@ def setups_of(resource: Any) -> dict[str, SetupOutput]:
 
 
 def _plain(value: Any) -> Any:
-    """Return dicts and lists, where the policy SDK has what only behaves like them."""
+    """Return plain dicts and lists instead of the policy SDK's proxies."""
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):

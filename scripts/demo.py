@@ -1,9 +1,8 @@
 """`make demo`: the example project's life, from the first preview to its end.
 
-It runs on the Pulumi CLI where there is one, else on the test engine, against the emulator, in a
-temporary folder with a PULUMI_HOME of its own. Services that Traceloop's SDK instruments send spans,
-or, where that is not installed, spans that were captured are sent. It checks what it shows, and any
-surprise ends it.
+It runs on the Pulumi CLI if available, else on the test engine, against the emulator, in a
+temporary folder with a separate PULUMI_HOME. Services that Traceloop's SDK instruments send spans;
+without the SDK, captured spans are sent. The demo checks what it displays, and any surprise ends it.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ WATCHING = ("checkout-agent", "assistant-*")
 
 
 class SurpriseError(Exception):
-    """What the demo shows is not what it says."""
+    """The demo's output differs from its description."""
 
 
 def main() -> int:
-    """Run the demo; 0 if all went as told."""
+    """Run the demo; return 0 if all checks passed."""
     missing = provide()
     if missing:
         print(f"No Pulumi CLI: {missing}. Running on the test engine instead.")

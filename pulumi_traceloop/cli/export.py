@@ -51,7 +51,7 @@ class Exportable:
 
 
 def exportable(setups: Iterable[Setup]) -> Exportable:
-    """Return what a program has to declare so that it equals what Traceloop has."""
+    """Return the declarations that equal the setups in Traceloop."""
     found: dict[str, Mapping[str, Any]] = {}
     refused: dict[str, str] = {}
     for setup in sorted(setups, key=lambda setup: setup.external_id):

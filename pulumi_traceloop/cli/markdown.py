@@ -102,7 +102,7 @@ def comment(
 
 
 def summary(plan: Plan) -> str:
-    """Return how many setups each action is for, in one line."""
+    """Return the number of setups by action, in one line."""
     counts = plan.counts()
     parts = [f"{counts[action]:,} {_SUMMARY[action]}" for action in ACTIONS if action in counts]
     unchanged = [f"{plan.unchanged:,} unchanged"] if plan.unchanged else []
@@ -251,7 +251,7 @@ _BACKTICKS = re.compile("`+")
 def code(text: str, limit: int = _TEXT) -> str:
     """Return *text* as inline code that is safe in a table: on one line, and cut if it is long.
 
-    What cannot be printed is shown as an escape sequence.
+    Unprintable characters become escape sequences.
     """
     if len(text) > limit:
         text = text[: limit - 3] + "..."

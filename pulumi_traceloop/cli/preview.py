@@ -1,20 +1,20 @@
-"""Reads what will happen to each monitor setup from `pulumi preview --json`.
+"""Reads the changes of each monitor setup from `pulumi preview --json`.
 
 It reads the plans that the providers print as data (see `_plan`), and the steps that delete a
 resource, for which a preview calls no provider.
 
-What this module relies on (seen on the Pulumi CLI 3.260):
+The module relies on this behaviour (seen on the Pulumi CLI 3.260):
 
 - one step for each resource, with its old and new state; a replacement is one step, ``replace``,
   and with ``--show-replacement-steps`` three. Unchanged resources are left out, except for the
   stack, unless ``--show-sames`` is given. With ``--refresh`` the steps of the refresh come first.
-- a delete that an earlier update did not get to is a step ``delete-replaced``, whose old state has
+- a delete that an earlier update left pending is a step ``delete-replaced``, whose old state has
   ``delete``. It is written only with ``--show-replacement-steps``.
-- a secret property is ``[secret]`` as a whole; one that is not known yet is a fixed UUID.
-- each line that a provider prints is a diagnostic of its own, of the severity ``info``, and without
-  the resource's URN.
-- a preview that failed has a diagnostic of the severity ``error``. Its steps, if it has any, are
-  those up to then, without deletes.
+- a secret property is ``[secret]`` as a whole; an unknown one is a fixed UUID.
+- each line that a provider prints is a separate diagnostic of the severity ``info``, without the
+  resource's URN.
+- a failed preview has a diagnostic of the severity ``error``. Its steps, if any, end before the
+  failure, and contain no deletes.
 - ``--output json`` and ``PULUMI_ENABLE_STREAMING_JSON_PREVIEW`` write other documents.
 """
 
@@ -77,7 +77,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What will happen to the setups of one stack."""
+    """The planned changes to the setups of one stack."""
 
     stack: str
     project: str
@@ -90,20 +90,20 @@ class Plan:
     warnings: tuple[str, ...]
 
     def counts(self) -> dict[Action, int]:
-        """Return how many setups each action is for, without the actions for none."""
+        """Return the number of setups by action, without zeros."""
         found = [entry.change.action for entry in self.changes]
         return {action: found.count(action) for action in ACTIONS if action in found}
 
 
 def read(text: bytes | str, source: str) -> Plan:
-    """Read what `pulumi preview --json` wrote.
+    """Read the output of `pulumi preview --json`.
 
     Args:
         text: the JSON; bytes may be UTF-8 or, as PowerShell writes them, UTF-16.
-        source: its name in an error.
+        source: the file's name in errors.
 
     Raises:
-        PreviewError: it is something else, or was not written by `COMMAND`.
+        PreviewError: the text is not a preview, or not the output of `COMMAND`.
 
     """
     try:
@@ -149,7 +149,7 @@ class _Reader:
                 self._projects.setdefault(step.namespace, found)
 
     def plan(self) -> Plan:
-        """Return what the providers and the steps report."""
+        """Return the changes that the providers and the steps report."""
         errors = self._diagnostics("error")
         if not errors:
             self._check_evidence()
@@ -234,7 +234,7 @@ class _Reader:
         ]
 
     def _deleted(self) -> Iterator[Entry]:
-        """Yield what the steps delete; some of it another resource may declare."""
+        """Yield the deletes of the steps; another resource may declare some of the setups."""
         batches = {s.parent: s for s in self._steps if s.kind == "AutoMonitorSetupBatch"}
         for step in (s for s in self._steps if s.op in _DELETES and s.kind):
             note = "(the last update did not get to delete it)" if step.pending else ""
@@ -270,7 +270,7 @@ class _Reader:
             found = _mapping(diagnostic)
             if str(found.get("severity", "")).partition("#")[0] != severity:
                 continue
-            # Python's own warnings are of no use in a pull request.
+            # Python's own warnings do not help in a pull request.
             if severity == "warning" and "traceloop" not in str(found.get("urn", "")):
                 continue
             yield str(found.get("message", ""))
@@ -352,11 +352,11 @@ class _Step:
 
 
 def _readable(setup: str, *, literal: bool = False) -> str | None:
-    """Return a setup as display JSON, or ``None`` if it is none.
+    """Return a setup as display JSON, or ``None`` if it is not a setup.
 
     Args:
-        setup: as the CLI writes it.
-        literal: whether it holds no placeholder.
+        setup: the setup as the CLI writes it.
+        literal: whether it contains no placeholder.
 
     """
     try:

@@ -31,7 +31,7 @@ def open_project(base_url: str | None, *, longest: float | None = None) -> Proje
 
     """
     found = connection({"traceloop:baseUrl": base_url}.get, os.environ)
-    # No stack's configuration is read, so no message may advise to set it.
+    # No stack's configuration is read, so messages must not advise to set it.
     return open_connection(found._replace(namespace="", sources=()), longest=longest)
 
 
@@ -50,7 +50,7 @@ def selected(
     Args:
         project: the project.
         patterns: external_ids, or patterns such as ``checkout-*``; without any, all setups.
-        fresh: whether to list them again.
+        fresh: whether to read the list again.
 
     """
     setups = project.setups(fresh=fresh)

@@ -1,4 +1,4 @@
-"""Reads the selectors to try from a file of setups, from a preview, or from Traceloop."""
+"""Reads selectors from a file of setups, from a preview, or from Traceloop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Selector", "from_file", "from_setups", "named", "selector"]
 _RESOURCES: Final = "pulumi-python:dynamic/traceloop:"
 _DELETES: Final = ("delete", "delete-replaced", "discard", "discard-replaced")
 
-#: What the CLI and the package write for values that are secret or not known yet.
+#: The placeholders of the CLI and the package for secret and unknown values.
 _HIDDEN: Final = (SECRET, UNKNOWN, "04da6b54-80e4-46f7-96ec-b56ff0331ba9")
 
 
@@ -32,7 +32,7 @@ class Selector:
     """The rules of one setup."""
 
     rules: Sequence[SelectorRule]
-    #: Whether there are more rules, whose values are secret or not known yet.
+    #: Whether more rules exist, with secret or unknown values.
     partly_hidden: bool = False
 
 
@@ -42,11 +42,11 @@ def from_setups(setups: Mapping[str, Setup]) -> dict[str, Selector]:
 
 
 def from_file(path: Path) -> dict[str, Selector]:
-    """Return the selectors of a file of setups, or of what `pulumi preview --json` wrote.
+    """Return the selectors of a file of setups, or of the output of `pulumi preview --json`.
 
     Raises:
-        PreviewError: it is neither.
-        OSError: it cannot be read.
+        PreviewError: the file is neither.
+        OSError: the file cannot be read.
 
     """
     preview = _preview(path)
@@ -88,7 +88,7 @@ def _preview(path: Path) -> Mapping[str, Any] | None:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
-        return None  # YAML may begin with a brace too; `load_setups` reports what is wrong
+        return None  # YAML may begin with a brace too; `load_setups` reports its errors
     is_preview = isinstance(document, dict) and document.keys() & {"steps", "changeSummary"}
     return document if is_preview else None
 

@@ -27,11 +27,11 @@ class Part(NamedTuple):
     """The stack's setups in one Traceloop project."""
 
     connection: Connection
-    #: The project's id in the state, if it is there.
+    #: The project's id, if the state has it.
     env_project_id: str | None
-    #: The external_ids that the stack declares, in place or not.
+    #: The declared external_ids, whether the setups exist or not.
     declared: Collection[str]
-    #: All external_ids in its resources, also those that are still to be deleted.
+    #: All external_ids in the stack's resources, including those of pending deletes.
     mentioned: Collection[str]
 
 

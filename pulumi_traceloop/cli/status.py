@@ -91,7 +91,7 @@ class Report:
         ]
 
     def counts(self) -> str:
-        """Return how many setups have which status."""
+        """Return the number of setups by status."""
         found = Counter(setup.status for setup in self.setups.values())
         order = [s for s in STATUSES if s in found] + sorted(found.keys() - set(STATUSES))
         parts = [f"{found[s]} {printable(s, 40)}" for s in order]

@@ -18,10 +18,10 @@ __all__ = ["with_matches"]
 
 
 def with_matches(plan: Plan, traffic: Traffic) -> Plan:
-    """Return *plan* with what each of its setups matches, instead of what the preview reported.
+    """Return *plan* with the matches of each setup, instead of those in the preview.
 
-    A preview shows no secret, so rules with a secret are not tried. For such a setup the result is
-    an upper bound.
+    A preview contains no secrets, so rules with a secret are skipped. For such a setup the result
+    is an upper bound.
     """
     entries = [
         entry._replace(change=entry.change._replace(matches=_matches(entry.change, traffic)))

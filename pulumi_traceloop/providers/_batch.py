@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AutoMonitorSetupBatchProvider"]
 
-#: What the provider adds to the inputs.
+#: The outputs that are not inputs.
 _OUTPUTS = (
     "drifted",
     "env_project_id",
@@ -61,7 +61,7 @@ _OUTPUTS = (
     "unsettled",
 )
 
-#: How many removed setups an update reads at most, to drop those that are gone.
+#: The most removed setups that an update reads, to forget those that are gone.
 _REMOVED_READ_LIMIT = 100
 
 

@@ -124,7 +124,7 @@ def change_of(
 
 
 def drift_of(external_id: str, state: Any, found: str | None, displayed_state: str) -> Change:
-    """Return how a setup that a refresh *found*, or did not, differs from the state."""
+    """Return the change from the state to what a refresh *found*; ``None`` if it found no setup."""
     if found is None:
         return Change("delete", external_id, displayed_state)
     declared = _json(state)

@@ -137,7 +137,7 @@ class HostedProvider(ResourceProvider):
     def _matches(
         self, inputs: Mapping[str, Any], external_ids: Collection[str] | None = None
     ) -> dict[str, Matches]:
-        """Return the matches of the declared setups, all or some, if ``matchSpans`` is set."""
+        """Return the matches of all or some declared setups, if ``matchSpans`` is set."""
         setting = self._setting(_traffic.SETTING)
         if not setting or external_ids == []:
             return {}

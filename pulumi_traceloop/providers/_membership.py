@@ -55,9 +55,10 @@ class AutoMonitorSetupMembershipProvider(HostedProvider):
 
     @without_traceback
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
-        """Fill in which setups the group owns.
+        """Fill in the setups that the group owns.
 
-        What a preview does not know yet stays unknown: a saved plan must hold in the update.
+        Outputs that are unknown in a preview stay unknown, so that the update can follow a saved
+        plan.
         """
         external_ids, declarer = news["external_ids"], news["declared_by"]
         if not isinstance(external_ids, Unknown):
@@ -83,7 +84,7 @@ class AutoMonitorSetupMembershipProvider(HostedProvider):
             news["owned"] = olds["owned"]  # all are in place and stay
         project = olds.get("env_project_id") if olds else self._projects.get(declarer)
         if olds and not namespace_changed(olds, news):
-            # A replacement that deletes what was removed stays in the project.
+            # A replacement that deletes removed setups stays in the project.
             self._projects[declarer] = project
         if isinstance(news.get("env_project_id"), Unknown) and project:
             news["env_project_id"] = project
@@ -140,7 +141,7 @@ class AutoMonitorSetupMembershipProvider(HostedProvider):
 
     @without_traceback
     def delete(self, id: str, props: dict[str, Any]) -> None:
-        """Delete what was removed from the group; leave a removed group to its batch."""
+        """Delete the setups removed from the group; leave those of a removed group to its batch."""
         project, owned = self._project(props), listed(props.get("owned"))
         key = props.get("group_id") or props["declared_by"]
         if self._deployment.has_group(key):

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AutoMonitorSetupProvider"]
 
-#: What the provider adds to the inputs.
+#: The outputs that are not inputs.
 _OUTPUTS = ("env_project_id", "failed", "normalized", "setup_id", "unsettled")
 
 

@@ -77,7 +77,7 @@ class NearMiss:
     kind: _Kind
     key: str
     source: str
-    #: How many spans have it.
+    #: The number of spans that have it.
     spans: int
     #: The number of spans by value: the nearest or most frequent values of a harmless key.
     values: Mapping[str, int]

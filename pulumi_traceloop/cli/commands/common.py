@@ -1,4 +1,4 @@
-"""What the commands share: options, exit codes, errors on one line, and output."""
+"""Options, exit codes, one-line errors and output of all commands."""
 
 from __future__ import annotations
 

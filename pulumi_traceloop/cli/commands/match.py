@@ -82,7 +82,7 @@ def match(
     FILE is a file of setups (monitors.yaml) or the output of `pulumi preview --json`. Without one,
     the setups are those in Traceloop. EXTERNAL_ID, or a pattern such as 'checkout-*', selects some.
 
-    If a monitor matches no span, it shows why and what to change. What end users wrote (prompts,
+    If a monitor matches no span, it shows why and what to change. End-user content (prompts,
     completions, inputs and outputs) is dropped while spans are read.
 
     Ends with 1 if a setup matches no span or does not exist. Needs the API key unless both the

@@ -76,11 +76,12 @@ def plan(
     or use `pulumi-traceloop preview`, which does both. For a destroy, make it with
       pulumi destroy --preview-only --json --show-replacement-steps > FILE
 
-    Writes Markdown: which monitor setups will be created, changed, deleted or adopted. Secrets stay
+    Writes Markdown that lists the monitor setups to create, change, delete or adopt. Secrets stay
     masked, and the comment stays below GitHub's limit.
 
     With --since or --spans, or if the preview had the configuration traceloop:matchSpans, a
-    column shows how many recorded spans each setup matches, and if none, why. Those come first.
+    column shows how many recorded spans each setup matches, and if none, why. Setups that match
+    none come first.
 
     Needs the API key only for --since. Ends with 1 if a preview failed; the comment is written
     anyway. Ends with 2, without a comment, if a FILE is no preview or has no plan.
@@ -147,9 +148,9 @@ def _write_plans(plans: Sequence[Plan], names: Sequence[str], *, as_json: bool) 
 def preview(arguments: Sequence[str]) -> None:
     """Run `pulumi preview`, and write the pull-request comment about it.
 
-    Every option, such as `--stack dev`, goes to `pulumi preview`. The comment is that of
-    `pulumi-traceloop plan`. Ends with 1 if the preview failed, and with 2 if there is no
-    preview to read.
+    `pulumi preview` receives every option, such as `--stack dev`. The comment is the same as that
+    of `pulumi-traceloop plan`. Ends with 1 if the preview failed, and with 2 if it has no output to
+    read.
     """
     from ..._plan import ASKED
     from ..preview import read
