@@ -1,8 +1,7 @@
-"""How long it takes to try many selectors on many spans: ``python -m benchmarks.matching``.
+"""Measures the matching of many selectors with many spans: ``python -m benchmarks.matching``.
 
-The spans are those of an application with forty attributes each, some with a value of its own in
-every span. The setups use all operators; each third one matches nothing, so that near misses are
-looked for.
+Each span has forty attributes, some of them with a unique value. The setups use all operators. A
+third of them have a wrong key, so that near misses are searched.
 """
 
 from __future__ import annotations

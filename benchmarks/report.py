@@ -49,7 +49,7 @@ class _Results:
         return statistics.median(found) if found else math.nan
 
     def above_empty(self, count: int, latency: float, operation: str) -> list[float]:
-        """Return the seconds of a group less those of an empty stack, measured side by side."""
+        """Return the seconds of a group less those of an empty stack, measured together."""
         cells = self.of("group", count, latency, operation)
         return [cell["seconds"] - cell["empty_seconds"] for cell in cells]
 
@@ -200,7 +200,7 @@ def _ratios(found: _Results) -> str:
 
 
 def _rows(results: Mapping[str, Any]) -> str:
-    """Return the cases with an aim of their own: how much longer they take than what is beside."""
+    """Return the cases with a separate aim, and how much longer each takes than its comparison."""
     cases: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for each in results.get("rows", ()):
         label = f"{_label(each['declared'], each['count'])}, {each['latency'] * 1000:g} ms"

@@ -1,4 +1,4 @@
-"""The programs whose operations are measured, each in a stack of its own."""
+"""The measured programs, each in a separate stack."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def setup(n):
 
 
 def make(folder: str, service: Service, declared: str, count: int, *, cli: bool) -> Stack:
-    """Return a stack that declares *count* setups at the service.
+    """Return a stack that declares *count* setups.
 
     Args:
-        folder: where its files are.
-        service: where the setups go.
-        declared: how: a key of `PROGRAMS`.
-        count: how many.
+        folder: the folder for the stack's files.
+        service: the service to write to.
+        declared: the kind of declaration, a key of `PROGRAMS`.
+        count: the number of setups.
         cli: whether it runs on the Pulumi CLI, or on the test engine.
 
     """

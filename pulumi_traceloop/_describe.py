@@ -175,7 +175,7 @@ def _unseen(before: str, after: str, secret_changes: bool) -> str:
         return "a value that is not known yet may change"
     if SECRET in after or SECRET in before:
         return "a secret value may change"
-    return "only its spelling changes"
+    return "only its notation changes"
 
 
 def setup(text: str) -> dict[str, Any] | str:

@@ -25,7 +25,7 @@ removed, in a membership       the program failed                the old members
 removed, in no membership      the next membership is recorded   it adopts the setup: `adopted`
 removed                        a GET by id finds none            nothing: `flushed` drops it
 removed                        declared again, here              owned, once written
-any                            another resource declares it in   nobody deletes it: `deletable`
+any                            another resource declares it in   it is not deleted: `deletable`
                                the same project
 owned or removed               the whole group is deleted        the membership leaves it to the
                                                                  batch: `group_deletes`

@@ -54,8 +54,8 @@ def run_program(deployment: Deployment, process: Forked) -> Bag:
         "organization": "organization",
         "root_directory": request.project_dir,
     }
-    told = {"config": request.config, "secret_keys": request.secret_keys, "settings": settings}
-    process.stdin.write(json.dumps({**told, "program": request.project_dir}) + "\n")
+    order = {"config": request.config, "secret_keys": request.secret_keys, "settings": settings}
+    process.stdin.write(json.dumps({**order, "program": request.project_dir}) + "\n")
     process.stdin.flush()
     reader = follow(process, lambda line: deployment.display.diagnostic("info", line))
     exit_code: list[int] = []

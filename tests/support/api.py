@@ -1,4 +1,4 @@
-"""Raw HTTP requests to the emulator: `http.client` sends a path as it is."""
+"""Raw HTTP requests to the emulator: `http.client` sends paths unchanged."""
 
 from __future__ import annotations
 

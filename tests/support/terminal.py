@@ -1,4 +1,4 @@
-"""Commands in processes of their own, which import the package from this repository."""
+"""Commands in separate processes, which import the package from this repository."""
 
 from __future__ import annotations
 
