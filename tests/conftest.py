@@ -67,7 +67,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         wanted = which == "all" or (
             which == "sample"
             and name not in sampled
-            and item.get_closest_marker("provider_only") is None
+            and item.get_closest_marker("not_sampled") is None
         )
         sampled.add(name)
         (kept if wanted else dropped).append(item)

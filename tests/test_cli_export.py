@@ -72,6 +72,7 @@ def fill(emulator: Emulator) -> None:
 
 
 class TestExport:
+    @pytest.mark.not_sampled
     @pytest.mark.parametrize("form", ["python", "yaml"])
     def test_exported_setups_are_adopted_without_a_write(
         self, world: World, form: str, tmp_path: Path

@@ -126,6 +126,7 @@ def test_wrong_usage(
     assert why in printable(result.output, 2000)
 
 
+@pytest.mark.not_sampled
 def test_real_preview_has_the_column(cli_stack: CliStack) -> None:
     (cli_stack.project_dir / "spans.json").write_text(json.dumps(page(5)))
     cli_stack.set_config("traceloop:matchSpans", "spans.json")

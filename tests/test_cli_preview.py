@@ -103,6 +103,7 @@ def test_preview_flags_do_not_change_the_plan(cli_stack: CliStack, more: list[st
         assert {i: cells[0] for i, cells in found.items()} == expected
 
 
+@pytest.mark.not_sampled
 @pytest.mark.parametrize(
     ("flags", "env", "why"),
     [
@@ -179,6 +180,7 @@ def test_preview_command_needs_the_cli() -> None:
     assert result.stderr.startswith("error: pulumi is not on PATH")
 
 
+@pytest.mark.not_sampled
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_samples_equal_the_output_of_the_cli(previews: dict[str, str], name: str) -> None:
     now = trimmed(json.loads(previews[name]))
@@ -188,6 +190,7 @@ def test_samples_equal_the_output_of_the_cli(previews: dict[str, str], name: str
     assert plan(stdin=json.dumps(now)).stdout == plan(stdin=json.dumps(sample(name))).stdout
 
 
+@pytest.mark.not_sampled
 def test_full_output_of_the_cli_has_no_secret(previews: dict[str, str]) -> None:
     for name, text in previews.items():
         for form in ([], ["--json"]):

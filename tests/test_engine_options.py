@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     pass
 from tests.support.bench import Bench
 
+pytestmark = pytest.mark.not_sampled
+
 
 def test_protect(bench: Bench) -> None:
     """A protected resource is neither deleted nor replaced; a preview already fails."""

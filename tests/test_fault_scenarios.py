@@ -23,7 +23,7 @@ When = Literal["before_write", "after_write"]
 Drop = Literal["before", "after"]
 
 
-@pytest.mark.provider_only
+@pytest.mark.not_sampled
 class TestFaults:
     @pytest.fixture
     def reopened(
@@ -154,7 +154,7 @@ class TestFaults:
         assert set(world.monitors) == {"c"}
 
 
-@pytest.mark.provider_only
+@pytest.mark.not_sampled
 class TestOutage:
     """The error names the unfinished work, and nothing is lost."""
 

@@ -152,6 +152,7 @@ async def _output(value: str) -> pulumi.Output[str]:
 
 
 class TestInAProgram:
+    @pytest.mark.not_sampled
     def test_all_functions_read_in_previews_and_updates(self, world: World) -> None:
         world.traceloop.put("theirs", selector=[RULE], evaluators=["faithfulness"])
         world.traceloop.force_status("theirs", "failed")
@@ -187,6 +188,7 @@ pulumi.export("list_output", list_auto_monitor_setups_output().apply(len))
         }
         assert world.traceloop.writes == {}
 
+    @pytest.mark.not_sampled
     def test_result_declares_another_setup(self, world: World) -> None:
         world.traceloop.put(
             "theirs",
@@ -223,6 +225,7 @@ pulumi.export("status", get_auto_monitor_setup_output(m.external_id).status)
         world.preview()
         assert world.requests == {"get": 1}
 
+    @pytest.mark.not_sampled
     @pytest.mark.parametrize("variant", ["", "_output"])
     def test_missing_setup_ends_the_program(self, world: World, variant: str) -> None:
         failed = world.preview(f'{IMPORTS}\nget_auto_monitor_setup{variant}("nowhere")', fails=True)
@@ -250,6 +253,7 @@ pulumi.export("all", [
         assert up.outputs == {"all": ["ours", "theirs", "theirs", "theirs", "theirs"]}
         assert "key-of-staging" not in up.output + world.stack.state_text()
 
+    @pytest.mark.not_sampled
     @pytest.mark.parametrize("variant", ["", "_output"])
     def test_missing_key_ends_the_program(self, world: World, variant: str) -> None:
         world.stack.remove_config("traceloop:apiKey")

@@ -58,6 +58,7 @@ bad = {"selector": [rule], "evaluators": ["faithfulness"]}
         _assert_check_failure(preview.output, 'setups["a"].selector[0].operator', reason)
         assert world.requests == {}
 
+    @pytest.mark.not_sampled
     @pytest.mark.parametrize("external_id", ["", "  ", ".", ".."])
     def test_invalid_external_id(self, world: World, external_id: str) -> None:
         preview = world.preview(f'one("m", external_id="{external_id}")', fails=True)
@@ -85,6 +86,7 @@ bad = {"selector": [rule], "evaluators": ["faithfulness"]}
         world.up(fails=True)
         assert len(world.monitors) <= 1
 
+    @pytest.mark.not_sampled
     def test_external_ids_that_need_encoding(self, world: World) -> None:
         ids = ["a/b", "a?b", "a#b", "100%", "%2F", "a:b", "a b", "größe-日本", "bulk"]
         one = "\n".join(f'one("r{n}", external_id={i!r})' for n, i in enumerate(ids))

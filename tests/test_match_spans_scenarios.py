@@ -151,6 +151,7 @@ group("g", {
         assert "anthropik" not in preview.output
 
 
+@pytest.mark.not_sampled
 class TestUnreadableSpans:
     @pytest.mark.parametrize(
         "fault",
@@ -194,6 +195,7 @@ class TestUnreadableSpans:
         assert why in output
 
 
+@pytest.mark.not_sampled
 class TestMaxEvaluations:
     PROGRAM = PROGRAM.replace('"opnai"),\n}', '"opnai"),\n}, max_evaluations=LIMIT')
 

@@ -50,6 +50,7 @@ class TestPlanLines:
         assert 'g: deleted 2 monitor setups: "a", "b"' in printed
         assert 'm: deleted 1 monitor setup: "m"' in printed
 
+    @pytest.mark.not_sampled
     def test_no_lines_without_changes(self, world: World) -> None:
         program = 'one("m")\ngroup("g", {"a": setup()})'
         world.stack.set_config("traceloop:ignoreWarnings", "gen_ai.system")
@@ -73,6 +74,7 @@ class TestPlanLines:
         assert '~ a gen_ai.system = "openai" -> "theirs"' in printed
         assert not any(" c " in line for line in printed)
 
+    @pytest.mark.not_sampled
     def test_large_group_names_the_drifted_setup(self, world: World) -> None:
         world.up('group("g", {f"m-{n:03}": setup() for n in range(300)})')
         world.traceloop.put("m-007", selector=[THEIRS], evaluators=["faithfulness"])
@@ -80,6 +82,7 @@ class TestPlanLines:
         assert '~ m-007 gen_ai.system = "openai" -> "theirs"' in printed
         assert "g: 1 changed outside of this stack" in printed
 
+    @pytest.mark.not_sampled
     def test_retry_that_will_not_happen_is_not_announced(self, world: World) -> None:
         world.up('group("g", {i: setup("1") for i in ("back", "equal", "still", "other")})')
         up = 'group("g", {i: setup("2", "nope") for i in ("back", "equal", "still", "other")})'
@@ -117,6 +120,7 @@ class TestPlanLines:
         world.traceloop.delete("b")
         assert "- b" not in world.preview('group("g", {"a": setup(), "c": setup()})').output
 
+    @pytest.mark.not_sampled
     def test_long_plan_is_truncated(self, world: World) -> None:
         preview = world.preview('group("g", {f"m-{n:03}": setup() for n in range(100)})')
         printed = lines(preview.output)
@@ -124,6 +128,7 @@ class TestPlanLines:
         assert "... and 40 more" in printed
         assert not any("m-060" in line for line in printed)
 
+    @pytest.mark.not_sampled
     def test_single_setup_has_a_line(self, world: World) -> None:
         printed = lines(world.preview('one("m")').output)
         assert '+ m gen_ai.system = "openai" faithfulness' in printed
@@ -131,6 +136,7 @@ class TestPlanLines:
         printed = lines(world.preview('one("m", "azure")').output)
         assert '~ m gen_ai.system = "openai" -> "azure"' in printed
 
+    @pytest.mark.not_sampled
     def test_single_setup_is_distinguished_from_those_of_a_group(self, world: World) -> None:
         """By its indentation, and by the resource's name if it differs."""
         program = 'group("g", {"a": setup()})\none("m")\none("r", external_id="x")'
@@ -156,6 +162,7 @@ class TestPlanLines:
         world.up()
         assert set(world.monitors) == {"new"}
 
+    @pytest.mark.not_sampled
     def test_replaced_setup_that_moves_is_not_reported_as_deleted(self, world: World) -> None:
         world.up('one("m", external_id="old")')
         program = 'one("m", external_id="new")\none("n", external_id="old")'
@@ -165,6 +172,7 @@ class TestPlanLines:
         world.up()
         assert world.traceloop.writes == {"new": 1}
 
+    @pytest.mark.not_sampled
     def test_refused_setup_that_is_removed_has_no_line(self, world: World) -> None:
         world.up('group("g", {"a": setup(), "b": setup("x", "nope")})', fails=True)
         printed = lines(world.preview('group("g", {"a": setup()})').output)
@@ -247,6 +255,7 @@ one("single", tenant)
         for output in (preview.output, up.output, again.output, world.stack.state_text()):
             assert "s3cret" not in output
 
+    @pytest.mark.not_sampled
     def test_text_like_the_mask_looks_different(self, world: World) -> None:
         world.stack.set_config("tenant", "s3cret-tenant", secret=True)
         program = """
@@ -277,6 +286,7 @@ one("m", "<unknown>")
         assert '~ plain gen_ai.system = "theirs" -> [secret]' in printed
         assert '~ masked gen_ai.system = [secret] -> "[secret]"' in printed
 
+    @pytest.mark.not_sampled
     def test_problem_of_a_secret_is_reported_without_it(self, world: World) -> None:
         """It is not a secret of the configuration, which the CLI masks itself."""
         program = """
@@ -295,6 +305,7 @@ twice = {"selector": [span("k").equals(s)], "evaluators": [s, s]}
             assert "PLANTED" not in output
             assert "selector" in output or "evaluator" in output
 
+    @pytest.mark.not_sampled
     def test_drift_beside_a_secret_is_reported_as_drift(self, world: World) -> None:
         program = """
 s = pulumi.Output.secret("PLANTED")
@@ -357,6 +368,7 @@ class TestAdoption:
         world.up()
         assert world.traceloop.writes == {"other": 1, "new": 1}
 
+    @pytest.mark.not_sampled
     def test_plan_without_a_key_says_so_once(self, world: World) -> None:
         world.stack.remove_config("traceloop:apiKey")
         output = world.preview('group("g", {"same": setup()})\none("m")').output
@@ -364,6 +376,7 @@ class TestAdoption:
         assert diagnostics.count("The plan is not compared with what Traceloop has") == 1
         assert '+ same gen_ai.system = "openai" faithfulness' in lines(output)
 
+    @pytest.mark.not_sampled
     def test_plan_during_an_outage_says_so(self, world: World) -> None:
         world.stack.set_config("traceloop:deadline", "0.5")
         world.traceloop.stop()
@@ -371,6 +384,7 @@ class TestAdoption:
         assert "The plan is not compared with what Traceloop has" in output
         world.traceloop.start()
 
+    @pytest.mark.not_sampled
     def test_if_exists_adopt_stops_before_anything_is_written(self, world: World) -> None:
         programs = (
             'group("g", {"other": setup(), "new": setup()}, if_exists="adopt")',
@@ -401,6 +415,7 @@ class TestAdoption:
         world.up('group("g", {"new": setup("changed")}, if_exists="fail")')
         assert world.traceloop.writes == {"new": 1}
 
+    @pytest.mark.not_sampled
     @pytest.mark.parametrize("trouble", ["no key", "service down"])
     def test_if_exists_adopt_holds_after_an_update_that_sent_nothing(
         self, world: World, trouble: str
@@ -431,6 +446,7 @@ class TestAdoption:
         world.up()
         assert world.traceloop.writes == {"other": 1, "new": 1}
 
+    @pytest.mark.not_sampled
     def test_if_exists_adopt_holds_if_the_preview_could_not_read(self, world: World) -> None:
         """The write itself skips a setup that the plan could not read; the others are written."""
         world.traceloop.inject(Fault(route=LIST_ROUTE, hide=["other"]))
@@ -442,6 +458,7 @@ class TestAdoption:
         assert "same" not in world.traceloop.writes
 
 
+@pytest.mark.not_sampled
 class TestSuggestions:
     def test_deprecated_attribute_is_a_warning(self, world: World) -> None:
         output = world.preview('one("m")\ngroup("g", {"a": setup()})').output
@@ -460,7 +477,7 @@ class TestSuggestions:
         assert '"faithfullness" (in "m"); did you mean "faithfulness"?' in preview.output
 
 
-@pytest.mark.provider_only
+@pytest.mark.not_sampled
 class TestWaiting:
     def test_update_ends_when_the_setups_are_ready(self, world: World) -> None:
         world.traceloop.settle = 1.5
@@ -505,6 +522,7 @@ class TestWaiting:
         assert world.traceloop.writes == {}
 
 
+@pytest.mark.not_sampled
 class TestMaxDeletes:
     @pytest.mark.parametrize("limit", ["2", "'20%'"])
     def test_nothing_is_written_over_the_limit(self, world: World, limit: str) -> None:
@@ -556,6 +574,7 @@ group("g-staging", {"a": setup("azure")}, **staging)
         assert world.monitors == {}
         assert world.traceloop.setups_of("staging-key").keys() == {"m", "a"}
 
+    @pytest.mark.not_sampled
     def test_missing_key_names_its_namespace(self, world: World) -> None:
         up = world.up('group("g", {"a": setup()}, config_namespace="traceloop-eu")', fails=True)
         assert "pulumi config set --secret traceloop-eu:apiKey" in up.output

@@ -38,6 +38,7 @@ class TestOneSetup:
         assert world.requests == {"get": 1, "delete": 1}
         assert world.monitors == {}
 
+    @pytest.mark.not_sampled
     def test_equal_definition_is_no_change(self, world: World) -> None:
         """The order of rules and evaluators and an omitted default operator are no change."""
         world.up(
@@ -53,6 +54,7 @@ class TestOneSetup:
         assert world.requests == {}
         assert world.refresh(expect_no_changes=True).exit_code == 0
 
+    @pytest.mark.not_sampled
     def test_equal_setup_is_adopted_without_a_write(self, world: World) -> None:
         world.up('one("m", "openai", "faithfulness", "perplexity")')
         world.stack.lose_state()
@@ -74,6 +76,7 @@ class TestOneSetup:
         world.up()
         assert world.requests == {}
 
+    @pytest.mark.not_sampled
     def test_scopes_reach_traceloop(self, world: World) -> None:
         world.up(
             """AutoMonitorSetup("m", selector=[span("a").exists()], evaluator_configs=[
@@ -103,6 +106,7 @@ class TestOneSetup:
         world.up()
         assert world.monitors == {"m": "openai"}
 
+    @pytest.mark.not_sampled
     def test_missing_setup_is_created_again(self, world: World) -> None:
         world.up('one("m")')
         world.traceloop.delete("m")
@@ -111,6 +115,7 @@ class TestOneSetup:
         world.up()
         assert world.monitors == {"m": "openai"}
 
+    @pytest.mark.not_sampled
     def test_delete_of_a_missing_setup_succeeds(self, world: World) -> None:
         world.up('one("m")')
         world.traceloop.delete("m")
@@ -134,6 +139,7 @@ class TestOneSetup:
         world.destroy()
         assert world.monitors == {"theirs": "b"}
 
+    @pytest.mark.not_sampled
     def test_status_is_not_drift(self, world: World) -> None:
         """A setup's status changes asynchronously; the state does not have it."""
         world.traceloop.settle = 0
@@ -182,6 +188,7 @@ class TestGroup:
         world.destroy()
         assert world.requests == {}
 
+    @pytest.mark.not_sampled
     def test_250_setups_of_which_2_are_refused(self, world: World) -> None:
         """The others are in place, the error names both, and the next update sends only them."""
         program = """
@@ -217,6 +224,7 @@ pulumi.export("ids", g.setup_ids)
         world.destroy()
         assert world.monitors == {}
 
+    @pytest.mark.not_sampled
     def test_group_grows_and_shrinks_past_the_packing_threshold(self, world: World) -> None:
         """However the state stores its setups, only changed ones are sent or deleted."""
         program = """
@@ -280,6 +288,7 @@ group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
         world.destroy()
         assert world.requests == {}
 
+    @pytest.mark.not_sampled
     def test_refused_change_leaves_the_monitor_unchanged(self, world: World) -> None:
         world.up('group("g", {"a": setup(), "b": setup()})')
         world.up('group("g", {"a": setup("openai", "nope"), "b": setup("azure")})', fails=True)
@@ -289,6 +298,7 @@ group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
         world.destroy()
         assert world.monitors == {}
 
+    @pytest.mark.not_sampled
     def test_refused_setup_is_never_deleted(self, world: World) -> None:
         """A refused setup of another owner is untouched by this stack."""
         world.traceloop.put(
@@ -303,6 +313,7 @@ group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
         world.destroy()
         assert world.monitors == {"theirs": "theirs"}
 
+    @pytest.mark.not_sampled
     def test_1000_new_setups_take_10_bulk_requests(self, world: World) -> None:
         program = 'group("g", {f"m-{n:04}": setup(f"v{n}") for n in range(1000)})'
         world.up(program)
@@ -317,6 +328,7 @@ group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
         world.destroy()
         assert world.requests == {"get": 1, "delete": 999}
 
+    @pytest.mark.not_sampled
     def test_triggers_of_one_setup(self, world: World) -> None:
         world.up('group("g", {"a": {**setup(), "triggers": [1]}, "b": setup()})')
         world.up('group("g", {"a": {**setup(), "triggers": [2]}, "b": setup()})')

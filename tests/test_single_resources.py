@@ -38,6 +38,7 @@ Other("other")
 """
 
 
+@pytest.mark.not_sampled
 def test_hundreds_stand_beside_another_dynamic_provider(world: World) -> None:
     """The SDK's `serialize_provider` nests the pickler once more with each call."""
     assert "other" in world.preview(SINGLES.format(count=400) + BESIDE_ANOTHER).ops()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,7 +39,7 @@ from ._host import (
 )
 from ._membership import delete_owned
 from ._options import GUARDS, exists_error, too_many_deletes
-from ._specs import differ, parsed
+from ._specs import differ, forced_of, parsed, to_send, triggers_of
 
 if TYPE_CHECKING:
     from .._models import Setup, SetupSpec
@@ -298,8 +297,8 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
 
         project, name = self._project(inputs), resource_name(inputs["declared_by"])
         setups, before = unpacked(inputs), ownership_of(state)
-        specs, invalid = _to_send(setups, state)
-        forced = _forced(specs, state) & specs.keys()
+        specs, invalid = to_send(setups, state)
+        forced = forced_of(specs, state) & specs.keys()
 
         def refuse(
             specs: Mapping[str, SetupSpec], remote: Mapping[str, Setup]
@@ -443,7 +442,7 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
                 continue
             if normalized.get(external_id) == baseline(setup):
                 continue
-            triggers = _triggers(declared)
+            triggers = triggers_of(declared)
             kept = {} if triggers is None else {"triggers": triggers}
             found = canonical(setup.as_input() | kept)
             changed[external_id] = setups[external_id] = found
@@ -478,40 +477,3 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         remote = project.present(list(if_same), props.get("env_project_id"))
         same = [i for i, setup in remote.items() if if_same[i] in (None, setup.id)]
         delete_owned(self._deployment, project, props, [*certain, *same])
-
-
-def _to_send(
-    setups: Mapping[str, str], state: Mapping[str, Any]
-) -> tuple[dict[str, SetupSpec], dict[str, str]]:
-    """Return the new, changed and failed setups to send, and the invalid ones with the reason.
-
-    `check` skips an unchanged setup, so one that a newer version refuses is found here and does not
-    block the others.
-    """
-    before, failed = unpacked(state), state.get("failed") or {}
-    specs: dict[str, SetupSpec] = {}
-    invalid: dict[str, str] = {}
-    for external_id, setup in setups.items():
-        known = external_id in before and external_id not in failed
-        if known and not differ(before[external_id], setup):
-            continue
-        spec = parsed(setup)
-        problems = problems_in_json(setup) if spec is None or external_id in failed else []
-        if spec is None or problems:
-            invalid[external_id] = "; ".join(f"{p.path} {p.reason}" for p in problems)
-        else:
-            specs[external_id] = spec
-    return specs, invalid
-
-
-def _forced(specs: Mapping[str, SetupSpec], state: Mapping[str, Any]) -> set[str]:
-    """Return the setups to send even if equal: triggers changed, now or in a failed update."""
-    before = unpacked(state)
-    changed = {
-        i for i, spec in specs.items() if i in before and _triggers(before[i]) != spec.triggers
-    }
-    return changed | set(state.get("resend") or ())
-
-
-def _triggers(setup: str) -> Any:
-    return json.loads(setup).get("triggers")

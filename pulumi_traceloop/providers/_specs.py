@@ -5,6 +5,7 @@ In a preview an unknown value is a `pulumi.output.Unknown`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from types import ModuleType
@@ -12,12 +13,23 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pulumi.output import Unknown
 
+from .._codec import unpacked
+from .._validation import problems_in_json
 from ..args import canonical
 
 if TYPE_CHECKING:
     from .._models import SetupSpec
 
-__all__ = ["differ", "holds_unknown", "parsed", "spec_inputs", "spec_of"]
+__all__ = [
+    "differ",
+    "forced_of",
+    "holds_unknown",
+    "parsed",
+    "spec_inputs",
+    "spec_of",
+    "to_send",
+    "triggers_of",
+]
 
 #: The inputs of an `AutoMonitorSetup` that make up the setup itself.
 _SPEC = ("selector", "evaluators", "evaluator_configs", "triggers")
@@ -78,3 +90,40 @@ def holds_unknown(value: object) -> bool:
     if isinstance(value, list):
         return any(map(holds_unknown, value))
     return isinstance(value, Unknown)
+
+
+def to_send(
+    setups: Mapping[str, str], state: Mapping[str, Any]
+) -> tuple[dict[str, SetupSpec], dict[str, str]]:
+    """Return the new, changed and failed setups to send, and the invalid ones with the reason.
+
+    `check` skips an unchanged setup, so one that a newer version refuses is found here and does not
+    block the others.
+    """
+    before, failed = unpacked(state), state.get("failed") or {}
+    specs: dict[str, SetupSpec] = {}
+    invalid: dict[str, str] = {}
+    for external_id, setup in setups.items():
+        known = external_id in before and external_id not in failed
+        if known and not differ(before[external_id], setup):
+            continue
+        spec = parsed(setup)
+        problems = problems_in_json(setup) if spec is None or external_id in failed else []
+        if spec is None or problems:
+            invalid[external_id] = "; ".join(f"{p.path} {p.reason}" for p in problems)
+        else:
+            specs[external_id] = spec
+    return specs, invalid
+
+
+def forced_of(specs: Mapping[str, SetupSpec], state: Mapping[str, Any]) -> set[str]:
+    """Return the setups to send even if equal: triggers changed, now or in a failed update."""
+    before = unpacked(state)
+    changed = {
+        i for i, spec in specs.items() if i in before and triggers_of(before[i]) != spec.triggers
+    }
+    return changed | set(state.get("resend") or ())
+
+
+def triggers_of(setup: str) -> Any:
+    return json.loads(setup).get("triggers")

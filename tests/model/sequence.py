@@ -403,7 +403,8 @@ class Sequence:
         ]
         self._story.append(f"  -> {result.exit_code}, {touched}")
         self._last_output = result.output
-        self._hold(SECRET not in result.output or self._exposed, f"{SECRET!r} is in the output")
+        hidden = SECRET not in result.output or self._exposed
+        self._hold(hidden, f"{SECRET!r} is in the output")
         self._hold(API_KEY not in result.output, f"{API_KEY!r} is in the output")
         self._hold("violates plan" not in result.output, "an update violates its plan")
         state = self._stack.state_text()
