@@ -129,6 +129,20 @@ class Project:
         theirs = other._env_project_id
         return None if own is None or theirs is None else own == theirs
 
+    def is_in(self, env_project_id: str, external_id: str) -> bool | None:
+        """Whether this is the project *env_project_id*; ``None`` if unknown.
+
+        If no response has shown that yet, *external_id* is read.
+
+        Raises:
+            TraceloopError: the read failed.
+
+        """
+        if self._env_project_id is None:
+            self.present([external_id])
+        known = self._env_project_id
+        return None if known is None else known == env_project_id
+
     @property
     def _address(self) -> tuple[str, str | None]:
         return (self._connection.base_url or DEFAULT_BASE_URL).rstrip("/"), self._connection.api_key

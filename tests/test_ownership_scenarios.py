@@ -58,6 +58,36 @@ class TestNamespaces:
         named.destroy()
         assert named.monitors == {}
 
+    @pytest.mark.not_sampled
+    @pytest.mark.parametrize("kind", ["one", "group"])
+    def test_key_of_the_old_namespace_may_be_gone(self, named: World, kind: str) -> None:
+        """The state has the project, so equal setups are not written to the service again."""
+        named.traceloop.normalize = lambda rule: rule | {"value": rule["value"].upper()}
+        programs = {"one": 'one("a"{})', "group": 'group("g", {{"a": setup()}}{})'}
+        named.up(programs[kind].format(', config_namespace="second-key"'))
+        for key in ("apiKey", "baseUrl"):
+            named.stack.remove_config(f"second-key:{key}")
+        named.up(programs[kind].format(""))
+        assert named.traceloop.writes == {}
+        settled(named, {"a"})
+
+    @pytest.mark.not_sampled
+    @pytest.mark.parametrize("kind", ["one", "group"])
+    def test_unreadable_project_of_a_new_namespace_stops_the_update(
+        self, named: World, kind: str
+    ) -> None:
+        programs = {"one": 'one("a"{})', "group": 'group("g", {{"a": setup()}}{})'}
+        named.up(programs[kind].format(""))
+        program = programs[kind].format(', config_namespace="second-key"')
+        named.traceloop.inject(Fault(method="GET", status=401, times=None))
+        for operation in (named.preview, named.up):
+            assert "second-key:apiKey" in operation(program, fails=True).output
+        assert named.traceloop.writes == {}
+        named.traceloop.clear_faults()
+        named.up()
+        assert named.traceloop.writes == {}
+        settled(named, {"a"})
+
     @pytest.mark.parametrize("kind", ["one", "group"])
     def test_naming_the_default_namespace_changes_nothing(self, world: World, kind: str) -> None:
         programs = {"one": 'one("a"{})', "group": 'group("g", {{"a": setup()}}{})'}

@@ -212,17 +212,30 @@ class HostedProvider(ResourceProvider):
     ) -> bool:
         """Whether a changed namespace moves the resource to another project.
 
-        If that is unknown, it counts as a move: a replacement keeps setups that are still declared.
+        If no response shows it, it counts as a move: a replacement keeps setups that are still
+        declared, but writes those that the service normalizes again.
+
+        Args:
+            state: the resource's outputs.
+            inputs: its inputs.
+            external_ids: the setups that the state has.
+
+        Raises:
+            TraceloopError: the project that the new namespace leads to cannot be read.
+
         """
         if not namespace_changed(state, inputs):
             return False
         before, after = self._project(state), self._project(inputs)
         same = before.is_same(after)
-        try:
-            for external_id in list(external_ids)[:1]:
-                same = same or self._deployment.same_project(before, after, external_id)
-        except TraceloopError:
-            return True
+        for external_id in list(external_ids)[:1]:
+            if same is None and (env_project_id := state.get("env_project_id")):
+                same = after.is_in(env_project_id, external_id)
+            if same is None:
+                try:
+                    same = self._deployment.same_project(before, after, external_id)
+                except TraceloopError:
+                    return True  # the old key may no longer exist
         return not same
 
     @staticmethod
