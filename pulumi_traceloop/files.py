@@ -221,7 +221,7 @@ class _File:
             if json.dumps(value) == text:
                 return value
         written = excerpt(text)
-        reason = f'YAML reads {written} as {kind}; put it in quotes, "{written}"'
+        reason = f'YAML reads `{written}` as {kind}; put it in quotes, "{written}"'
         self._report(place_of(node.start_mark), path, reason)
         return text
 
@@ -247,7 +247,7 @@ class _File:
                         self._report(place_of(source.start_mark), path, reason)
             elif kind := "null" if is_null(key) else implied_type(key):
                 written = excerpt(name)
-                reason = f'YAML reads the key {written} as {kind}; put it in quotes, "{written}"'
+                reason = f'YAML reads the key `{written}` as {kind}; put it in quotes, "{written}"'
                 self._report(place_of(key.start_mark), path, reason)
             else:
                 own.setdefault(name, (key, value))

@@ -174,7 +174,7 @@ class TestInvalidFiles:
         ],
     )
     def test_value_that_is_not_a_string_must_be_quoted(self, value: str, meant: str) -> None:
-        reason = f'YAML reads {value} as {meant}; put it in quotes, "{value}"'
+        reason = f'YAML reads `{value}` as {meant}; put it in quotes, "{value}"'
         assert wrong(with_value(value)) == [(6, 'setups["m"].selector[0].value', reason)]
         assert load(with_value(f'"{value}"'))["m"]["selector"][0]["value"] == value
 
@@ -189,7 +189,7 @@ class TestInvalidFiles:
     )
     def test_external_id_that_is_not_a_string_must_be_quoted(self, key: str, meant: str) -> None:
         (problem,) = wrong(in_setup(GOOD).replace("m:", f"{key}:"))
-        reason = f'YAML reads the key {key} as {meant}; put it in quotes, "{key}"'
+        reason = f'YAML reads the key `{key}` as {meant}; put it in quotes, "{key}"'
         assert problem == (2, "setups", reason)
 
     @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ setups:
         with pytest.raises(TraceloopError) as caught:
             load(with_value("on"), "team.yaml")
         assert str(caught.value) == (
-            'team.yaml:6: setups["m"].selector[0].value: YAML reads on as a boolean; put it in'
+            'team.yaml:6: setups["m"].selector[0].value: YAML reads `on` as a boolean; put it in'
             ' quotes, "on"'
         )
         with pytest.raises(FileError) as caught:
@@ -280,7 +280,7 @@ setups:
         assert str(caught.value) == (
             "3 problems in team.yaml:\n"
             '  team.yaml:2: setups["a"]: must be a mapping\n'
-            '  team.yaml:3: setups["b"]: YAML reads 1 as a number; put it in quotes, "1"\n'
+            '  team.yaml:3: setups["b"]: YAML reads `1` as a number; put it in quotes, "1"\n'
             '  team.yaml:3: setups["b"]: must be a mapping'
         )
 
@@ -465,5 +465,5 @@ class TestInAProgram:
         (world.stack.project_dir / "monitors.yaml").write_text(with_value("on"))
         program = 'AutoMonitorSetupGroup.from_file("monitors.yaml")'
         failed = world.preview(program, fails=True)
-        assert 'monitors.yaml:6: setups["m"].selector[0].value: YAML reads on' in failed.output
+        assert 'monitors.yaml:6: setups["m"].selector[0].value: YAML reads `on`' in failed.output
         assert "Traceback" not in failed.output
