@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Project", "Reading", "in_parallel"]
 
 #: Concurrent requests, by default.
-WORKERS = 24
+WORKERS = 32
 
 #: How many setups a deployment reads by id before it reads the list: one round of requests.
 READ_BY_ID = 24
