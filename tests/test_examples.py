@@ -31,8 +31,8 @@ PAGES = [
 ]
 MODULES = sorted((REPOSITORY / "pulumi_traceloop").rglob("*.py"))
 
-#: What ``::`` introduces in a docstring.
-_LITERAL = re.compile(r"::\n\n((?:[ ]+\S.*\n|\n)+)")
+#: A fenced block of code in a docstring.
+_FENCE = re.compile(r"^( *)```\w+\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
 #: A rule as plans write it.
 _SHOWN = re.compile(r"([a-z_]+(?:\.[a-z_0-9]+)+) (?:!?=|in \(|contains|exists)")
@@ -52,7 +52,7 @@ def blocks(path: Path) -> Iterator[tuple[str, str]]:
         return
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
-            for text in _LITERAL.findall(f"{ast.get_docstring(node) or ''}\n"):
+            for _, text in _FENCE.findall(ast.get_docstring(node) or ""):
                 yield f"{path.name}:{getattr(node, 'name', '')}", textwrap.dedent(text)
 
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _PROVIDER_TYPES = "pulumi:providers:"
+
+
+#: How often a state that is being written is read at most.
+_EXPORTS = 20
 
 
 class CliStack:
@@ -156,11 +161,17 @@ class CliStack:
     def _stored(self) -> list[dict[str, Any]]:
         text = self.state_file.read_text()
         if SIGNATURE in text:  # only the CLI can decrypt secrets; without any, the file is faster
-            exported = self._run("stack", "export", "--show-secrets", "-s", self._stack)
+            exported = self._export()
             deployment = json.loads(exported)["deployment"]
         else:
             deployment = json.loads(text)["checkpoint"].get("latest") or {}
         return deployment.get("resources") or []
+
+    def _export(self) -> str:
+        for _ in range(_EXPORTS):
+            with suppress(_BeingWrittenError):
+                return self._run("stack", "export", "--show-secrets", "-s", self._stack)
+        raise RuntimeError("pulumi stack export: the state is still being written")
 
     def _run(self, *args: str, stdin: str = "") -> str:
         done = subprocess.run(
@@ -173,7 +184,9 @@ class CliStack:
             check=False,
         )
         if done.returncode:
-            raise RuntimeError(f"pulumi {' '.join(args)}: {done.stdout}{done.stderr}")
+            being_written = "failed to load checkpoint: EOF" in done.stderr
+            error = _BeingWrittenError if being_written else RuntimeError
+            raise error(f"pulumi {' '.join(args)}: {done.stdout}{done.stderr}")
         return done.stdout
 
     def _start(self, command: Command, *args: str) -> CliRunning:
@@ -189,6 +202,10 @@ class CliStack:
             text=True,
         )
         return CliRunning(self, process, events)
+
+
+class _BeingWrittenError(RuntimeError):
+    """The file backend writes the state in place: another command of the CLI is at it."""
 
 
 class CliRunning:
