@@ -21,7 +21,7 @@ from pulumi_traceloop.emulator import Emulator
 from pulumi_traceloop.files import SCHEMA, load_setups
 from pulumi_traceloop.spans.matching import Rule, SpanIndex
 from tests.engine import make_stack
-from tests.support import API_KEY, REPOSITORY
+from tests.support import API_KEY, PACKAGE, REPOSITORY
 from tests.telemetry import captures
 
 #: spans.md has monitors that match nothing; test_docs_spans.py runs it.
@@ -29,7 +29,7 @@ PAGES = [
     REPOSITORY / "README.md",
     *(path for path in sorted((REPOSITORY / "docs").glob("*.md")) if path.name != "spans.md"),
 ]
-MODULES = sorted((REPOSITORY / "pulumi_traceloop").rglob("*.py"))
+MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: A fenced block of code in a docstring.
 _FENCE = re.compile(r"^( *)```\w+\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)

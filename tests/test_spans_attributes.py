@@ -10,7 +10,7 @@ from pulumi_traceloop.spans.attributes import doubts, renames, warning
 from pulumi_traceloop.spans.sources import read_file
 from pulumi_traceloop.spans.values import is_content
 from scripts import attributes as script
-from tests.support import CAPTURED
+from tests.support import CAPTURED, PACKAGE
 
 SPAN, RESOURCE = "span_attributes", "resource_attributes"
 
@@ -21,7 +21,8 @@ def doubts_of(key: str, source: str = SPAN, operands: Iterable[str] = ()) -> lis
 
 def test_table_is_up_to_date() -> None:
     """If not: `python -m scripts.attributes`, and read what has changed."""
-    assert script.TABLE.read_text(encoding="utf-8") == script.text()
+    table = PACKAGE / "spans" / script.TABLE.name
+    assert table.read_text(encoding="utf-8") == script.text()
 
 
 def test_attributes_of_the_sdk_have_no_warning() -> None:

@@ -24,8 +24,13 @@ Fixtures are in `tests/conftest.py`.
 
 from pathlib import Path
 
+import pulumi_traceloop
+
 #: The repository's root.
 REPOSITORY = Path(__file__).parents[2]
+
+#: The package: in the repository, or installed from a wheel.
+PACKAGE = Path(pulumi_traceloop.__file__).parent
 
 DATA = REPOSITORY / "tests" / "data"
 
