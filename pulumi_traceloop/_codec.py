@@ -22,13 +22,24 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["compressed", "encoded", "packed", "repacked", "unpacked"]
+__all__ = [
+    "SETUP_PARTS",
+    "compressed",
+    "encoded",
+    "packed",
+    "repacked",
+    "spec_inputs",
+    "unpacked",
+]
 
 #: The most strings for the packed setups of a group.
 STRINGS = 256
 
 #: The key of the string that contains all others, compressed. The other keys are hexadecimal.
 _COMPRESSED = "zlib"
+
+#: The inputs of an `AutoMonitorSetup` that make up the setup itself.
+SETUP_PARTS = ("selector", "evaluators", "evaluator_configs", "triggers")
 
 _ENCODER = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
@@ -90,3 +101,8 @@ def repacked(setups: Mapping[str, str], batch: Mapping[str, Any]) -> dict[str, A
         "setups": {i: setup for i, setup in setups.items() if i in alone},
         "packed_setups": _pack(rest) if rest else None,
     }
+
+
+def spec_inputs(props: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs of an `AutoMonitorSetup` that make up the setup itself."""
+    return {key: props[key] for key in SETUP_PARTS if props.get(key) is not None}

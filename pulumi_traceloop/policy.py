@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from ._codec import unpacked
+from ._codec import spec_inputs, unpacked
 
 if TYPE_CHECKING:
     from .args import SetupOutput
@@ -18,9 +18,6 @@ __all__ = ["setups_of"]
 
 _SINGLE = "pulumi-python:dynamic/traceloop:AutoMonitorSetup"
 _BATCH = "pulumi-python:dynamic/traceloop:AutoMonitorSetupBatch"
-
-#: The inputs of a single resource that make up its setup.
-_SETUP = ("selector", "evaluators", "evaluator_configs", "triggers")
 
 
 def setups_of(resource: Any) -> dict[str, SetupOutput]:
@@ -52,8 +49,7 @@ def setups_of(resource: Any) -> dict[str, SetupOutput]:
         batch = {key: _plain(props.get(key)) for key in ("setups", "packed_setups")}
         return {i: json.loads(text) for i, text in sorted(unpacked(batch).items())}
     if resource.resource_type == _SINGLE:
-        setup = {key: _plain(props[key]) for key in _SETUP if props.get(key) is not None}
-        return {props["external_id"]: cast("SetupOutput", setup)}
+        return {props["external_id"]: cast("SetupOutput", _plain(spec_inputs(props)))}
     return {}
 
 

@@ -15,6 +15,7 @@ from pulumi.runtime.mocks import MockMonitor
 from pulumi.runtime.settings import _get_rpc_manager
 
 from . import providers
+from ._codec import SETUP_PARTS
 from ._masking import displayed
 from ._naming import declarer, external_id_problem
 from ._text import use_utf8
@@ -255,7 +256,7 @@ class AutoMonitorSetup(_Hosted, module="traceloop", name="AutoMonitorSetup"):
             raise InputError(f'AutoMonitorSetup "{resource_name}"', found)
         props: dict[str, Any] = {
             "external_id": key,
-            **dict.fromkeys(("selector", "evaluators", "evaluator_configs", "triggers")),
+            **dict.fromkeys(SETUP_PARTS),
             **setup,
             "shown": display_of(setup),
             "preview": pulumi.runtime.is_dry_run() or None,

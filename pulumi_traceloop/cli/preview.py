@@ -27,7 +27,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .._codec import encoded, unpacked
+from .._codec import encoded, spec_inputs, unpacked
 from .._describe import display_json
 from .._plan import (
     ACTIONS,
@@ -57,8 +57,6 @@ _STACK = "pulumi:pulumi:Stack"
 _UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 _WRITES = ("create", "create-replacement", "update", "replace")
 _DELETES = ("delete", "delete-replaced", "replace")
-#: The inputs of a single resource that define its setup.
-_SPEC = ("selector", "evaluators", "evaluator_configs", "triggers")
 
 
 class PreviewError(TraceloopError):
@@ -328,7 +326,7 @@ class _Step:
         shown = self._old.get("shown")
         if isinstance(shown, str) and shown != SECRET:
             return _readable(shown)
-        return _readable(encoded({k: self._old[k] for k in _SPEC if self._old.get(k) is not None}))
+        return _readable(encoded(spec_inputs(self._old)))
 
     def member(self, external_id: str) -> str | None:
         """Return the display JSON of an old setup of a batch, if the batch knows it.

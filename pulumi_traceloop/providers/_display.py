@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from pulumi.output import Unknown
 
+from .._codec import spec_inputs
 from .._describe import UNKNOWN, display_json, literals, unseen_change
 from .._masking import masked, redacted, secret_values
 from .._plan import Change
 from ..args import canonical
-from ._specs import holds_unknown, parsed, spec_inputs
+from ._specs import holds_unknown, parsed
 
 if TYPE_CHECKING:
     from .._deployment import Deployment

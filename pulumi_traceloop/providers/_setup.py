@@ -16,6 +16,7 @@ from pulumi.dynamic import (
 )
 from pulumi.output import Unknown
 
+from .._codec import spec_inputs
 from .._masking import masked
 from .._naming import external_id_problem
 from .._plan import UNKNOWN, Change, deleted, report_drift
@@ -27,7 +28,7 @@ from . import _display as display
 from ._baseline import baseline, differs_from_declaration, report_normalized
 from ._host import HostedProvider, identity, listed, namespace_changed, without_traceback
 from ._options import exists_error
-from ._specs import differ, parsed, spec_inputs, spec_of
+from ._specs import differ, parsed, spec_of
 
 if TYPE_CHECKING:
     from .._models import Setup, SetupSpec

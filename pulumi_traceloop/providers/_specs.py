@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pulumi.output import Unknown
 
-from .._codec import unpacked
+from .._codec import spec_inputs, unpacked
 from .._validation import problems_in_json
 from ..args import canonical
 
@@ -25,19 +25,10 @@ __all__ = [
     "forced_of",
     "holds_unknown",
     "parsed",
-    "spec_inputs",
     "spec_of",
     "to_send",
     "triggers_of",
 ]
-
-#: The inputs of an `AutoMonitorSetup` that make up the setup itself.
-_SPEC = ("selector", "evaluators", "evaluator_configs", "triggers")
-
-
-def spec_inputs(props: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the inputs of an `AutoMonitorSetup` that make up the setup itself."""
-    return {key: props[key] for key in _SPEC if props.get(key) is not None}
 
 
 @cache

@@ -26,10 +26,21 @@ from .values import as_text, is_content
 if TYPE_CHECKING:
     from .._client import TraceloopClient
 
-__all__ = ["SAMPLE", "Sample", "SpanFileError", "read_file", "read_files", "read_service"]
+__all__ = [
+    "NO_SPANS",
+    "SAMPLE",
+    "Sample",
+    "SpanFileError",
+    "read_file",
+    "read_files",
+    "read_service",
+]
 
 #: How many spans are read from Traceloop by default.
 SAMPLE: Final = 2_000
+
+#: The problem of a sample without spans.
+NO_SPANS: Final = "Traceloop recorded no span in this time, in the environment of the API key"
 
 #: The page size; spans include prompts and completions.
 _PAGE: Final = 200

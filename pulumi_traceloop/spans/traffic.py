@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from .._plan import Matches
 from .matching import SelectorRule, SpanIndex, Survey
-from .sources import SAMPLE, read_files, read_service
+from .sources import NO_SPANS, SAMPLE, read_files, read_service
 
 if TYPE_CHECKING:
     from .._client import TraceloopClient
@@ -123,9 +123,7 @@ def of_service(
         hours = age / _HOUR if age > 0 else None
     problems = list(sample.problems)
     if not len(index):
-        problems.append(
-            "Traceloop recorded no span in this time, in the environment of the API key"
-        )
+        problems.append(NO_SPANS)
     return Traffic(index, hours, daily=True, problems=problems)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,6 +41,7 @@ __all__ = [
     "note_unreadable",
     "one_line",
     "seconds_option",
+    "terminal",
     "write",
 ]
 
@@ -111,6 +115,13 @@ def one_line() -> Iterator[None]:
 def write(text: str) -> None:
     """Write to standard output, in UTF-8 whatever the terminal's encoding."""
     click.echo(text.encode(errors="backslashreplace"), nl=False)
+
+
+def terminal() -> tuple[int | None, bool]:
+    """Return the width of standard output, ``None`` if it is no terminal, and whether to colour."""
+    if not sys.stdout.isatty():
+        return None, False
+    return shutil.get_terminal_size().columns, not os.environ.get("NO_COLOR")
 
 
 def note(text: str) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from ...errors import printable
-from ...spans.sources import SAMPLE
+from ...spans.sources import NO_SPANS, SAMPLE
 from .common import (
     ATTENTION,
     EXIT_CODES,
@@ -22,6 +19,7 @@ from .common import (
     note_unreadable,
     one_line,
     seconds_option,
+    terminal,
     write,
 )
 
@@ -116,9 +114,7 @@ def match(
             now = runtime.now().timestamp()
             sample = read_service(project.client, seconds=seconds, limit=limit, now=lambda: now)
             if not sample.spans:
-                sample.problems.append(
-                    "Traceloop recorded no span in this time, in the environment of the API key"
-                )
+                sample.problems.append(NO_SPANS)
         else:
             sample = read_files(span_files)
         report = matches.match(
@@ -133,11 +129,8 @@ def match(
     elif as_markdown:
         write(matches.as_markdown(report))
     else:
-        terminal = sys.stdout.isatty()
-        width = shutil.get_terminal_size().columns if terminal else None
-        write(
-            matches.table(report, width=width, colour=terminal and not os.environ.get("NO_COLOR"))
-        )
+        width, colour = terminal()
+        write(matches.table(report, width=width, colour=colour))
     for problem in report.problems:
         note(f"warning: {printable(problem)}")
     note(report.summary())

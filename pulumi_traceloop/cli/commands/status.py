@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -22,6 +20,7 @@ from .common import (
     note_unreadable,
     one_line,
     seconds_option,
+    terminal,
     write,
 )
 
@@ -131,8 +130,8 @@ def status(
             projects = [project]
             poll = partial(statuses_of.read_project, project, external_ids, statuses)
         if wait:
-            terminal = sys.stderr.isatty()
-            with statuses_of.progress_display(note, terminal=terminal) as progress:
+            display = statuses_of.progress_display(note, terminal=sys.stderr.isatty())
+            with display as progress:
                 report = statuses_of.wait(
                     poll,
                     timeout,
@@ -148,9 +147,7 @@ def status(
     if as_json:
         write(statuses_of.as_json(report, too_long) + "\n")
     else:
-        terminal = sys.stdout.isatty()
-        width = shutil.get_terminal_size().columns if terminal else None
-        colour = terminal and not os.environ.get("NO_COLOR")
+        width, colour = terminal()
         write(statuses_of.table(report, runtime.now(), width=width, colour=colour))
     if too_long:
         note(
