@@ -90,8 +90,8 @@ def test_what_is_read_ahead_is_of_the_same_namespace(
 class TestProgram:
     def test_that_is_new(self, world: World) -> None:
         world.preview(SINGLES.format(count=60))
-        # One by one, all `READ_BY_ID` would be read before the list is.
-        assert world.requests["get"] < READ_BY_ID
+        # How many depends on which of the concurrent checks comes first.
+        assert world.requests["get"] <= READ_BY_ID
         assert world.requests["list"] == 1
         up = world.up()
         assert world.requests["put"] == 60
