@@ -7,27 +7,29 @@ External ID" and "Bulk Upsert" (https://www.traceloop.com/docs/api-reference/aut
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import fields
 from typing import Annotated, Any, NamedTuple, cast
 
 from pydantic import (
     AliasChoices,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     FailFast,
     Field,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
+from pydantic.dataclasses import dataclass
 
 from ._naming import path_problem
 from ._validation import VALUE_FIELD
 
 __all__ = [
+    "SETUP",
+    "SETUP_SPEC",
     "BulkItem",
     "Definition",
     "EvaluatorConfig",
@@ -40,6 +42,7 @@ __all__ = [
     "SpanPage",
     "Unreadable",
     "ValidationError",
+    "content",
     "mismatch",
     "read_bulk",
     "unreadable",
@@ -57,16 +60,10 @@ class Definition(NamedTuple):
     evaluators: frozenset[tuple[str, str | None]]
 
 
-class _Input(BaseModel):
-    """A part of a declared setup, validated by `_validation`.
-
-    The models do not validate content, so they read states with values that this version refuses.
-    """
-
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
-
-
-class Rule(_Input):
+# `_validation` validates the content of what is declared. The models do not, so they read states
+# with values that this version refuses.
+@dataclass(frozen=True, slots=True)
+class Rule:
     """One rule of a selector."""
 
     key: str
@@ -76,28 +73,30 @@ class Rule(_Input):
     values: list[str] | None = None
 
 
-class EvaluatorConfig(_Input):
+@dataclass(frozen=True, slots=True)
+class EvaluatorConfig:
     """One evaluator with its options."""
 
     slug: str
     scope: str | None = None
 
 
-class SetupSpec(_Input):
+@dataclass(frozen=True, slots=True)
+class SetupSpec:
     """A setup as the user declares it; that of a ``get`` is empty."""
 
-    selector: list[Rule] = []
+    selector: list[Rule] = Field(default_factory=list)
     evaluators: list[str] | None = None
     evaluator_configs: list[EvaluatorConfig] | None = None
     triggers: list[Any] | None = None
 
-    @cached_property
+    @property
     def _evaluators(self) -> list[tuple[str, str | None]]:
         if self.evaluator_configs is not None:
             return [(config.slug, config.scope) for config in self.evaluator_configs]
         return [(slug, None) for slug in self.evaluators or []]
 
-    @cached_property
+    @property
     def definition(self) -> Definition:
         """The semantic key, comparable with that of a `Setup`."""
         return Definition(
@@ -111,14 +110,21 @@ class SetupSpec(_Input):
         precedence.
         """
         body: dict[str, Any] = {
-            "selector": [rule.model_dump(exclude_none=True) for rule in self.selector],
+            "selector": [content(rule) for rule in self.selector],
             "evaluators": list(dict.fromkeys(slug for slug, _ in self._evaluators)),
         }
         if self.evaluator_configs is not None:
-            body["evaluator_configs"] = [
-                config.model_dump(exclude_none=True) for config in self.evaluator_configs
-            ]
+            body["evaluator_configs"] = [content(config) for config in self.evaluator_configs]
         return body
+
+
+def content(part: Rule | EvaluatorConfig | SetupRule | SetupEvaluator) -> dict[str, Any]:
+    """Return the fields of a part of a setup that are not ``None``."""
+    return {
+        field.name: value
+        for field in fields(part)
+        if (value := getattr(part, field.name)) is not None
+    }
 
 
 def _rule_definition(
@@ -130,27 +136,23 @@ def _rule_definition(
     return rule.source, rule.key, operator, operand
 
 
-class _Response(BaseModel):
-    """A part of a response; fields that the service adds or removes later must not break reads."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
 def _none_is_empty(value: Any) -> Any:
     return [] if value is None else value
 
 
-class SetupRule(_Response):
+@dataclass(frozen=True, slots=True)
+class SetupRule:
     """One stored rule; the OpenAPI file has ``op`` where the reference pages have ``operator``."""
 
     key: str
     source: str = ""
-    operator: str | None = Field(None, validation_alias=AliasChoices("operator", "op"))
+    operator: str | None = Field(default=None, validation_alias=AliasChoices("operator", "op"))
     value: str | None = None
     values: Annotated[list[str] | None, FailFast()] = None
 
 
-class SetupEvaluator(_Response):
+@dataclass(frozen=True, slots=True)
+class SetupEvaluator:
     """One evaluator of a stored setup and its status."""
 
     evaluator_type: str
@@ -159,19 +161,24 @@ class SetupEvaluator(_Response):
     error_message: str | None = None
 
 
-class Setup(_Response):
+@dataclass(frozen=True, slots=True)
+class Setup:
     """A setup as the service has it. The service changes the statuses asynchronously."""
 
     id: str
     external_id: str
     env_project_id: str | None = None
-    init_rules: Annotated[list[SetupRule], FailFast(), BeforeValidator(_none_is_empty)] = []
-    evaluators: Annotated[list[SetupEvaluator], FailFast(), BeforeValidator(_none_is_empty)] = []
+    init_rules: Annotated[list[SetupRule], FailFast(), BeforeValidator(_none_is_empty)] = Field(
+        default_factory=list
+    )
+    evaluators: Annotated[list[SetupEvaluator], FailFast(), BeforeValidator(_none_is_empty)] = (
+        Field(default_factory=list)
+    )
     status: str = "unknown"
     created_at: str | None = None
     updated_at: str | None = None
 
-    @cached_property
+    @property
     def definition(self) -> Definition:
         """The semantic key, comparable with that of a `SetupSpec`."""
         return Definition(
@@ -181,9 +188,7 @@ class Setup(_Response):
 
     def as_input(self) -> dict[str, Any]:
         """Return this setup as a user would declare it, to display drift."""
-        spec: dict[str, Any] = {
-            "selector": [rule.model_dump(exclude_none=True) for rule in self.init_rules]
-        }
+        spec: dict[str, Any] = {"selector": [content(rule) for rule in self.init_rules]}
         if any(evaluator.scope for evaluator in self.evaluators):
             spec["evaluator_configs"] = [
                 {"slug": e.evaluator_type} | ({"scope": e.scope} if e.scope else {})
@@ -194,7 +199,8 @@ class Setup(_Response):
         return spec
 
 
-class BulkItem(_Response):
+@dataclass(frozen=True, slots=True)
+class BulkItem:
     """The outcome of one setup of a bulk request: *result* on success, else *error*."""
 
     external_id: str
@@ -213,13 +219,16 @@ class Unreadable(NamedTuple):
     reason: str
 
 
-@dataclass(frozen=True)
-class Listing:
+class Listing(NamedTuple):
     """The response of the list route. An unreadable setup may belong to another project."""
 
     setups: list[Setup]
     unreadable: list[Unreadable]
 
+
+#: Parse a declared setup, and a stored one.
+SETUP_SPEC: TypeAdapter[SetupSpec] = TypeAdapter(SetupSpec)
+SETUP: TypeAdapter[Setup] = TypeAdapter(Setup)
 
 #: With more unreadable items than this, the whole response is unreadable.
 UNREADABLE_LIMIT = 10_000
@@ -250,22 +259,22 @@ def _item(value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationIn
 
 
 # FailFast, here and above: collecting all errors of a hostile response takes gigabytes.
-class _Bulk(_Response):
+class _Bulk(BaseModel):
     setups: Annotated[list[BulkItem], FailFast()]
 
 
-class _SpanList(_Response):
+class _SpanList(BaseModel):
     data: Annotated[list[dict[str, Any]], FailFast(), BeforeValidator(_none_is_empty)]
     next_cursor: str | None = None
 
 
-class SpanPage(_Response):
+class SpanPage(BaseModel):
     """One page of spans and the cursor of the next (reference page "Get Spans")."""
 
     spans: _SpanList
 
 
-class _TolerantBulk(_Response):
+class _TolerantBulk(BaseModel):
     setups: Annotated[list[Annotated[BulkItem, WrapValidator(_item)]], FailFast()]
 
 
@@ -298,7 +307,7 @@ _JSON_TYPES = {
     dict: "an object",
     type(None): "null",
 }
-_EXPECTED = {"string_type": "a string", "list_type": "a list", "model_type": "an object"}
+_EXPECTED = {"string_type": "a string", "list_type": "a list", "dataclass_type": "an object"}
 
 
 def mismatch(error: ValidationError, within: str = "") -> str:

@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pulumi_traceloop import args
-from pulumi_traceloop._models import Setup, SetupSpec
+from pulumi_traceloop._models import SETUP, SETUP_SPEC, Setup
 from pulumi_traceloop._naming import external_id_problem
 from pulumi_traceloop.cli.app import cli
 from pulumi_traceloop.cli.export import as_python, as_yaml, exportable, literal
@@ -231,7 +231,7 @@ traceloop.AutoMonitorSetupGroup(
     @settings(max_examples=40, deadline=None)
     def test_any_text_survives_python(self, texts: dict[str, str]) -> None:
         setups = {
-            i: Setup.model_validate(
+            i: SETUP.validate_python(
                 {"id": "1", "external_id": i, "evaluators": [{"evaluator_type": value}]}
                 | {"init_rules": setup_of(value)["selector"]}
             )
@@ -243,7 +243,7 @@ traceloop.AutoMonitorSetupGroup(
         declared = declared_by(program)
         assert declared.keys() == texts.keys()
         for external_id, setup in setups.items():
-            spec = SetupSpec.model_validate(args.plain(declared[external_id]))
+            spec = SETUP_SPEC.validate_python(args.plain(declared[external_id]))
             assert spec.definition == setup.definition
         _assert_ruff(program.encode())
 
@@ -267,7 +267,7 @@ traceloop.AutoMonitorSetupGroup(
 def stored(
     external_id: str, rules: list[dict[str, Any]], evaluators: tuple[str, ...] = ("faithfulness",)
 ) -> Setup:
-    return Setup.model_validate(
+    return SETUP.validate_python(
         {"id": "1", "external_id": external_id, "init_rules": rules}
         | {"evaluators": [{"evaluator_type": slug} for slug in evaluators]}
     )

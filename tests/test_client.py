@@ -7,6 +7,7 @@ import logging
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -50,7 +51,7 @@ class TestCalls:
         client = client_of(emulator.url)
         created = client.upsert_setup("m", SPEC)
         assert created.definition == SPEC.definition
-        changed = SPEC.model_copy(update={"evaluators": ["word-count"]})
+        changed = replace(SPEC, evaluators=["word-count"])
         assert client.upsert_setup("m", changed).id == created.id
         assert emulator.writes == {"m": 2}
 

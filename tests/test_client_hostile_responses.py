@@ -336,9 +336,9 @@ CHILD = """
 import resource, sys
 from pulumi_traceloop._client import TraceloopClient
 from pulumi_traceloop.errors import TraceloopError
-from pulumi_traceloop._models import SetupSpec
+from pulumi_traceloop._models import SETUP_SPEC
 
-SPEC = SetupSpec.model_validate({
+SPEC = SETUP_SPEC.validate_python({
     "selector": [{"key": "a", "source": "span_attributes", "value": "b"}],
     "evaluators": ["pii-detector"],
 })

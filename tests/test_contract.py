@@ -17,7 +17,7 @@ import pytest
 
 from pulumi_traceloop._client import TraceloopClient
 from pulumi_traceloop._client._listing import ListStream
-from pulumi_traceloop._models import BulkItem, Setup, SetupSpec, read_bulk
+from pulumi_traceloop._models import SETUP, SETUP_SPEC, BulkItem, read_bulk
 from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.errors import RejectedError, RequestError, ServerError
 from tests.support import API_KEY
@@ -403,14 +403,14 @@ class TestTheClientsModels:
         ids=["pages", "older page", "OpenAPI", "sparse"],
     )
     def test_parse_every_documented_setup(self, documented: dict[str, Any]) -> None:
-        setup = Setup.model_validate_json(json.dumps(documented))
+        setup = SETUP.validate_json(json.dumps(documented))
         assert setup.external_id == "m"
         stream = ListStream()
         stream.feed(json.dumps([documented]).encode(), last=True)
         assert stream.listing().setups == [setup]
 
     def test_accept_the_openapi_files_name_of_the_operator(self) -> None:
-        (rule,) = Setup.model_validate(OPENAPI_RESPONSE).init_rules
+        (rule,) = SETUP.validate_python(OPENAPI_RESPONSE).init_rules
         assert rule.operator == "not_in"
 
     def test_parse_the_documented_bulk_response(self) -> None:
@@ -418,7 +418,7 @@ class TestTheClientsModels:
         assert isinstance(good, BulkItem)
         assert isinstance(bad, BulkItem)
         assert good.result is not None
-        assert good.result.definition == SetupSpec.model_validate(EXAMPLE).definition
+        assert good.result.definition == SETUP_SPEC.validate_python(EXAMPLE).definition
         assert (bad.status, bad.result) == ("error", None)
 
     @pytest.mark.parametrize(
@@ -432,14 +432,14 @@ class TestTheClientsModels:
         emulator.put("m", OPENAI, evaluator_configs=configs)
         emulator.force_status("m", setup_status)
         _, content = api.exchange("GET", ITEM)
-        setup = Setup.model_validate(content)
+        setup = SETUP.validate_python(content)
         assert setup.status == setup_status
-        declared = SetupSpec.model_validate({"selector": OPENAI, "evaluator_configs": configs})
+        declared = SETUP_SPEC.validate_python({"selector": OPENAI, "evaluator_configs": configs})
         assert setup.definition == declared.definition
 
 
 class TestTheClientAgainstTheDocumentedErrors:
-    SPEC = SetupSpec.model_validate(EXAMPLE)
+    SPEC = SETUP_SPEC.validate_python(EXAMPLE)
 
     @pytest.mark.parametrize(
         ("status", "text", "error"),

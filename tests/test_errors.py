@@ -16,7 +16,7 @@ from urllib3.exceptions import MaxRetryError
 
 from pulumi_traceloop import errors
 from pulumi_traceloop._client import TraceloopClient
-from pulumi_traceloop._models import SetupSpec
+from pulumi_traceloop._models import SETUP_SPEC
 from pulumi_traceloop.errors import (
     ConnectionFailedError,
     RequestError,
@@ -28,7 +28,7 @@ from pulumi_traceloop.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SPEC = SetupSpec.model_validate(
+SPEC = SETUP_SPEC.validate_python(
     {
         "selector": [{"key": "a", "source": "span_attributes", "value": "b"}],
         "evaluators": ["pii-detector"],

@@ -9,6 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from pulumi_traceloop._models import (
+    SETUP,
+    SETUP_SPEC,
     BulkItem,
     Setup,
     SetupSpec,
@@ -18,7 +20,7 @@ from tests.support.setups import RULE, configs, rule, setup, without
 
 
 def spec(**changes: Any) -> SetupSpec:
-    return SetupSpec.model_validate(setup(**changes))
+    return SETUP_SPEC.validate_python(setup(**changes))
 
 
 OTHER = rule(key="service.name", source="resource_attributes", value="shop")
@@ -46,9 +48,9 @@ class TestSemanticKey:
         ],
     )
     def test_ignores_order_and_defaults(self, one: dict[str, Any], other: dict[str, Any]) -> None:
-        meaning = SetupSpec.model_validate(one).definition
-        assert meaning == SetupSpec.model_validate(other).definition
-        assert hash(meaning) == hash(SetupSpec.model_validate(other).definition)
+        meaning = SETUP_SPEC.validate_python(one).definition
+        assert meaning == SETUP_SPEC.validate_python(other).definition
+        assert hash(meaning) == hash(SETUP_SPEC.validate_python(other).definition)
 
     @pytest.mark.parametrize(
         "other",
@@ -67,11 +69,11 @@ class TestSemanticKey:
         ],
     )
     def test_differs_with_the_definition(self, other: dict[str, Any]) -> None:
-        assert spec().definition != SetupSpec.model_validate(other).definition
+        assert spec().definition != SETUP_SPEC.validate_python(other).definition
 
     def test_includes_the_scope(self) -> None:
-        span = SetupSpec.model_validate(configs({"slug": "a", "scope": "span"}))
-        trace = SetupSpec.model_validate(configs({"slug": "a", "scope": "trace"}))
+        span = SETUP_SPEC.validate_python(configs({"slug": "a", "scope": "span"}))
+        trace = SETUP_SPEC.validate_python(configs({"slug": "a", "scope": "trace"}))
         assert span.definition != trace.definition
 
 
@@ -91,7 +93,7 @@ class TestRequestBody:
 
     def test_has_the_slugs_beside_the_configs(self) -> None:
         given = configs({"slug": "a", "scope": "span"}, {"slug": "b"}, {"slug": "a"})
-        body = SetupSpec.model_validate(given).request_body()
+        body = SETUP_SPEC.validate_python(given).request_body()
         assert body["evaluators"] == ["a", "b"]
         assert body["evaluator_configs"] == [
             {"slug": "a", "scope": "span"},
@@ -119,7 +121,7 @@ def stored(**changes: Any) -> dict[str, Any]:
 
 
 def read(**changes: Any) -> Setup:
-    return Setup.model_validate(stored(**changes))
+    return SETUP.validate_python(stored(**changes))
 
 
 class TestStoredSetups:
@@ -158,7 +160,7 @@ class TestStoredSetups:
         ],
     )
     def test_as_input_is_the_declared_setup(self, given: dict[str, Any]) -> None:
-        declared = SetupSpec.model_validate(given)
+        declared = SETUP_SPEC.validate_python(given)
         body = declared.request_body()
         config = body.get("evaluator_configs") or [{"slug": slug} for slug in body["evaluators"]]
         back = read(
@@ -166,7 +168,7 @@ class TestStoredSetups:
             evaluators=[{"evaluator_type": c["slug"], "scope": c.get("scope")} for c in config],
         )
         assert back.definition == declared.definition
-        assert SetupSpec.model_validate(back.as_input()).definition == declared.definition
+        assert SETUP_SPEC.validate_python(back.as_input()).definition == declared.definition
         assert set(back.as_input()) == set(given)
 
     def test_unknown_fields_and_statuses_are_accepted(self) -> None:

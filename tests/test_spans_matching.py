@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pulumi_traceloop._models import Rule as ModelRule
-from pulumi_traceloop._models import SetupRule
+from pulumi_traceloop._models import SetupRule, content
 from pulumi_traceloop.spans.matching import Rule, Span, SpanIndex, matches, verdict
 
 SPAN = Span(
@@ -89,7 +89,7 @@ def test_undocumented_operator_is_undecided() -> None:
 
 def test_rules_of_the_models_match() -> None:
     declared = ModelRule(key="service.name", source="resource_attributes", value="shop")
-    stored = SetupRule.model_validate({**declared.model_dump(), "operator": None})
+    stored = SetupRule(**{**content(declared), "operator": None})
     assert matches([declared, stored], SPAN)
 
 

@@ -13,7 +13,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .._models import Listing, Setup, SetupSpec, SpanPage, Unreadable, read_bulk
+from .._models import SETUP, Listing, Setup, SetupSpec, SpanPage, Unreadable, read_bulk
 from .._naming import path_problem
 from .._settings import (
     DEFAULT_BASE_URL,
@@ -409,7 +409,7 @@ class TraceloopClient:
 
     def _setup(self, request: Request, response: Response) -> Setup:
         self._reader.success(request, response)
-        setup = self._reader.parse(request, response, Setup.model_validate_json, "a setup")
+        setup = self._reader.parse(request, response, SETUP.validate_json, "a setup")
         if setup.external_id != request.external_id:
             raise self._reader.malformed(request, response, "this setup, not another one")
         return setup

@@ -13,7 +13,7 @@ import re
 
 from pydantic import ValidationError
 
-from .._models import UNREADABLE_LIMIT, Listing, Setup, Unreadable, mismatch, unreadable
+from .._models import SETUP, UNREADABLE_LIMIT, Listing, Setup, Unreadable, mismatch, unreadable
 
 __all__ = ["ListStream"]
 
@@ -153,7 +153,7 @@ class ListStream:
         first = f"{where}: {problem}"
         if not problem:
             try:
-                setup = Setup.model_validate(item)
+                setup = SETUP.validate_python(item)
             except ValidationError as error:
                 problem, first = mismatch(error), mismatch(error, where)
             else:

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.cells import cell_len
 
-from .._models import Setup, SetupRule, SetupSpec
+from .._models import SETUP_SPEC, Setup, SetupRule
 from .._naming import external_id_problem
 from .._validation import problems
 from ..errors import printable
@@ -60,7 +60,7 @@ def exportable(setups: Iterable[Setup]) -> Exportable:
             refused[setup.external_id] = "; ".join(f"{path} {reason}" for path, reason in wrong)
         elif problem := external_id_problem(setup.external_id):
             refused[setup.external_id] = f"its external_id {problem}"
-        elif SetupSpec.model_validate(spec).definition != setup.definition:
+        elif SETUP_SPEC.validate_python(spec).definition != setup.definition:
             refused[setup.external_id] = "a program cannot express it"
         else:
             found[setup.external_id] = spec

@@ -330,12 +330,14 @@ def as_json(report: Report, stale: Sequence[str] = ()) -> str:
         stale: the setups that have waited for spans for too long.
 
     """
+    from .._models import content
+
     document: dict[str, Any] = {
         "setups": [
             {
                 "external_id": external_id,
                 "status": setup.status,
-                "evaluators": [e.model_dump(exclude_none=True) for e in setup.evaluators],
+                "evaluators": [content(e) for e in setup.evaluators],
                 "created_at": setup.created_at,
                 "updated_at": setup.updated_at,
             }

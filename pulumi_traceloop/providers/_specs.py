@@ -52,7 +52,7 @@ def spec_of(setup: str | Mapping[str, Any]) -> SetupSpec:
 @lru_cache(maxsize=16_384)
 def _read(text: str) -> SetupSpec:
     # Cached: a setup is checked, compared and sent.
-    return cast("SetupSpec", _models().SetupSpec.model_validate_json(text))
+    return cast("SetupSpec", _models().SETUP_SPEC.validate_json(text))
 
 
 def parsed(setup: str | Mapping[str, Any]) -> SetupSpec | None:

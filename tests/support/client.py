@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from pulumi_traceloop._client import TraceloopClient
-from pulumi_traceloop._models import SetupSpec
+from pulumi_traceloop._models import SETUP_SPEC
 from tests.support.service import Service, response
 
 SETUPS = "/v2/auto-monitor-setups"
 
-SPEC = SetupSpec.model_validate(
+SPEC = SETUP_SPEC.validate_python(
     {
         "selector": [{"key": "gen_ai.system", "source": "span_attributes", "value": "openai"}],
         "evaluators": ["pii-detector"],

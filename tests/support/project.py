@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pulumi_traceloop._client import TraceloopClient
-from pulumi_traceloop._models import SetupSpec
+from pulumi_traceloop._models import SETUP_SPEC, SetupSpec
 from pulumi_traceloop._project import Project
 from pulumi_traceloop._settings import connection
 from tests.support.clock import Clock
@@ -32,7 +32,7 @@ def content(value: str = "x", evaluator: str = "faithfulness") -> dict[str, Any]
 
 
 def spec(value: str = "x", evaluator: str = "faithfulness") -> SetupSpec:
-    return SetupSpec.model_validate(content(value, evaluator))
+    return SETUP_SPEC.validate_python(content(value, evaluator))
 
 
 def specs(count: int) -> dict[str, SetupSpec]:
