@@ -6,7 +6,6 @@ External ID" and "Bulk Upsert" (https://www.traceloop.com/docs/api-reference/aut
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import fields
 from typing import Annotated, Any, NamedTuple, cast
 
@@ -24,6 +23,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
+from ._mismatch import mismatch
 from ._naming import path_problem
 from ._validation import VALUE_FIELD
 
@@ -43,7 +43,6 @@ __all__ = [
     "Unreadable",
     "ValidationError",
     "content",
-    "mismatch",
     "read_bulk",
     "unreadable",
 ]
@@ -296,39 +295,3 @@ def read_bulk(body: bytes) -> list[BulkItem | Unreadable]:
         if not any(items):
             raise failure from None
     return [item for item in items if item is not None]
-
-
-_JSON_TYPES = {
-    bool: "a boolean",
-    int: "a number",
-    float: "a number",
-    str: "a string",
-    list: "a list",
-    dict: "an object",
-    type(None): "null",
-}
-_EXPECTED = {"string_type": "a string", "list_type": "a list", "dataclass_type": "an object"}
-
-
-def mismatch(error: ValidationError, within: str = "") -> str:
-    """Return the first error of a response: the path and the type found, without values.
-
-    Args:
-        error: of the validation.
-        within: the path of the validated value.
-
-    """
-    details = error.errors(include_url=False, include_context=False)[0]
-    path = _path(details["loc"], within)
-    if details["type"] == "missing":
-        return f"{path} is missing"
-    if details["type"] in _EXPECTED and path:
-        found = _JSON_TYPES.get(type(details["input"]), "something else")
-        return f"{path} should be {_EXPECTED[details['type']]}, but is {found}"
-    return f"{path}: {details['msg']}" if path else details["msg"]
-
-
-def _path(parts: Iterable[int | str], path: str) -> str:
-    for part in parts:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
-    return path

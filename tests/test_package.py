@@ -8,6 +8,8 @@ from importlib.resources import files
 import pytest
 
 import pulumi_traceloop
+from pulumi_traceloop.emulator import Emulator
+from tests.support import API_KEY
 from tests.support.terminal import python
 
 
@@ -79,6 +81,27 @@ assert provider.check({group}, {group}).failures == []
 assert provider.diff("g", {group}, {group}).changes is False
 """
         assert heavy & _imported(code) == set()
+
+    def test_preview_of_new_setups_imports_no_models(self, traceloop: Emulator) -> None:
+        config = {"traceloop:baseUrl": traceloop.url, "traceloop:apiKey": API_KEY}
+        setup = (
+            '{"evaluators":["e"],"selector":[{"key":"k","source":"span_attributes","value":"x"}]}'
+        )
+        group = {"setups": {"a": setup, "b": setup}, "declared_by": "g", "preview": True}
+        code = f"""
+import contextlib, io
+from pulumi.dynamic import ConfigureRequest
+from pulumi.dynamic.config import Config
+from pulumi_traceloop.providers import AutoMonitorSetupBatchProvider
+provider = AutoMonitorSetupBatchProvider()
+provider.configure(ConfigureRequest(Config({config}, "project")))
+with contextlib.redirect_stdout(io.StringIO()):
+    assert provider.check({{}}, {group}).failures == []
+"""
+        imported = _imported(code)
+        assert "requests" in imported
+        assert "pydantic" not in imported
+        assert traceloop.requests == {"GET /v2/auto-monitor-setups/{external_id}": 2}
 
     @pytest.mark.parametrize("asked", [True, False])
     def test_spans_are_imported_on_demand(self, asked: bool) -> None:

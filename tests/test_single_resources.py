@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import pytest
 from pulumi.dynamic import ConfigureRequest
@@ -45,7 +46,10 @@ def test_hundreds_stand_beside_another_dynamic_provider(world: World) -> None:
 
 
 def checked(
-    provider: AutoMonitorSetupProvider, external_id: str, **more: object
+    provider: AutoMonitorSetupProvider,
+    external_id: str,
+    olds: Mapping[str, object] | None = None,
+    **more: object,
 ) -> dict[str, object]:
     inputs = {
         "external_id": external_id,
@@ -54,7 +58,7 @@ def checked(
         "declared_by": f'AutoMonitorSetup "{external_id}"',
         **more,
     }
-    result = provider.check({}, inputs)
+    result = provider.check(dict(olds or {}), inputs)
     assert result.failures == []
     return result.inputs
 
@@ -69,13 +73,30 @@ def provider(traceloop: Emulator) -> AutoMonitorSetupProvider:
 
 def test_new_ones_are_read_ahead(provider: AutoMonitorSetupProvider, traceloop: Emulator) -> None:
     """Each time as many as were new so far: what is not new is read at most once in two reads."""
-    names = [f"ahead-{n}" for n in range(20)]
+    names = [f"ahead-{n}" for n in range(40)]
     asked = []
-    for number, name in enumerate(names):
-        more = {"upcoming": json.dumps(names)} if number == 0 else {}
-        assert "upcoming" not in checked(provider, name, **more)
+    for number, name in enumerate(names[:20]):
+        upcoming = json.dumps(names) if number == 0 else None
+        assert "upcoming" not in checked(provider, name, upcoming=upcoming)
         asked.append(sum(traceloop.requests.values()))
-    assert asked == [1, 3, 3, 7, 7, 7, 7, *[15] * 8, *[20] * 5]
+    assert asked[:15] == [1, 3, 3, 7, 7, 7, 7, *[15] * 8]
+
+
+def test_few_new_ones_are_read_together(
+    provider: AutoMonitorSetupProvider, traceloop: Emulator
+) -> None:
+    names = [f"few-{n}" for n in range(READ_BY_ID)]
+    checked(provider, names[0], upcoming=json.dumps(names))
+    assert traceloop.requests == {"GET /v2/auto-monitor-setups/{external_id}": READ_BY_ID}
+
+
+def test_few_beside_one_in_the_state_are_not(
+    provider: AutoMonitorSetupProvider, traceloop: Emulator
+) -> None:
+    names = [f"beside-{n}" for n in range(READ_BY_ID)]
+    checked(provider, names[0], {"external_id": names[0]}, upcoming=json.dumps(names))
+    checked(provider, names[1])
+    assert traceloop.requests == {"GET /v2/auto-monitor-setups/{external_id}": 1}
 
 
 def test_what_is_read_ahead_is_of_the_same_namespace(

@@ -13,7 +13,8 @@ import re
 
 from pydantic import ValidationError
 
-from .._models import SETUP, UNREADABLE_LIMIT, Listing, Setup, Unreadable, mismatch, unreadable
+from .._mismatch import mismatch
+from .._models import SETUP, UNREADABLE_LIMIT, Listing, Setup, Unreadable, unreadable
 
 __all__ = ["ListStream"]
 

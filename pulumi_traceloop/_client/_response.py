@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import ValidationError
-from pydantic_core import from_json
+from pydantic_core import ValidationError, from_json
 
-from .._models import mismatch
+from .._mismatch import mismatch
 from .._settings import STORED_KEY, Settings
 from .._text import printable
 from ..errors import (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pulumi.dynamic import (
@@ -20,6 +19,7 @@ from .._codec import spec_inputs
 from .._masking import masked
 from .._naming import external_id_problem
 from .._plan import UNKNOWN, Change, deleted, report_drift
+from .._project import READ_BY_ID
 from .._text import names, say
 from .._validation import option_problems, problems
 from ..args import canonical
@@ -57,6 +57,8 @@ class AutoMonitorSetupProvider(HostedProvider):
     _upcoming: dict[Project, dict[str, None]]
     #: The number of checked setups that are not in the state.
     _new: int
+    #: Whether a checked setup is in the state.
+    _in_state: bool
 
     def configure(self, req: Any) -> None:
         """Keep the stack's configuration."""
@@ -64,6 +66,7 @@ class AutoMonitorSetupProvider(HostedProvider):
         self._announced = set()
         self._upcoming = {}
         self._new = 0
+        self._in_state = False
 
     @without_traceback
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
@@ -92,6 +95,7 @@ class AutoMonitorSetupProvider(HostedProvider):
             failures += self._too_many_evaluations(news)
         self._checked.add(news["declared_by"])
         if olds:
+            self._in_state = True
             self._deployment.manage([olds.get("external_id", "")], self._project(olds))
         if not failures and (not olds or olds.get("external_id") != external_id):
             failures += self._announce_new(news)
@@ -130,13 +134,15 @@ class AutoMonitorSetupProvider(HostedProvider):
         The engine checks one resource after another, so reading each setup at its check would be
         sequential. Which declared setups are in the state, and need no read, is unknown here. So it
         reads as many as were new so far: at most half of the reads are needless, and a thousand new
-        setups take ten rounds.
+        setups take ten rounds. A small program whose setups all seem new takes one round.
         """
         count, self._new = self._new, self._new + 1
         if project.knows(external_id):
             return []
-        following = (i for i in list(self._upcoming[project]) if not project.knows(i))
-        return list(islice(following, count))
+        following = [i for i in list(self._upcoming[project]) if not project.knows(i)]
+        if not self._in_state and len(following) < READ_BY_ID:
+            return following
+        return following[:count]
 
     def _refused(
         self, inputs: Mapping[str, Any], remote: Setup, *, ask: bool = True
