@@ -8,10 +8,10 @@ READY := $(VENV)/.ready
 LOWEST := .venv-lowest
 SDK := .venv-sdk
 
-# Files: in a folder, zizmor finds only what is below a .github/workflows.
 # It requires protobuf 5, which pip cannot install beside what pulumi requires, and works with 6.
 POLICY_SDK := pulumi-policy==1.21.0
 
+# Files: in a folder, zizmor finds only what is below a .github/workflows.
 WORKFLOWS := $(wildcard .github/workflows/*.yml examples/github-actions/*.yml)
 
 .PHONY: help demo check test test-cli timed coverage docs dist test-lowest test-wheel soak bench lint types clean

@@ -151,18 +151,18 @@ class ListStream:
         foreign = self._of_project is not None and isinstance(project, str)
         if foreign and project != self._of_project and project in self._projects:
             return
-        first = f"{where}: {problem}"
         if not problem:
             try:
                 setup = SETUP.validate_python(item)
             except ValidationError as error:
-                problem, first = mismatch(error), mismatch(error, where)
+                problem = mismatch(error)
+                self._first_problem = self._first_problem or mismatch(error, where)
             else:
                 self._setups.append(setup)
                 if setup.env_project_id is not None:
                     self._projects.add(setup.env_project_id)
                 return
-        self._first_problem = self._first_problem or first
+        self._first_problem = self._first_problem or f"{where}: {problem}"
         self._problems += 1
         if found := unreadable(item, problem):
             self._unreadable.append(found)

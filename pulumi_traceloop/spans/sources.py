@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from .._client import TraceloopClient
 
 __all__ = [
-    "NO_SPANS",
     "SAMPLE",
     "Sample",
     "SpanFileError",
@@ -38,9 +37,6 @@ __all__ = [
 
 #: How many spans are read from Traceloop by default.
 SAMPLE: Final = 2_000
-
-#: The problem of a sample without spans.
-NO_SPANS: Final = "Traceloop recorded no span in this time, in the environment of the API key"
 
 #: The page size; spans include prompts and completions.
 _PAGE: Final = 200
@@ -117,6 +113,10 @@ def read_service(
             )
             break
     del sample.spans[limit:]
+    if not sample.spans:
+        sample.problems.append(
+            "Traceloop recorded no span in this time, in the environment of the API key"
+        )
     return sample
 
 

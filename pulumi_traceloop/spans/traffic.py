@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from .._plan import Matches
 from .matching import SelectorRule, SpanIndex, Survey
-from .sources import NO_SPANS, SAMPLE, read_files, read_service
+from .sources import SAMPLE, read_files, read_service
 
 if TYPE_CHECKING:
     from .._client import TraceloopClient
@@ -121,10 +121,7 @@ def of_service(
         # Only the newest spans were read: they cover a shorter time.
         age = end - index.period[0] if index.period else 0
         hours = age / _HOUR if age > 0 else None
-    problems = list(sample.problems)
-    if not len(index):
-        problems.append(NO_SPANS)
-    return Traffic(index, hours, daily=True, problems=problems)
+    return Traffic(index, hours, daily=True, problems=sample.problems)
 
 
 def of_files(paths: Iterable[str | os.PathLike[str]]) -> Traffic:

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -40,6 +40,7 @@ __all__ = [
     "note",
     "note_unreadable",
     "one_line",
+    "refuse_together",
     "seconds_option",
     "terminal",
     "write",
@@ -110,6 +111,13 @@ def one_line() -> Iterator[None]:
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         raise Unusable(printable(f"{name}{error.strerror or error}")) from None
+
+
+def refuse_together(given: Mapping[str, object]) -> None:
+    """Refuse options that exclude each other, if several have a true value."""
+    used = [option for option, value in given.items() if value]
+    if len(used) > 1:
+        raise click.UsageError(f"{' and '.join(used)} do not go together")
 
 
 def write(text: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ...errors import printable
-from ...spans.sources import NO_SPANS, SAMPLE
+from ...spans.sources import SAMPLE
 from .common import (
     ATTENTION,
     EXIT_CODES,
@@ -18,6 +18,7 @@ from .common import (
     note,
     note_unreadable,
     one_line,
+    refuse_together,
     seconds_option,
     terminal,
     write,
@@ -86,10 +87,8 @@ def match(
     Ends with 1 if a setup matches no span or does not exist. Needs the API key unless both the
     setups and the spans come from files.
     """
-    if since is not None and span_files:
-        raise click.UsageError("--since and --spans do not go together")
-    if as_json and as_markdown:
-        raise click.UsageError("--json and --markdown do not go together")
+    refuse_together({"--since": since is not None, "--spans": span_files})
+    refuse_together({"--json": as_json, "--markdown": as_markdown})
     files = [Path(subject) for subject in subjects if _is_file(subject)]
     patterns = [subject for subject in subjects if not _is_file(subject)]
     with one_line():
@@ -113,8 +112,6 @@ def match(
             seconds = since if since is not None else _DAY
             now = runtime.now().timestamp()
             sample = read_service(project.client, seconds=seconds, limit=limit, now=lambda: now)
-            if not sample.spans:
-                sample.problems.append(NO_SPANS)
         else:
             sample = read_files(span_files)
         report = matches.match(

@@ -21,6 +21,7 @@ from .common import (
     json_option,
     note,
     one_line,
+    refuse_together,
     seconds_option,
     write,
 )
@@ -88,8 +89,7 @@ def plan(
     """
     from ..preview import COMMAND, read
 
-    if since is not None and span_files:
-        raise click.UsageError("--since and --spans do not go together")
+    refuse_together({"--since": since is not None, "--spans": span_files})
     if not files:
         if sys.stdin.isatty():
             raise click.UsageError(f"give a FILE, made with: {COMMAND}")

@@ -19,6 +19,7 @@ from .common import (
     note,
     note_unreadable,
     one_line,
+    refuse_together,
     seconds_option,
     terminal,
     write,
@@ -102,8 +103,7 @@ def status(
     waited for spans for longer.
     """
     wait = wait or wait_for is not None
-    if wait and statuses:
-        raise click.UsageError("--wait and --status do not go together")
+    refuse_together({"--wait": wait, "--status": statuses})
     if unmanaged and (wait or external_ids or not stack):
         raise click.UsageError(
             "--unmanaged needs --stack, and takes neither --wait nor an EXTERNAL_ID"
