@@ -91,9 +91,12 @@ def _shapes(found: _Results) -> list[tuple[str, int]]:
 
 
 def _label(declared: str, count: int) -> str:
-    return {"empty": "empty stack", "group": f"group of {count:,}"}.get(
-        declared, f"{count:,} resources"
-    )
+    return {
+        "empty": "empty stack",
+        "smallest": "the smallest dynamic provider",
+        "group": f"group of {count:,}",
+        "resources": f"{count:,} resources",
+    }[declared]
 
 
 def _times(found: _Results, latency: float) -> str:

@@ -15,6 +15,22 @@ REPOSITORY = Path(__file__).parent.parent
 
 PROGRAMS = {
     "empty": "import pulumi\n",
+    "smallest": """\
+import pulumi
+from pulumi.dynamic import CreateResult, Resource, ResourceProvider
+
+class Smallest(ResourceProvider):
+    serialize_as_secret_always = False
+
+    def create(self, props):
+        return CreateResult("id", props)
+
+class One(Resource):
+    def __init__(self):
+        super().__init__(Smallest(), "one", {})
+
+One()
+""",
     "group": """\
 AutoMonitorSetupGroup("g", {f"m-{n:05}": setup(n) for n in range(count)})
 """,
@@ -55,7 +71,8 @@ def make(folder: str, service: Service, declared: str, count: int, *, cli: bool)
         Path(folder),
         env={"PYTHONPATH": os.fspath(REPOSITORY), "TRACELOOP_API_KEY": service.api_key},
     )
-    stack.write_program(("" if declared == "empty" else PREAMBLE) + PROGRAMS[declared])
+    own = declared in ("empty", "smallest")
+    stack.write_program(("" if own else PREAMBLE) + PROGRAMS[declared])
     stack.set_config("traceloop:baseUrl", service.url)
     stack.set_config("count", str(count))
     return stack
