@@ -171,7 +171,8 @@ def group_deletes(
     )
 
 
-class Claim(NamedTuple, Generic[P]):
+@dataclass(frozen=True)
+class Claim(Generic[P]):  # no NamedTuple: a generic one needs Python 3.11
     """A resource of the program that declares a setup, and the setup's project."""
 
     declarer: str
