@@ -91,6 +91,8 @@ types: $(READY) ## mypy
 $(READY): requirements-dev.txt
 $(READY): NO_DEPS := $(POLICY_SDK)
 $(LOWEST)/.ready: requirements-lowest.txt
+# The lowest Python too, where it is installed.
+$(LOWEST)/.ready: PYTHON = $(or $(shell python3.10 -c "print('python3.10')" 2>/dev/null),python3)
 
 %/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
