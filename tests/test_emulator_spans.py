@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import re
@@ -220,7 +221,7 @@ class TestIntake:
             assert planted in json.dumps(emulator.spans)
             assert planted not in repr(emulator.log)
             assert planted not in api.call("GET", "/_emulator/requests").text
-        with sqlite3.connect(data) as db:
+        with contextlib.closing(sqlite3.connect(data)) as db:
             assert planted not in "\n".join(db.iterdump())
 
     def test_latest_spans_are_kept(self, api: Telemetry, emulator: Emulator) -> None:

@@ -67,7 +67,9 @@ class TestSetup:
             return AutoMonitorSetup("n", args, opts=opts, if_exists="fail")
 
         program.run(declare)
-        m, n = (r for r in program.registered if r.type == ONE)
+        # The SDK registers them concurrently.
+        found = {r.name: r for r in program.registered if r.type == ONE}
+        m, n = found["m"], found["n"]
         assert m.inputs["selector"] == n.inputs["selector"] == plain(DICT)["selector"]
         assert m.inputs["evaluators"] == n.inputs["evaluators"] == ["faithfulness"]
         assert (m.inputs["external_id"], n.inputs["if_exists"]) == ("x", "fail")
