@@ -413,7 +413,7 @@ class TestSecretKey:
         assert repr(client) == (
             "TraceloopClient(base_url='https://example.com/api', api_key=[secure])"
         )
-        assert repr(client._transport.session.auth) == "_BearerAuth([secure])"
+        assert API_KEY not in repr(client._transport)
 
     def test_short_key_does_not_garble_messages(self, client_of: Clients, serve: Serve) -> None:
         client = client_of(serve(response(400, {"error": "broken"})).url, api_key="k")

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
@@ -67,10 +66,15 @@ class Transport:
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
         self._clock = clock
+        # Complete, and so not merged with the session's: merging settings takes a seventh of the
+        # processor time of a delete. The header takes precedence over an entry in ~/.netrc.
+        self._headers = {
+            "Accept": "application/json",
+            "Authorization": f"Bearer {api_key}",
+            "User-Agent": _user_agent(),
+        }
         self.session = _Session()
         self.session.trust_env = not direct
-        self.session.auth = _BearerAuth(api_key)
-        self.session.headers.update({"Accept": "application/json", "User-Agent": _user_agent()})
         # Without cookies, the threads share no state in the session.
         self.session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         # The `Sender` retries, not the adapter: a truncated body is a reason too, which the adapter
@@ -78,6 +82,8 @@ class Transport:
         adapter = _Adapter(pool_maxsize=pool_size, pool_block=False)
         self.session.mount("https://", adapter)
         self.session.mount("http://", adapter)
+        #: Proxies and certificates, from the environment.
+        self._environment = self.session.merge_environment_settings(base_url, {}, True, None, None)
 
     def close(self) -> None:
         """Close the pooled connections."""
@@ -98,14 +104,18 @@ class Transport:
         left = max(end - self._clock(), 0.001)
         _time_left.set(time_left)
         try:
-            response = self.session.request(
+            prepared = requests.Request(
                 request.method,
                 self._base_url + request.path,
+                headers=self._headers,
                 params=request.params,
                 json=request.json,
+            ).prepare()
+            response = self.session.send(
+                prepared,
                 timeout=(min(self._connect_timeout, left), min(self._read_timeout, left)),
                 allow_redirects=False,
-                stream=True,
+                **self._environment,
             )
             try:
                 return _read(response, request), None
@@ -135,20 +145,6 @@ def _read(response: requests.Response, request: Request) -> Response:
         if not chunk:
             break
     return Response(response.status_code, response.headers, bytes(body), size, stream)
-
-
-class _BearerAuth(AuthBase):
-    """Sends the API key. As an auth object, it takes precedence over an entry in ~/.netrc."""
-
-    def __init__(self, api_key: str) -> None:
-        self._api_key = api_key
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._api_key}"
-        return request
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}([secure])"
 
 
 class _Session(requests.Session):
