@@ -141,3 +141,23 @@ def test_deleted_with_leaves_the_setups_of_a_group(world: CliWorld) -> None:
     )
     world.destroy()
     assert set(world.monitors) == {"a"}
+
+
+@pytest.mark.not_sampled
+def test_delete_hooks_of_one_setup_run_with_the_program(world: CliWorld) -> None:
+    program = """
+hook = pulumi.ResourceHook("gone", lambda args: print("HOOK", args.name, flush=True))
+binding = pulumi.ResourceHookBinding(before_delete=[hook], after_delete=[hook])
+for name in names:
+    one(name, opts=pulumi.ResourceOptions(hooks=binding))
+"""
+    world.up(f'names = ["a", "b"]{program}')
+    removed = world.up(f'names = ["a"]{program}')
+    assert "HOOK b" in removed.output
+    assert set(world.monitors) == {"a"}
+    # The engine, not the provider: as for every resource.
+    refused = world.cli("destroy", fails=True)
+    assert "--run-program" in refused.output
+    assert set(world.monitors) == {"a"}
+    assert "HOOK a" in world.cli("destroy", "--run-program").output
+    assert world.monitors == {}
