@@ -266,6 +266,16 @@ class TestStackStatus:
     def test_unmanaged_option_needs_a_stack(self, run: Run) -> None:
         assert run("status", "--unmanaged").exit_code == 2
 
+    def test_url_option_conflicts_with_a_stack(
+        self, run: Run, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        result = run("status", "--stack", "dev", "--base-url", emulator.url)
+        assert result.exit_code == 2
+        assert "--stack and --base-url do not go together" in result.stderr
+        # `run` sets the environment variable, which does not conflict.
+        monkeypatch.setenv("PATH", "")
+        assert "pulumi is not on PATH" in run("status", "--stack", "dev").stderr
+
 
 class TestWait:
     def test_ends_when_all_are_ready(self, run: Run, emulator: Emulator, clock: Clock) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import click
+from click.core import ParameterSource
 
 from ..._text import names
 from .common import (
@@ -73,9 +74,9 @@ __all__ = ["status"]
 )
 @base_url_option
 @json_option
-@click.pass_obj
+@click.pass_context
 def status(
-    runtime: Runtime,
+    context: click.Context,
     external_ids: Sequence[str],
     statuses: Sequence[str],
     wait_for: str | None,
@@ -104,10 +105,14 @@ def status(
     """
     wait = wait or wait_for is not None
     refuse_together({"--wait": wait, "--status": statuses})
+    # The environment variable stands in for a stack's configuration, so that one is no conflict.
+    given = context.get_parameter_source("base_url") is ParameterSource.COMMANDLINE
+    refuse_together({"--stack": stack, "--base-url": given})
     if unmanaged and (wait or external_ids or not stack):
         raise click.UsageError(
             "--unmanaged needs --stack, and takes neither --wait nor an EXTERNAL_ID"
         )
+    runtime: Runtime = context.obj
     with one_line():
         from .. import status as statuses_of
 
