@@ -27,7 +27,9 @@ def setups_of(resource: Any) -> dict[str, SetupOutput]:
         ```python
         def no_toxicity(args, report_violation):
             for external_id, setup in setups_of(args).items():
-                if "toxicity-detector" not in setup.get("evaluators", ()):
+                configs = setup.get("evaluator_configs", [])
+                slugs = [*setup.get("evaluators", []), *(config["slug"] for config in configs)]
+                if "toxicity-detector" not in slugs:
                     report_violation(f"{external_id} has no toxicity-detector")
         ```
 

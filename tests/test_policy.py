@@ -101,7 +101,9 @@ class TestPolicySDK:
         # The pack itself would begin to serve the engine.
         exec(documented().partition("\n\n\nPolicyPack(")[0], scope)
         found: list[str] = []
-        args = batch({"setups": {"m": canonical(setup(1))}})
+        rules = setup(1)["selector"]
+        with_config = {"selector": rules, "evaluator_configs": [{"slug": "toxicity-detector"}]}
+        args = batch({"setups": {"m": canonical(setup(1)), "n": canonical(with_config)}})
         scope["needs_toxicity_detector"](args, found.append)
         assert found == ["m has no toxicity-detector"]
 
