@@ -27,7 +27,7 @@ demo: $(READY) ## the example project's life on an emulated Traceloop
 check: lint types ## lint, types and the fast tests: within a minute
 	$(RUN) -m pytest -n auto -m "not (engine or timed)"
 
-test: lint types docs $(SDK)/.ready ## everything; of the scenarios, a sample runs on the Pulumi CLI that is on PATH
+test: lint types docs $(SDK)/.ready ## everything but the timed tests; of the scenarios, a sample runs on the Pulumi CLI that is on PATH
 	$(RUN) -m pytest -n auto
 
 test-cli: $(READY) ## all scenarios on the Pulumi CLI that is on PATH

@@ -35,7 +35,7 @@ DEFAULT_BASE_URL = "https://api.traceloop.com"
 #: The most seconds that a request may take with its retries.
 DEFAULT_DEADLINE = 60
 
-#: The longest list of an organization's setups, in MiB: some 140,000 setups of 2 kB.
+#: The longest list of an organization's setups, in MiB: some 130,000 setups of 2 kB.
 DEFAULT_LIST_SIZE = 256
 
 #: The advice if the engine may have passed an old key: without the program, a stack's configuration

@@ -2,7 +2,7 @@
 
 ```text
     TraceloopError
-    ├── ConfigurationError         no API key, or an invalid base URL
+    ├── ConfigurationError         an invalid setting, or no API key
     ├── ProjectMismatchError       the key belongs to another project than the state
     ├── SetupsMissingError         all setups of a group vanished at once
     ├── ExistsError                a setup exists, and if_exists protects it
@@ -61,7 +61,7 @@ class TraceloopError(Exception):
 
 
 class ConfigurationError(TraceloopError):
-    """The API key or the base URL is missing or invalid."""
+    """A setting is invalid, or the API key is missing."""
 
 
 class ProjectMismatchError(TraceloopError):

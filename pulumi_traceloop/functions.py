@@ -115,7 +115,7 @@ def get_auto_monitor_setup(
 
     Raises:
         NotFoundError: the API key's project has no such setup.
-        ConfigurationError: the API key is missing, or the base URL is invalid.
+        ConfigurationError: a setting is invalid, or the API key is missing.
         RequestError: the request failed.
         TypeError: *external_id* is an Output.
 
@@ -170,7 +170,7 @@ def list_auto_monitor_setups(
             by default.
 
     Raises:
-        ConfigurationError: the API key is missing, or the base URL is invalid.
+        ConfigurationError: a setting is invalid, or the API key is missing.
         RequestError: the request failed.
         TypeError: *status* is an Output.
 

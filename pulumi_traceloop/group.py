@@ -93,8 +93,9 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
             resource_name: the group's name in Pulumi.
             setups: the setups by external_id; a setup or any part of one may be an Output.
             opts: the component's options; ``protect`` makes the engine refuse to remove a setup.
-                Hooks and ``additional_secret_outputs`` apply to the writes. Options without effect
-                on a group are refused.
+                Create and update hooks run around the group's writes. ``additional_secret_outputs``
+                takes ``failed`` and ``setup_ids``. Most options without effect on a group are
+                refused.
             if_exists: how to treat an existing setup that this stack does not manage. ``replace``
                 (default): adopt it if equal, else overwrite it. ``adopt``: adopt it if equal, else
                 fail. ``fail``: always fail. The stack owns adopted setups, and destroys them.
@@ -222,6 +223,7 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
 
         Raises:
             FileError: the file cannot be read or is invalid.
+            InputError: an option is invalid.
 
         """
         from .files import load_setups

@@ -18,9 +18,9 @@ Traceloop's SDK and any OpenTelemetry SDK can send spans to it
 setup is `waiting_for_spans` until a span matches.
 
 It shares no code with the client and validates requests independently, so that the two cannot agree
-on the same mistake. Only the matching of spans is shared: `pulumi_traceloop.spans.matching`. It
-follows the public documentation (traceloop/docs, June 2026 pages); behaviour that the documentation
-leaves open is marked "undocumented" in the source.
+on the same mistake. Only the matching of spans is shared: `pulumi_traceloop.spans.matching` and
+`pulumi_traceloop.spans.values`. It follows the public documentation (traceloop/docs, June 2026
+pages); behaviour that the documentation leaves open is marked "undocumented" in the source.
 
 Reading order: `routes`, `validation` (requests), `store` (setups and responses), `otlp` and
 `span_log` (spans), `backend` (state and controls), `faults`, `app` (the routes' work), `control`

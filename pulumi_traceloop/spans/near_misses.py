@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HARMLESS", "NearMiss", "Reason", "reason_of_all", "reason_of_rule"]
 
-#: Keys whose values are names of models, services, workflows, operations or providers.
+#: Keys whose values are no end-user content: names, versions and kinds (docs/spans.md lists them).
 HARMLESS: Final = frozenset(
     {
         "db.system",

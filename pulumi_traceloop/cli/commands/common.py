@@ -58,7 +58,8 @@ Exit codes:
   124  the time limit of --wait expired
 
 The API key is read from the environment variable TRACELOOP_API_KEY: an option
-would show it in the list of processes."""
+would show it in the list of processes. `status --stack` prefers that of
+the stack's configuration."""
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def plan(
 
     With --since or --spans, or if the preview had the configuration traceloop:matchSpans, a
     column shows how many recorded spans each setup matches, and if none, why. Setups that match
-    none come first.
+    none come first in their table.
 
     Needs the API key only for --since. Ends with 1 if a preview failed; the comment is written
     anyway. Ends with 2, without a comment, if a FILE is no preview or has no plan.
