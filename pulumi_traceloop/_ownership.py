@@ -24,6 +24,7 @@ removed, in a membership       the program succeeded             the old members
 removed, in a membership       the program failed                the old membership stays pending
 removed, in no membership      the next membership is recorded   it adopts the setup: `adopted`
 removed                        a GET by id finds none            nothing: `flushed` drops it
+owned                          removed, ``retain_on_delete``     nothing: it stays in Traceloop
 removed                        declared again, here              owned, once written
 any                            another resource declares it in   it is not deleted: `deletable`
                                the same project
@@ -83,7 +84,8 @@ def flushed(
         stored: the setups that were written or adopted.
         unknown: the setups that may have been written.
         server_ids: the server ids of the setups owned before.
-        gone: the setups that are gone according to a GET by id or a delete.
+        gone: the setups that are gone according to a GET by id or a delete, and removed ones that
+            the engine retains: nothing will delete them.
 
     """
     removed = {i: server_ids.get(i) for i in before.owned} | dict(before.removed)

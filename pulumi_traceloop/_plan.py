@@ -32,7 +32,7 @@ import os
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
 from ._describe import (
     HIDDEN,
@@ -52,6 +52,7 @@ __all__ = [
     "HIDDEN",
     "LEAVES",
     "OPERATORS",
+    "RELEASED",
     "SECRET",
     "UNKNOWN",
     "Action",
@@ -181,6 +182,10 @@ class ResourcePlan(NamedTuple):
     blind: str = ""
     #: Remarks, one on each line, such as why no spans were read.
     notes: str = ""
+
+
+#: The note of a released setup.
+RELEASED: Final = "no longer managed, but stays in Traceloop"
 
 
 class _Words(NamedTuple):
@@ -353,7 +358,7 @@ def announce(plan: ResourcePlan) -> None:
 
 def report(plan: ResourcePlan, written: Collection[str]) -> None:
     """Print what an update did to the setups that were *written* or needed no request."""
-    done = [c for c in plan.changes if c.action == "move" or c.external_id in written]
+    done = [c for c in plan.changes if c.action in ("move", "release") or c.external_id in written]
     if done:
         # Deletes come last and are reported then.
         say("\n".join(lines(plan._replace(changes=done), "done")))

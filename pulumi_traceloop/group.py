@@ -124,7 +124,10 @@ class AutoMonitorSetupGroup(pulumi.ComponentResource):
         declared_by = declarer("AutoMonitorSetupGroup", resource_name, opts)
         batch_options = options(
             if_exists, wait_for_setup, wait_timeout, wait_for, max_evaluations, config_namespace
-        ) | {"max_deletes": max_deletes}
+        ) | {
+            "max_deletes": max_deletes,
+            "retain_on_delete": (opts and opts.retain_on_delete) or None,
+        }
         declared = _read(name, setups, [*option_problems(batch_options), *_option_problems(opts)])
         own_opts, batch_opts = _split_options(opts)
         super().__init__("traceloop:index:AutoMonitorSetupGroup", resource_name, None, own_opts)

@@ -382,6 +382,34 @@ group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
         world.up("")
         assert world.monitors == {"a": "openai", "m": "openai"}
 
+    def test_retained_setup_of_a_group_is_given_up(self, world: World) -> None:
+        options = "opts=pulumi.ResourceOptions(retain_on_delete=True), max_deletes=0"
+        world.up(f'group("g", {{"a": setup(), "b": setup()}}, {options})')
+        one_left = f'group("g", {{"a": setup()}}, {options})'
+        preview = world.preview(one_left).output
+        assert "> b  no longer managed, but stays in Traceloop" in preview
+        assert "1 to leave in place" in preview
+        assert "to delete" not in preview.split("Resources:")[0]
+        assert "1 left in place" in world.up().output
+        assert "> b" not in world.preview().output
+        assert "- b" not in world.preview().output
+        world.up('group("g", {"a": setup()})')
+        world.up("")
+        assert world.monitors == {"b": "openai"}
+
+    def test_option_counts_from_the_update_that_sets_it(self, world: World) -> None:
+        """The engine asks the state, not the program, whether to retain."""
+        options = "opts=pulumi.ResourceOptions(retain_on_delete=True)"
+        world.up('group("g", {"a": setup(), "b": setup(), "c": setup()})')
+        without = f'group("g", {{"a": setup(), "c": setup()}}, {options})'
+        assert "1 to delete" in world.preview(without).output
+        world.up()
+        assert set(world.monitors) == {"a", "c"}
+        last = 'group("g", {"a": setup()})'
+        assert "1 to leave in place" in world.preview(last).output
+        world.up()
+        assert set(world.monitors) == {"a", "c"}
+
 
 class TestValues:
     def test_outputs_unknown_in_a_preview_are_known_in_the_update(self, world: World) -> None:

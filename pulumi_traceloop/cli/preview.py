@@ -32,6 +32,7 @@ from .._describe import display_json
 from .._plan import (
     ACTIONS,
     LEAVES,
+    RELEASED,
     SECRET,
     UNKNOWN,
     Action,
@@ -238,7 +239,7 @@ class _Reader:
             note = "(the last update did not get to delete it)" if step.pending else ""
             action: Action = "delete"
             if step.retained:
-                action, note = "release", "no longer managed, but stays in Traceloop"
+                action, note = "release", RELEASED
             single = step.kind == "AutoMonitorSetup"
             batch = batches.get(step.parent)
             owner, project = step.text("declared_by"), self._identity(step.namespace)

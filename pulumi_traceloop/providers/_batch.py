@@ -21,7 +21,7 @@ from .._deployment import Assumed
 from .._masking import masked
 from .._naming import external_id_problem, resource_name
 from .._ownership import flushed, group_deletes, refreshed
-from .._plan import Change, report_drift
+from .._plan import RELEASED, Change, report_drift
 from .._text import names, say
 from .._validation import option_problems, problems_in_json
 from ..args import canonical
@@ -95,6 +95,14 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
     nested value several times.
     """
 
+    #: The declarers whose membership the state retains, so that it deletes no removed setup.
+    _retained: set[str]
+
+    def configure(self, req: Any) -> None:
+        """Keep the stack's configuration."""
+        super().configure(req)
+        self._retained = set()
+
     @without_traceback
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
         """Validate new setups and those whose JSON changed."""
@@ -116,11 +124,14 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
                 ]
         failures += [CheckFailure(*problem) for problem in option_problems(news, Unknown)]
         self._checked.add(news["declared_by"])
+        if olds.get("retain_on_delete"):
+            self._retained.add(news["declared_by"])
         self._deployment.assume(news["declared_by"], Assumed())
         self._deployment.manage(old, self._project(olds))
-        removed = [i for i in old if i not in setups]
         declarer = self._deployment.known_declarer
-        failures += too_many_deletes(news, old, [i for i in removed if not declarer(i, project)])
+        if news["declared_by"] not in self._retained:
+            removed = [i for i in old if i not in setups and not declarer(i, project)]
+            failures += too_many_deletes(news, old, removed)
         if not failures:
             failures += self._too_many_evaluations(news)
         if not failures:
@@ -272,6 +283,8 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
             displayed = None if external_id in failed else before(external_id)
             if declarer := self._deployment.known_declarer(external_id, project):
                 reported.append(Change("move", external_id, displayed, note=f"to {declarer}"))
+            elif external_id in owned and news["declared_by"] in self._retained:
+                reported.append(Change("release", external_id, displayed, note=RELEASED))
             elif external_id in owned:
                 reported.append(Change("delete", external_id, displayed))
                 if self._preview:
@@ -335,6 +348,8 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
             )
         old_ids = mapped(state.get("setup_ids"))
         gone = self._gone(project, before.removed, setups, state.get("env_project_id"))
+        if inputs["declared_by"] in self._retained:
+            gone |= before.owned - setups.keys()
         after = flushed(before, setups.keys(), outcome.stored, outcome.unknown, old_ids, gone)
         setup_ids = {i: s for i, s in old_ids.items() if i in after.owned}
         setup_ids |= {i: s.id for i, s in outcome.stored.items()}
