@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ._client import BULK_LIMIT, BulkOutcome
-from ._project import Reading, in_parallel
+from ._project import BEFORE_WRITE, Reading, in_parallel
 from ._text import printable, say
 from .errors import (
     AuthenticationError,
@@ -43,9 +43,9 @@ BULK_WORKERS = 6
 WAIT_TIMEOUT = 600.0
 FIRST_INTERVAL, LONGEST_INTERVAL = 1.0, 15.0
 
-#: Statuses of a setup in progress, and of one whose monitor is created when spans match (reference
-#: page "Create").
-_IN_PROGRESS = ("pending", "in_progress")
+#: The final statuses of a setup, and that of one whose monitor is created when spans match
+#: (reference page "Create").
+_FINAL = ("completed", "partial", "failed")
 _WAITING = "waiting_for_spans"
 
 
@@ -102,7 +102,7 @@ def flush(
         return Outcome()
 
     def read(pending: Collection[str], attempt: int) -> Reading:
-        reading = project.read(pending, env_project_id, fresh=attempt > 0)
+        reading = project.read(pending, env_project_id, max_age=0 if attempt else BEFORE_WRITE)
         if attempt == 0:
             project.expect(env_project_id)
             missing = any(i in in_place and i not in reading.setups for i in pending)
@@ -154,7 +154,9 @@ def upsert(
     errors: list[TraceloopError] = []
 
     def read(_: Collection[str], attempt: int) -> Reading:
-        reading = project.read([external_id], env_project_id, fresh=attempt > 0)
+        reading = project.read(
+            [external_id], env_project_id, max_age=0 if attempt else BEFORE_WRITE
+        )
         if attempt == 0:
             project.expect(env_project_id, [external_id])
             errors.extend(reading.unreadable.values())
@@ -358,19 +360,23 @@ def wait(
     timeout = WAIT_TIMEOUT if timeout is None else timeout
     end = clock() + timeout
     pending, not_ready = set(external_ids), dict[str, str]()
-    unfinished = _IN_PROGRESS if accepted else (*_IN_PROGRESS, _WAITING)
+    final = (*_FINAL, _WAITING) if accepted else _FINAL
     interval, reported = FIRST_INTERVAL, len(pending)
     remote: dict[str, Setup] = {}
     while pending:
         try:
-            remote |= project.present(pending, fresh=True)
+            found, unreadable = project.read(pending, max_age=0)
         except TraceloopError as error:
             reason = error.summary if isinstance(error, RequestError) else str(error)
             return not_ready | dict.fromkeys(pending, f"its status is unknown: {reason}")
+        remote |= found
+        for external_id, unread in unreadable.items():
+            pending.discard(external_id)
+            not_ready[external_id] = f"its status is unknown: {unread.summary}"
         for external_id in list(pending):
             setup = remote.get(external_id)
             # A new setup may appear some seconds after its write.
-            if setup is not None and setup.status not in unfinished:
+            if setup is not None and setup.status in final:
                 pending.discard(external_id)
                 if failure := _provisioning_failure(setup):
                     not_ready[external_id] = failure

@@ -235,7 +235,8 @@ def explained(change: Change) -> list[str]:
         case "adopt":
             parts = ("in Traceloop already and equal: nothing is sent", note)
         case "recheck":
-            parts = ("written, but was not ready: nothing is sent",)
+            why = "written, but was not ready" if note else "waits until it is ready"
+            parts = (f"{why}: nothing is sent",)
         case "retry":
             parts = what
         case "move" | "release":

@@ -9,6 +9,7 @@ requests: its setups count if they are in this project, and a setup that it lack
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -18,6 +19,8 @@ from ._text import names, printable, say
 from .errors import (
     MalformedResponseError,
     ProjectMismatchError,
+    RequestError,
+    ServerError,
     TraceloopError,
 )
 
@@ -33,6 +36,10 @@ WORKERS = 32
 
 #: How many setups a deployment reads by id before it reads the list: one round of requests.
 READ_BY_ID = 24
+
+#: How old a cached response may be before a write, in seconds. A resource may have waited for
+#: others since it was checked.
+BEFORE_WRITE = 10.0
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -51,8 +58,8 @@ class Reading(NamedTuple):
 
     #: The setups by external_id.
     setups: dict[str, Setup]
-    #: By external_id: why the response about the setup cannot be read.
-    unreadable: dict[str, MalformedResponseError]
+    #: By external_id: why the setup cannot be read, although others can.
+    unreadable: dict[str, RequestError]
 
 
 class Project:
@@ -62,26 +69,35 @@ class Project:
     """
 
     def __init__(
-        self, connection: Connection, *, key_is_stored: Callable[[], bool] = lambda: False
+        self,
+        connection: Connection,
+        *,
+        key_is_stored: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare the project, without a request.
 
         Args:
             connection: the connection to the API.
             key_is_stored: whether the key may be that of the last update; error messages say so.
+            clock: a monotonic clock, in seconds.
 
         """
         self._connection = connection
+        self._clock = clock
         self._key_is_stored = key_is_stored
         self._lock = threading.RLock()
         self._client: TraceloopClient | None = None
         #: The cache, from exact responses and this project's entries in the list; ``None`` if a
         #: setup does not exist.
         self._known: dict[str, Setup | None] = {}
-        self._unreadable: dict[str, MalformedResponseError] = {}
+        self._unreadable: dict[str, RequestError] = {}
+        #: When the request began that each of them is from.
+        self._read_at: dict[str, float] = {}
         #: How many setups were requested, cached ones excluded.
         self._requested = 0
-        self._listing: Future[Listing] | None = None
+        #: The last list, and when its request began.
+        self._listing: tuple[Future[Listing], float] | None = None
         self._deleted: set[str] = set()
         self._env_project_id: str | None = None
         #: The project according to the state.
@@ -154,7 +170,7 @@ class Project:
         external_ids: Collection[str],
         env_project_id: str | None = None,
         *,
-        fresh: bool = False,
+        max_age: float | None = None,
     ) -> Reading:
         """Read setups.
 
@@ -164,72 +180,75 @@ class Project:
         Args:
             external_ids: the setups to read.
             env_project_id: the project according to the state, if known.
-            fresh: whether to read cached setups again.
+            max_age: the age of the oldest cached response to use, in seconds; any if ``None``.
 
         Raises:
             TraceloopError: the read failed.
 
         """
+        oldest = float("-inf") if max_age is None else self._clock() - max_age
         with self._lock:
-            if fresh:
-                for external_id in external_ids:
-                    self._known.pop(external_id, None)
-                    self._unreadable.pop(external_id, None)
-            unknown = self._not_known(external_ids)
-            self._requested += len(unknown)
-            by_list = bool(unknown) and (
-                self._requested > READ_BY_ID or (self._listing is not None and not fresh)
-            )
-        if by_list:
-            self._use_list(unknown, env_project_id, fresh=fresh)
+            unknown = self._not_known(external_ids, oldest)
+            new = [i for i in unknown if i not in self._read_at]
+            self._requested += len(new)
+            has_list = self._listing is not None and self._listing[1] > oldest
+            many = len(unknown) > READ_BY_ID or (new and self._requested > READ_BY_ID)
+        if unknown and (many or has_list):
+            self._use_list(unknown, env_project_id, oldest)
             with self._lock:
-                unknown = self._not_known(unknown)
+                unknown = self._not_known(unknown, oldest)
         in_parallel(self._get_readable, unknown)
         with self._lock:
             known = {i: setup for i in external_ids if (setup := self._known.get(i)) is not None}
             unreadable = {i: self._unreadable[i] for i in external_ids if i in self._unreadable}
+            outage = next((e for e in unreadable.values() if isinstance(e, ServerError)), None)
+            if outage and not any(i in self._known for i in external_ids):
+                for external_id in unreadable:
+                    del self._unreadable[external_id], self._read_at[external_id]
+                raise outage
         return Reading(known, unreadable)
 
-    def _not_known(self, external_ids: Collection[str]) -> list[str]:
-        return [
-            i
-            for i in dict.fromkeys(external_ids)
-            if i not in self._known and i not in self._unreadable
-        ]
+    def _not_known(self, external_ids: Collection[str], oldest: float) -> list[str]:
+        """Return the setups that are not cached, or from a request not after *oldest*."""
+        return [i for i in dict.fromkeys(external_ids) if self._read_at.get(i, oldest) <= oldest]
 
     def present(
         self,
         external_ids: Collection[str],
         env_project_id: str | None = None,
         *,
-        fresh: bool = False,
+        max_age: float | None = None,
     ) -> dict[str, Setup]:
         """Return the setups that `read` finds.
 
         Raises:
-            TraceloopError: the read failed, or the response about a setup cannot be read.
+            TraceloopError: the read failed, or a setup cannot be read.
 
         """
-        setups, unreadable = self.read(external_ids, env_project_id, fresh=fresh)
+        setups, unreadable = self.read(external_ids, env_project_id, max_age=max_age)
         for error in unreadable.values():
             raise error
         return setups
 
     def get(self, external_id: str) -> Setup | None:
         """Read one setup by id, cached or not."""
+        began = self._clock()
         setup = self.client.get_setup(external_id)
         if setup is None:
-            self._forget(external_id)
+            self._forget(external_id, began)
         else:
-            self.note(setup)
+            self.note(setup, began=began)
         return setup
 
     def _get_readable(self, external_id: str) -> None:
+        began = self._clock()
         try:
             self.get(external_id)
-        except MalformedResponseError as error:
+        except (MalformedResponseError, ServerError) as error:
             with self._lock:
+                self._known.pop(external_id, None)
                 self._unreadable[external_id] = error
+                self._read_at[external_id] = began
 
     def setups(self, *, fresh: bool = False) -> dict[str, Setup]:
         """Return this project's setups by external_id, as far as the list has them.
@@ -237,7 +256,8 @@ class Project:
         Listed setups without an ``env_project_id``, and unreadable ones that may be in this
         project, are read by id. Those that stay unreadable are in `unreadable`.
         """
-        listing = self._list(None, fresh=fresh)
+        oldest = self._clock() if fresh else float("-inf")
+        listing, began = self._list(None, oldest)
         own = self._own(listing.setups, None)
         unclear = [s.external_id for s in listing.setups if not s.env_project_id]
         unclear += [
@@ -249,6 +269,7 @@ class Project:
         with self._lock:
             if fresh:
                 self._known |= own
+                self._read_at |= dict.fromkeys(own, began)
             known = {i: setup for i, setup in self._known.items() if setup is not None}
             return {i: s for i, s in own.items() if i not in self._known} | known
 
@@ -258,42 +279,45 @@ class Project:
         with self._lock:
             return {i: error.summary for i, error in self._unreadable.items()}
 
-    def _use_list(
-        self, external_ids: Collection[str], expected: str | None, *, fresh: bool
-    ) -> None:
-        """Cache the setups of *external_ids* that are in the list."""
-        listing = self._list(expected, fresh=fresh)
+    def _use_list(self, external_ids: Collection[str], expected: str | None, oldest: float) -> None:
+        """Cache the setups of *external_ids* that are in a list requested after *oldest*."""
+        listing, began = self._list(expected, oldest)
         wanted = set(external_ids)
         found = self._own([s for s in listing.setups if s.external_id in wanted], expected)
         with self._lock:
-            for external_id, setup in found.items():
-                self._known.setdefault(external_id, setup)
+            for external_id in self._not_known(found, oldest):
+                self._known[external_id] = found[external_id]
+                self._read_at[external_id] = began
             # A truncated list is not empty. So an empty one shows that nothing exists, unless the
             # state has a project or an exact response has a setup.
             empty = not (listing.setups or listing.unreadable)
             if empty and expected is None and not any(self._known.values()):
-                self._known |= {i: None for i in external_ids if i not in self._known}
+                absent = self._not_known(external_ids, oldest)
+                self._known |= dict.fromkeys(absent)
+                self._read_at |= dict.fromkeys(absent, began)
 
-    def _list(self, expected: str | None, *, fresh: bool) -> Listing:
-        """Return the list; concurrent and later callers share one request.
+    def _list(self, expected: str | None, oldest: float) -> tuple[Listing, float]:
+        """Return a list requested after *oldest*, and when; all callers share one request.
 
         Of each project other than this one, or the *expected* one, it contains one setup.
         """
         with self._lock:
-            listing, mine = self._listing, False
-            if listing is None or (fresh and listing.done()):
-                listing = self._listing = Future()
+            last, mine = self._listing, False
+            if last is None or last[1] <= oldest:
+                last = self._listing = (Future(), self._clock())
                 mine = True
             of_project = self._env_project_id or expected
+        listing, began = last
         if mine:
             try:
                 listing.set_result(self.client.list_setups(of_project=of_project))
             except BaseException as error:
                 with self._lock:
-                    self._listing = None
+                    if self._listing is last:
+                        self._listing = None
                 listing.set_exception(error)
                 raise
-        return listing.result()
+        return listing.result(), began
 
     def _own(self, listed: Iterable[Setup], expected: str | None) -> dict[str, Setup]:
         """Return the *listed* setups of this project.
@@ -305,9 +329,18 @@ class Project:
         for setup in listed:
             if setup.env_project_id:
                 by_project.setdefault(setup.env_project_id, {})[setup.external_id] = setup
-        for project_id in sorted(by_project, key=lambda each: each != expected):
-            if self._env_project_id is None:
-                self.get(next(iter(by_project[project_id])))
+        if self._env_project_id is None and expected in by_project:
+            self.get(next(iter(by_project[expected])))
+        if self._env_project_id is None:
+            first = [next(iter(setups)) for setups in by_project.values()]
+            candidates = [i for i in first if not self.knows(i)]
+            began = self._clock()
+            found = in_parallel(self.client.get_setup, candidates)
+            for external_id, remote in zip(candidates, found, strict=True):
+                if remote is None:
+                    self._forget(external_id, began)
+                elif self._env_project_id is None:
+                    self.note(remote, began=began)
         return by_project.get(self._env_project_id or "", {})
 
     def knows(self, external_id: str) -> bool:
@@ -315,9 +348,18 @@ class Project:
         with self._lock:
             return external_id in self._known
 
-    def note(self, *setups: Setup) -> None:
-        """Cache setups from a GET by id or the response to a write."""
+    def note(self, *setups: Setup, began: float | None = None) -> None:
+        """Cache setups from a GET by id or the response to a write.
+
+        Args:
+            setups: the setups.
+            began: when the request began; now by default.
+
+        """
         with self._lock:
+            self._read_at |= dict.fromkeys(
+                (setup.external_id for setup in setups), self._clock() if began is None else began
+            )
             for setup in setups:
                 self._env_project_id = setup.env_project_id or self._env_project_id
                 self._deleted.discard(setup.external_id)
@@ -329,7 +371,7 @@ class Project:
         self.client.delete_setup(external_id)
         with self._lock:
             self._deleted.add(external_id)
-            self._forget(external_id)
+            self._forget(external_id, self._clock())
 
     @property
     def deleted(self) -> frozenset[str]:
@@ -337,10 +379,11 @@ class Project:
         with self._lock:
             return frozenset(self._deleted)
 
-    def _forget(self, external_id: str) -> None:
+    def _forget(self, external_id: str, began: float) -> None:
         with self._lock:
             self._unreadable.pop(external_id, None)
             self._known[external_id] = None
+            self._read_at[external_id] = began
 
     def try_read(self, external_ids: Collection[str]) -> Reading | None:
         """Read setups for a plan, without errors: print the first one, and return ``None``."""
@@ -416,4 +459,5 @@ class Project:
             if self._env_project_id is None and not self.knows(external_id):
                 self.get(external_id)
         if self._env_project_id is None:
-            self._own(self._list(expected, fresh=False).setups, expected)
+            listing, _ = self._list(expected, float("-inf"))
+            self._own(listing.setups, expected)

@@ -119,6 +119,7 @@ class TestRequests:
         assert headers["authorization"] == f"Bearer {API_KEY}"
         assert re.fullmatch(r"pulumi-traceloop(/\d[\w.+]*)?", headers["user-agent"])
         assert headers["accept"] == "application/json"
+        assert "gzip" in headers["accept-encoding"]
         assert headers["content-type"] == "application/json"
 
     def test_upsert_sends_the_spec(self, client_of: Clients, serve: Serve) -> None:

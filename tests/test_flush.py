@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from pulumi_traceloop._client import BULK_LIMIT
 from pulumi_traceloop._flush import ATTEMPTS, Outcome, flush, upsert
+from pulumi_traceloop._models import Setup
 from pulumi_traceloop._project import READ_BY_ID, WORKERS, Project
 from pulumi_traceloop._settings import connection
 from pulumi_traceloop.emulator import Emulator, Fault
@@ -22,7 +24,9 @@ from pulumi_traceloop.errors import (
     AuthenticationError,
     ProjectMismatchError,
     RejectedError,
+    TraceloopError,
 )
+from tests.support import API_KEY
 from tests.support.clock import Clock
 from tests.support.project import NO_SETTINGS, content, spec, specs
 
@@ -51,6 +55,28 @@ class TestAdoption:
         outcome = flush(project, {"equal": spec(), "other": spec("y"), "new": spec()})
         assert set(outcome.stored) == {"equal", "other", "new"}
         assert traceloop.writes == {"other": 1, "new": 1}
+
+    @pytest.mark.parametrize("one_by_one", [True, False])
+    def test_what_was_read_long_ago_is_read_again(
+        self, traceloop: Emulator, clock: Clock, one_by_one: bool
+    ) -> None:
+        """The resource may have waited for another one since it was checked."""
+        settings = {"traceloop:apiKey": API_KEY, "traceloop:baseUrl": traceloop.url}
+        project = Project(connection(settings.get, {}), clock=clock)
+        assert project.present(["a"]) == {}
+        traceloop.put("a", **content("theirs"))
+        clock.advance(60)
+        seen: dict[str, Setup] = {}
+
+        def refuse(_: object, remote: Mapping[str, Setup]) -> dict[str, TraceloopError]:
+            seen.update(remote)
+            return {}
+
+        if one_by_one:
+            upsert(project, "a", spec(), refuse=refuse)
+        else:
+            flush(project, {"a": spec()}, refuse=refuse)
+        assert set(seen) == {"a"}
 
     def test_written_setup_is_adopted_by_the_next_flush(
         self, project: Project, traceloop: Emulator

@@ -52,6 +52,24 @@ class TestWaiting:
         assert why in found.get("a", "")
         assert (sum(clock.waits) == 60) is not accepted
 
+    def test_status_that_is_not_documented_is_not_ready(
+        self, project: Project, traceloop: Emulator, clock: Clock
+    ) -> None:
+        traceloop.put("a", **content())
+        traceloop.force_status("a", "disabled")
+        found = wait(project, ["a"], 60, "m", clock=clock, sleep=clock.sleep)
+        assert found == {"a": "is still not set up after 60 s: disabled"}
+
+    def test_unreadable_setup_does_not_block_others(
+        self, project: Project, traceloop: Emulator, clock: Clock
+    ) -> None:
+        for external_id in ("a", "b"):
+            traceloop.put(external_id, **content())
+        traceloop.inject(Fault(external_id="a", method="GET", body='{"id": 1}', times=None))
+        found = wait(project, ["a", "b"], 60, "m", clock=clock, sleep=clock.sleep)
+        assert list(found) == ["a"]
+        assert found["a"].startswith("its status is unknown: ")
+
     def test_setup_that_is_listed_late_is_waited_for(
         self, project: Project, traceloop: Emulator, clock: Clock
     ) -> None:

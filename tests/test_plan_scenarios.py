@@ -514,6 +514,25 @@ class TestWaiting:
         assert world.traceloop.writes == {}
         assert set(world.up().changes) == {"same"}
 
+    def test_wait_that_is_turned_on_later(self, world: World) -> None:
+        """Else a setup that waits for spans would look ready."""
+        world.traceloop.settle = 3600
+        program = 'group("g", {"a": setup(), "b": setup()}WAIT)\none("m"WAIT)'
+        world.up(program.replace("WAIT", ""))
+        waiting = program.replace("WAIT", ', wait_for_setup=True, wait_timeout=1, wait_for="spans"')
+        printed = lines(world.preview(waiting).output)
+        for name in "abm":
+            assert f"? {name} waits until it is ready: nothing is sent" in printed
+        up = world.up(fails=True)
+        assert up.output.count("still not set up after 1 s") > 0
+        for name in "abm":
+            world.traceloop.force_status(name, "waiting_for_spans")
+        accepted = waiting.replace('"spans"', '"accepted"')
+        world.up(accepted)
+        assert set(world.up(accepted).changes) == {"same"}
+        assert "no spans have matched it" in world.up(waiting, fails=True).output
+        assert world.traceloop.writes == {}
+
     def test_time_limit_of_the_wait(self, world: World) -> None:
         world.traceloop.settle = 3600
         up = world.up('group("g", {"a": setup()}, wait_for_setup=True, wait_timeout=1)', fails=True)

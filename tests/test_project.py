@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from pulumi_traceloop._client import TraceloopClient
-from pulumi_traceloop._models import Setup
+from pulumi_traceloop._models import Listing, Setup
 from pulumi_traceloop._project import (
+    BEFORE_WRITE,
     READ_BY_ID,
     WORKERS,
     Project,
@@ -28,6 +29,7 @@ from pulumi_traceloop.errors import (
     ServerError,
 )
 from tests.support import API_KEY
+from tests.support.clock import Clock
 
 NO_SETTINGS: dict[str, str] = {}
 
@@ -239,7 +241,7 @@ class TestPresent:
         for _ in range(2):
             assert set(here.present(["a", "gone"])) == {"a"}
         assert traceloop.requests == {GET_ROUTE: 2}
-        here.present(["a", "gone"], fresh=True)
+        here.present(["a", "gone"], max_age=0)
         assert traceloop.requests == {GET_ROUTE: 4}
 
     def test_empty_list_is_trusted_if_the_state_is_empty(
@@ -282,6 +284,93 @@ class TestPresent:
         assert (set(setups), set(unreadable)) == ({"b"}, {"a"})
         with pytest.raises(MalformedResponseError, match='setup "a"'):
             here.present(["a", "b"])
+
+    def test_old_responses_are_not_used_for_a_write(self, traceloop: Emulator) -> None:
+        """The resource may have waited for another one since they were read."""
+        clock = Clock()
+        project = Project(at(API_KEY, traceloop.url), clock=clock)
+        put(traceloop, *MANY)
+        project.present(["a"])
+        project.present(MANY)
+        traceloop.delete(MANY[0])
+        clock.advance(BEFORE_WRITE - 1)
+        assert set(project.present(MANY, max_age=BEFORE_WRITE)) == set(MANY)
+        clock.advance(2)
+        put(traceloop, "a")
+        before = traceloop.requests
+        assert set(project.present(MANY, max_age=BEFORE_WRITE)) == set(MANY[1:])
+        assert set(project.present(["a"], max_age=BEFORE_WRITE)) == {"a"}
+        assert traceloop.requests[LIST_ROUTE] == before[LIST_ROUTE] + 1
+
+    def test_list_requested_before_a_write_does_not_show_it(self, traceloop: Emulator) -> None:
+        """It may have been requested by another thread, and arrive after the write."""
+        clock = Clock(tick=0.001)
+        arrived, written = threading.Event(), threading.Event()
+
+        class SlowList(TraceloopClient):
+            def list_setups(self, **given: Any) -> Listing:
+                listing = super().list_setups(**given)
+                if not arrived.is_set():
+                    arrived.set()
+                    assert written.wait(20)
+                return listing
+
+        class Here(Project):
+            client = SlowList(API_KEY, traceloop.url)
+
+        project = Here(at(API_KEY, traceloop.url), clock=clock)
+        put(traceloop, *MANY)
+        with ThreadPoolExecutor(1) as pool:
+            old = pool.submit(project.present, MANY)
+            assert arrived.wait(20)
+            traceloop.put(MANY[0], selector=[RULE], evaluators=["word-count"])
+            new = pool.submit(project.present, MANY, max_age=0)  # waits for the first
+            now = project.present(MANY, max_age=0)
+            written.set()
+            old.result()
+            for found in (now, new.result()):
+                assert found[MANY[0]].evaluators[0].evaluator_type == "word-count"
+
+    def test_one_failing_response_does_not_block_the_others(
+        self, project: Project, traceloop: Emulator
+    ) -> None:
+        put(traceloop, "a", "b")
+        traceloop.inject(Fault(external_id="a", method="GET", status=500, times=None))
+        setups, unreadable = project.read(["a", "b", "c"])
+        assert (set(setups), set(unreadable)) == ({"b"}, {"a"})
+        with pytest.raises(ServerError, match='setup "a"'):
+            project.present(["a"], max_age=0)
+
+    def test_an_outage_is_no_property_of_a_setup(
+        self, project: Project, traceloop: Emulator
+    ) -> None:
+        put(traceloop, "a", "b")
+        outage = traceloop.inject(Fault(method="GET", status=500, times=None))
+        with pytest.raises(ServerError):
+            project.read(["a", "b"])
+        traceloop.remove(outage)
+        assert set(project.read(["a", "b"]).setups) == {"a", "b"}
+
+    def test_other_environments_are_probed_at_once_and_once(self, traceloop: Emulator) -> None:
+        """While the key's own environment is unknown, and the list has many others."""
+        keys = [f"key-{n}" for n in range(WORKERS // 2)]
+        for key in keys:
+            traceloop.add_project(key)
+            put(traceloop, f"of-{key}", api_key=key)
+        shows(traceloop, *keys)
+        meeting = threading.Barrier(len(keys), timeout=20)
+
+        class Meeting(TraceloopClient):
+            def get_setup(self, external_id: str) -> Setup | None:
+                meeting.wait()
+                return super().get_setup(external_id)
+
+        class Here(Project):
+            client = Meeting(API_KEY, traceloop.url)
+
+        project = Here(at(API_KEY, traceloop.url))
+        assert project.setups() == project.setups() == {}
+        assert traceloop.requests == {LIST_ROUTE: 1, GET_ROUTE: len(keys)}
 
     def test_no_lock_is_held_during_a_request(self, here: Project, traceloop: Emulator) -> None:
         """As many requests as setups are in the service at once."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_ACCEPT_ENCODING
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
@@ -70,6 +71,7 @@ class Transport:
         # processor time of a delete. The header takes precedence over an entry in ~/.netrc.
         self._headers = {
             "Accept": "application/json",
+            "Accept-Encoding": DEFAULT_ACCEPT_ENCODING,
             "Authorization": f"Bearer {api_key}",
             "User-Agent": _user_agent(),
         }

@@ -60,7 +60,7 @@ def selected(
     found = {i: setups[i] for i in wanted}
     # A list may be incomplete: its paging is not documented.
     asked = [i for i in missing if not _WILDCARDS & set(i) and not path_problem(i)]
-    found |= project.present(asked, fresh=True)
+    found |= project.present(asked, max_age=0)
     return dict(sorted(found.items())), [i for i in missing if i not in found]
 
 

@@ -119,7 +119,7 @@ def read_stack(
     for part, project in parts:
         wanted, none = matching(part.declared, patterns)
         unused &= set(none)
-        found = project.present(wanted, part.env_project_id, fresh=True)
+        found = project.present(wanted, part.env_project_id, max_age=0)
         project.expect(part.env_project_id, wanted)
         where = f" ({part.connection.namespace})" if len(parts) > 1 else ""
         setups |= {f"{i}{where}": setup for i, setup in sorted(found.items())}

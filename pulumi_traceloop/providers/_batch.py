@@ -25,7 +25,7 @@ from .._plan import RELEASED, Change, report_drift
 from .._text import names, say
 from .._validation import option_problems, problems_in_json
 from ..args import canonical
-from ..errors import SetupsMissingError, TraceloopError
+from ..errors import ServerError, SetupsMissingError, TraceloopError
 from . import _display as display
 from ._baseline import baseline, differs_from_declaration, report_normalized
 from ._host import (
@@ -38,7 +38,7 @@ from ._host import (
     without_traceback,
 )
 from ._membership import delete_owned
-from ._options import GUARDS, exists_error, too_many_deletes
+from ._options import GUARDS, exists_error, too_many_deletes, waits_for_more
 from ._specs import differ, forced_of, parsed, to_send, triggers_of
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         kept = [i for i in owned if i in new and i not in sent]
         self._deployment.assume(news["declared_by"], Assumed(kept, olds.get("env_project_id")))
         pending = self._pending_deletes(olds, news, new) if self._preview else []
-        if changed or failed or olds.get("unsettled"):
+        if changed or failed or olds.get("unsettled") or waits_for_more(olds, news):
             self._announce_changes(olds, old, news, new, changes, pending)
             return DiffResult(changes=True)
         if pending:
@@ -256,6 +256,8 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         before, after = display.lookup(olds, old), display.lookup(news, new)
         owned = set(listed(olds.get("owned")))
         failed, not_ready = olds.get("failed") or {}, olds.get("unsettled") or {}
+        if waits_for_more(olds, news):
+            not_ready = dict.fromkeys(sorted(owned), "") | not_ready
         # A failed setup that was never owned may be unmanaged, as a new one may be.
         unmanaged = [i for i in changes.retried if i not in owned]
         self._deployment.disown(unmanaged, project)
@@ -339,6 +341,8 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         if inputs.get("wait_for_setup"):
             not_ready_before = (state.get("unsettled") or {}).keys() & setups.keys()
             pending = (outcome.stored.keys() | not_ready_before) - outcome.failed.keys()
+            if waits_for_more(state, inputs):
+                pending |= before.owned & setups.keys() - outcome.failed.keys()
             not_ready = wait(
                 project,
                 pending,
@@ -396,12 +400,11 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
     ) -> dict[str, str] | None:
         """Return the digests of normalized setups, and print the new ones."""
         display_of = display.lookup(inputs, setups)
-        secret = inputs.get("shown") or {}
-        found = {
-            i: digest
-            for i, setup in stored.items()
-            if (digest := differs_from_declaration(setup, specs[i], secret=i in secret))
-        }
+        found = {}
+        for i, setup in stored.items():
+            secret = bool(display.secrets_of(inputs, i, setups[i]))
+            if digest := differs_from_declaration(setup, specs[i], secret=secret):
+                found[i] = digest
         displayed = {i: display_of(i) for i in found}
         if lines := report_normalized({i: stored[i] for i in found}, displayed):
             say("\n".join([resource_name(inputs["declared_by"]) + ":", *lines]))
@@ -431,6 +434,8 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         if len(before.owned) > 1 and not remote and not unreadable:
             raise SetupsMissingError(props["declared_by"], len(before.owned))
         for _, error in sorted(unreadable.items()):
+            if isinstance(error, ServerError):
+                raise error  # probably temporary
             say(f"{resource_name(props['declared_by'])}: not compared: {error}")
         after = refreshed(before, remote.keys() | unreadable.keys())
         old_ids = mapped(props.get("setup_ids"))

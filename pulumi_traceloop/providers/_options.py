@@ -16,7 +16,7 @@ from ..errors import ExistsError
 if TYPE_CHECKING:
     from .._plan import Change
 
-__all__ = ["GUARDS", "exists_error", "too_many_deletes", "too_many_evaluations"]
+__all__ = ["GUARDS", "exists_error", "too_many_deletes", "too_many_evaluations", "waits_for_more"]
 
 
 #: By value of ``if_exists``: the actions refused for a setup that this stack does not manage.
@@ -36,6 +36,17 @@ def exists_error(if_exists: str | None, change: Change) -> ExistsError | None:
     before, after = change.before, change.after
     differs = difference(before, after).texts() if before and after else ()
     return ExistsError(change.external_id, str(if_exists), ", ".join(filter(None, differs)))
+
+
+def waits_for_more(state: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
+    """Whether *inputs* wait for more than the update did that wrote *state*."""
+    return _wait(inputs) > _wait(state)
+
+
+def _wait(inputs: Mapping[str, Any]) -> int:
+    if not inputs.get("wait_for_setup"):
+        return 0
+    return 1 if inputs.get("wait_for") == "accepted" else 2
 
 
 def too_many_deletes(

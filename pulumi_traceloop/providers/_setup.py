@@ -23,11 +23,11 @@ from .._project import READ_BY_ID
 from .._text import names, say
 from .._validation import option_problems, problems
 from ..args import canonical
-from ..errors import GoneError, TraceloopError
+from ..errors import GoneError, MalformedResponseError, TraceloopError
 from . import _display as display
 from ._baseline import baseline, differs_from_declaration, report_normalized
 from ._host import HostedProvider, identity, listed, namespace_changed, without_traceback
-from ._options import exists_error
+from ._options import exists_error, waits_for_more
 from ._specs import differ, parsed, spec_of
 
 if TYPE_CHECKING:
@@ -119,7 +119,8 @@ class AutoMonitorSetupProvider(HostedProvider):
             return []
         project = self._project(news)
         reading = project.try_read([external_id, *self._ahead(project, external_id)])
-        if reading and (error := reading.unreadable.get(external_id)):
+        error = reading.unreadable.get(external_id) if reading else None
+        if isinstance(error, MalformedResponseError):
             return [CheckFailure("external_id", str(error))]
         remote = reading.setups.get(external_id) if reading else None
         if remote and (refused := self._refused(news, remote, ask=False)):
@@ -185,7 +186,7 @@ class AutoMonitorSetupProvider(HostedProvider):
         changed = differ(spec_inputs(olds), spec_inputs(news))
         if not checked:
             return DiffResult(changes=changed)
-        pending = olds.get("failed") or olds.get("unsettled")
+        pending = olds.get("failed") or olds.get("unsettled") or waits_for_more(olds, news)
         displayed = display.text(news)
         if changed:
             before = display.text(olds)
@@ -198,7 +199,8 @@ class AutoMonitorSetupProvider(HostedProvider):
             if change.action != "adopt":
                 change = Change("retry", id, after=displayed, note=why)
             self._announce(news, change)
-        elif why := olds.get("unsettled"):
+        elif pending:
+            why = olds.get("unsettled") or ""
             self._announce(news, Change("recheck", id, after=displayed, note=why))
         return DiffResult(changes=changed or bool(pending) or namespace_changed(olds, news))
 
