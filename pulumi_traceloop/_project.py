@@ -92,12 +92,12 @@ class Project:
         #: setup does not exist.
         self._known: dict[str, Setup | None] = {}
         self._unreadable: dict[str, RequestError] = {}
-        #: When the request began that each of them is from.
+        #: When the response arrived that each of them is from.
         self._read_at: dict[str, float] = {}
         #: How many setups were requested, cached ones excluded.
         self._requested = 0
-        #: The last list, and when its request began.
-        self._listing: tuple[Future[Listing], float] | None = None
+        #: The last list with the time when it arrived, and when its request began.
+        self._listing: tuple[Future[tuple[Listing, float]], float] | None = None
         self._deleted: set[str] = set()
         self._env_project_id: str | None = None
         #: The project according to the state.
@@ -191,7 +191,7 @@ class Project:
             unknown = self._not_known(external_ids, oldest)
             new = [i for i in unknown if i not in self._read_at]
             self._requested += len(new)
-            has_list = self._listing is not None and self._listing[1] > oldest
+            has_list = self._has_list(oldest)
             many = len(unknown) > READ_BY_ID or (new and self._requested > READ_BY_ID)
         if unknown and (many or has_list):
             self._use_list(unknown, env_project_id, oldest)
@@ -209,7 +209,7 @@ class Project:
         return Reading(known, unreadable)
 
     def _not_known(self, external_ids: Collection[str], oldest: float) -> list[str]:
-        """Return the setups that are not cached, or from a request not after *oldest*."""
+        """Return the setups that are not cached, or from a response not after *oldest*."""
         return [i for i in dict.fromkeys(external_ids) if self._read_at.get(i, oldest) <= oldest]
 
     def present(
@@ -232,23 +232,21 @@ class Project:
 
     def get(self, external_id: str) -> Setup | None:
         """Read one setup by id, cached or not."""
-        began = self._clock()
         setup = self.client.get_setup(external_id)
         if setup is None:
-            self._forget(external_id, began)
+            self._forget(external_id)
         else:
-            self.note(setup, began=began)
+            self.note(setup)
         return setup
 
     def _get_readable(self, external_id: str) -> None:
-        began = self._clock()
         try:
             self.get(external_id)
         except (MalformedResponseError, ServerError) as error:
             with self._lock:
                 self._known.pop(external_id, None)
                 self._unreadable[external_id] = error
-                self._read_at[external_id] = began
+                self._read_at[external_id] = self._clock()
 
     def setups(self, *, fresh: bool = False) -> dict[str, Setup]:
         """Return this project's setups by external_id, as far as the list has them.
@@ -257,7 +255,7 @@ class Project:
         project, are read by id. Those that stay unreadable are in `unreadable`.
         """
         oldest = self._clock() if fresh else float("-inf")
-        listing, began = self._list(None, oldest)
+        listing, arrived = self._list(None, oldest)
         own = self._own(listing.setups, None)
         unclear = [s.external_id for s in listing.setups if not s.env_project_id]
         unclear += [
@@ -269,7 +267,7 @@ class Project:
         with self._lock:
             if fresh:
                 self._known |= own
-                self._read_at |= dict.fromkeys(own, began)
+                self._read_at |= dict.fromkeys(own, arrived)
             known = {i: setup for i, setup in self._known.items() if setup is not None}
             return {i: s for i, s in own.items() if i not in self._known} | known
 
@@ -280,44 +278,52 @@ class Project:
             return {i: error.summary for i, error in self._unreadable.items()}
 
     def _use_list(self, external_ids: Collection[str], expected: str | None, oldest: float) -> None:
-        """Cache the setups of *external_ids* that are in a list requested after *oldest*."""
-        listing, began = self._list(expected, oldest)
+        """Cache the setups of *external_ids* that are in a list not older than *oldest*."""
+        listing, arrived = self._list(expected, oldest)
         wanted = set(external_ids)
         found = self._own([s for s in listing.setups if s.external_id in wanted], expected)
         with self._lock:
             for external_id in self._not_known(found, oldest):
                 self._known[external_id] = found[external_id]
-                self._read_at[external_id] = began
+                self._read_at[external_id] = arrived
             # A truncated list is not empty. So an empty one shows that nothing exists, unless the
             # state has a project or an exact response has a setup.
             empty = not (listing.setups or listing.unreadable)
             if empty and expected is None and not any(self._known.values()):
                 absent = self._not_known(external_ids, oldest)
                 self._known |= dict.fromkeys(absent)
-                self._read_at |= dict.fromkeys(absent, began)
+                self._read_at |= dict.fromkeys(absent, arrived)
+
+    def _has_list(self, oldest: float) -> bool:
+        """Whether a list arrived after *oldest*, or was requested then and will arrive."""
+        if self._listing is None:
+            return False
+        listing, began = self._listing
+        return began > oldest or (listing.done() and listing.result()[1] > oldest)
 
     def _list(self, expected: str | None, oldest: float) -> tuple[Listing, float]:
-        """Return a list requested after *oldest*, and when; all callers share one request.
+        """Return a list as `_has_list` has it, and when it arrived; callers share one request.
 
         Of each project other than this one, or the *expected* one, it contains one setup.
         """
         with self._lock:
             last, mine = self._listing, False
-            if last is None or last[1] <= oldest:
+            if last is None or not self._has_list(oldest):
                 last = self._listing = (Future(), self._clock())
                 mine = True
             of_project = self._env_project_id or expected
-        listing, began = last
+        listing, _ = last
         if mine:
             try:
-                listing.set_result(self.client.list_setups(of_project=of_project))
+                found = self.client.list_setups(of_project=of_project)
             except BaseException as error:
                 with self._lock:
                     if self._listing is last:
                         self._listing = None
                 listing.set_exception(error)
                 raise
-        return listing.result(), began
+            listing.set_result((found, self._clock()))
+        return listing.result()
 
     def _own(self, listed: Iterable[Setup], expected: str | None) -> dict[str, Setup]:
         """Return the *listed* setups of this project.
@@ -334,13 +340,12 @@ class Project:
         if self._env_project_id is None:
             first = [next(iter(setups)) for setups in by_project.values()]
             candidates = [i for i in first if not self.knows(i)]
-            began = self._clock()
             found = in_parallel(self.client.get_setup, candidates)
             for external_id, remote in zip(candidates, found, strict=True):
                 if remote is None:
-                    self._forget(external_id, began)
+                    self._forget(external_id)
                 elif self._env_project_id is None:
-                    self.note(remote, began=began)
+                    self.note(remote)
         return by_project.get(self._env_project_id or "", {})
 
     def knows(self, external_id: str) -> bool:
@@ -348,18 +353,10 @@ class Project:
         with self._lock:
             return external_id in self._known
 
-    def note(self, *setups: Setup, began: float | None = None) -> None:
-        """Cache setups from a GET by id or the response to a write.
-
-        Args:
-            setups: the setups.
-            began: when the request began; now by default.
-
-        """
+    def note(self, *setups: Setup) -> None:
+        """Cache setups from a GET by id or the response to a write."""
         with self._lock:
-            self._read_at |= dict.fromkeys(
-                (setup.external_id for setup in setups), self._clock() if began is None else began
-            )
+            self._read_at |= dict.fromkeys((s.external_id for s in setups), self._clock())
             for setup in setups:
                 self._env_project_id = setup.env_project_id or self._env_project_id
                 self._deleted.discard(setup.external_id)
@@ -371,7 +368,7 @@ class Project:
         self.client.delete_setup(external_id)
         with self._lock:
             self._deleted.add(external_id)
-            self._forget(external_id, self._clock())
+            self._forget(external_id)
 
     @property
     def deleted(self) -> frozenset[str]:
@@ -379,11 +376,11 @@ class Project:
         with self._lock:
             return frozenset(self._deleted)
 
-    def _forget(self, external_id: str, began: float) -> None:
+    def _forget(self, external_id: str) -> None:
         with self._lock:
             self._unreadable.pop(external_id, None)
             self._known[external_id] = None
-            self._read_at[external_id] = began
+            self._read_at[external_id] = self._clock()
 
     def try_read(self, external_ids: Collection[str]) -> Reading | None:
         """Read setups for a plan, without errors: print the first one, and return ``None``."""

@@ -302,6 +302,23 @@ class TestPresent:
         assert set(project.present(["a"], max_age=BEFORE_WRITE)) == {"a"}
         assert traceloop.requests[LIST_ROUTE] == before[LIST_ROUTE] + 1
 
+    def test_list_that_takes_long_is_not_old_when_it_arrives(self, traceloop: Emulator) -> None:
+        clock = Clock()
+
+        class SlowList(TraceloopClient):
+            def list_setups(self, **given: Any) -> Listing:
+                clock.advance(2 * BEFORE_WRITE)
+                return super().list_setups(**given)
+
+        class Here(Project):
+            client = SlowList(API_KEY, traceloop.url)
+
+        project = Here(at(API_KEY, traceloop.url), clock=clock)
+        put(traceloop, *MANY)
+        project.present(MANY)
+        project.present(MANY, max_age=BEFORE_WRITE)
+        assert traceloop.requests[LIST_ROUTE] == 1
+
     def test_list_requested_before_a_write_does_not_show_it(self, traceloop: Emulator) -> None:
         """It may have been requested by another thread, and arrive after the write."""
         clock = Clock(tick=0.001)
