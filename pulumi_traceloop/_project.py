@@ -38,8 +38,8 @@ WORKERS = 32
 READ_BY_ID = 24
 
 #: How old a cached response may be before a write, in seconds. A resource may have waited for
-#: others since it was checked.
-BEFORE_WRITE = 10.0
+#: others for minutes since it was checked.
+BEFORE_WRITE = 60.0
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -11,7 +11,7 @@ import pytest
 from pulumi_traceloop._client import BULK_LIMIT
 from pulumi_traceloop._flush import ATTEMPTS, Outcome, flush, upsert
 from pulumi_traceloop._models import Setup
-from pulumi_traceloop._project import READ_BY_ID, WORKERS, Project
+from pulumi_traceloop._project import BEFORE_WRITE, READ_BY_ID, WORKERS, Project
 from pulumi_traceloop._settings import connection
 from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.emulator.routes import (
@@ -65,7 +65,7 @@ class TestAdoption:
         project = Project(connection(settings.get, {}), clock=clock)
         assert project.present(["a"]) == {}
         traceloop.put("a", **content("theirs"))
-        clock.advance(60)
+        clock.advance(BEFORE_WRITE + 1)
         seen: dict[str, Setup] = {}
 
         def refuse(_: object, remote: Mapping[str, Setup]) -> dict[str, TraceloopError]:
