@@ -284,6 +284,16 @@ class TestRejectedInput:
         del preview["diagnostics"][1]
         self.refused(json.dumps(preview), "does not have the plan")
 
+    @pytest.mark.parametrize("inputs", [{"declared_by": 'AutoMonitorSetup "left-out"'}, {}])
+    def test_missing_plan_of_an_unchanged_resource(self, inputs: dict[str, str]) -> None:
+        """Where a resource has a plan, ``--target`` or ``--exclude`` leaves out the others."""
+        same = step("same", "", inputs=inputs)
+        same["urn"] = same["urn"].removesuffix("g") + "left-out"
+        result = plan_of(preview_of(group(declares=["a"]), steps=[same]))
+        why = 'not checked, because --target or --exclude leaves them out: "left-out"'
+        assert f"No monitor setup changes, 1 unchanged\n\n- warning: `{why}`\n" in result
+        self.refused(json.dumps(preview_of(steps=[same])), "does not have the plan")
+
     def test_damaged_plan(self) -> None:
         preview = preview_of(group(create("a")))
         preview["diagnostics"][0]["message"] = preview["diagnostics"][0]["message"][:-9]

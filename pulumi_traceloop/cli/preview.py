@@ -10,6 +10,8 @@ The module relies on this behaviour (seen on the Pulumi CLI 3.260):
   stack, unless ``--show-sames`` is given. With ``--refresh`` the steps of the refresh come first.
 - a delete that an earlier update left pending is a step ``delete-replaced``, whose old state has
   ``delete``. It is written only with ``--show-replacement-steps``.
+- a resource that ``--target`` or ``--exclude`` leaves out is a step ``same``, also a new one; no
+  provider is called for it, so a new one has no ``declared_by``.
 - a resource that is only read, with ``get``, has a step ``read``, ``read-replacement``, ``discard``
   or ``discard-replaced``; its state has ``external``, and its provider prints no plan.
 - a secret property is ``[secret]`` as a whole; an unknown one is a fixed UUID.
@@ -45,6 +47,7 @@ from .._plan import (
     with_renames,
 )
 from .._settings import DEFAULT_NAMESPACE
+from .._text import names
 from ..errors import TraceloopError, printable
 
 __all__ = ["COMMAND", "Entry", "Plan", "PreviewError", "read"]
@@ -153,8 +156,7 @@ class _Reader:
     def plan(self) -> Plan:
         """Return the changes that the providers and the steps report."""
         errors = self._diagnostics("error")
-        if not errors:
-            self._check_evidence()
+        unchecked = [] if errors else self._unchecked()
         declared = {(self._project(p), i) for p in self._plans for i in p.declares}
         entries = self._entries(declared)
         stack, project = next((s.stack for s in self._steps if s.stack), ("", ""))
@@ -167,6 +169,7 @@ class _Reader:
             failed=bool(errors),
             errors=tuple(e for e in errors if e != "preview failed"),
             warnings=(
+                *unchecked,
                 *dict.fromkeys((*self._blind(), *self._notes())),
                 *self._diagnostics("warning"),
             ),
@@ -185,14 +188,23 @@ class _Reader:
                     seen.add(line)
                     yield plan
 
-    def _check_evidence(self) -> None:
-        """Refuse a preview without the plans: silence is not "no changes"."""
+    def _unchecked(self) -> list[str]:
+        """Return the warning about resources without a plan: silence is not "no changes".
+
+        Raises:
+            PreviewError: the plans are missing for another reason than ``--target``.
+
+        """
         owners = {plan.owner for plan in self._plans}
         declaring = [step for step in self._steps if step.declares]
         if not declaring and not self._plans and not any(step.kind for step in self._steps):
             raise PreviewError("has no plan of monitor setups: the stack has none, or it is hidden")
-        if any(step.new.get("declared_by") not in owners for step in declaring):
+        silent = [step for step in declaring if step.new.get("declared_by") not in owners]
+        if silent and (not self._plans or any(step.op != "same" for step in silent)):
             raise PreviewError("does not have the plan of its monitor setups")
+        found = {step.name for step in silent}
+        why = "not checked, because --target or --exclude leaves them out"
+        return [f"{why}: {names(sorted(found))}"] if found else []
 
     def _entries(self, declared: set[tuple[str, str]]) -> list[Entry]:
         """Return one change for each setup, also for one that leaves a resource for another."""
@@ -308,6 +320,7 @@ class _Step:
         self._external = old.get("external") is True
         urn = str(step.get("urn", "")).removeprefix("urn:pulumi:").split("::")
         self.stack = (urn[0], urn[1]) if len(urn) > 1 else None
+        self.name = urn[-1]
         self.parent = str(state.get("parent", ""))
         self.id = str(old.get("id", ""))
         self.pending = old.get("delete") is True
