@@ -21,8 +21,10 @@ these values, never printed text.
   inputs only, and earlier failures are in the old outputs, which `diff` gets.
 
 So the plan is a printed line, which every terminal shows. The provider prints it only with
-``TRACELOOP_PLAN=json`` in the environment: one line for each call, with a checksum. It is in
-hexadecimal, because the engine replaces every text that equals a secret of the configuration.
+``TRACELOOP_PLAN=json`` in the environment: one line for each call, with a checksum. The engine
+replaces every text in it that equals a secret of the configuration, of three characters or more. So
+the whole line is blank-separated pairs of hexadecimal digits: `_MAGIC`, a byte with the version of
+the format, four bytes with the checksum, and the data.
 """
 
 from __future__ import annotations
@@ -101,7 +103,9 @@ LINES = 60
 #: The longest text about a setup's matches, in characters.
 MATCHES_WIDTH = 500
 
-_PREFIX = "traceloop-plan/1"
+#: The first bytes of a line that `encoded` returns, and the version of its format.
+_MAGIC = b"traceloop"
+_VERSION = b"\x01"
 
 
 class Matches(NamedTuple):
@@ -374,7 +378,7 @@ def report_drift(plan: ResourcePlan) -> None:
 def encoded(plan: ResourcePlan) -> str:
     """Return a resource's plan as the line that `decoded` reads."""
     data = zlib.compress(json.dumps(plan._asdict()).encode())  # named tuples become lists
-    return f"{_PREFIX} {zlib.crc32(data):08x} {data.hex(' ')}"
+    return b"".join((_MAGIC, _VERSION, _checksum(data), data)).hex(" ")
 
 
 def decoded(line: str) -> ResourcePlan | None:
@@ -384,17 +388,19 @@ def decoded(line: str) -> ResourcePlan | None:
         ValueError: the plan is damaged, or from another version.
 
     """
-    prefix, _, rest = line.strip().partition(" ")
-    if prefix.partition("/")[0] != _PREFIX.partition("/")[0]:
+    text = line.strip()
+    if not text.startswith(_MAGIC.hex(" ")):
         return None
-    checksum, _, text = rest.partition(" ")
+    if SECRET in text:
+        raise ValueError("the value of a secret of the configuration occurs in its plan")
     try:
-        data = bytes.fromhex(text)
+        found = bytes.fromhex(text).removeprefix(_MAGIC)
     except ValueError:
-        data = b""
-    if prefix != _PREFIX:
+        raise ValueError("its plan is damaged") from None
+    version, checksum, data = found[:1], found[1:5], found[5:]
+    if version not in (_VERSION, b""):
         raise ValueError("another version of pulumi-traceloop wrote its plan")
-    if f"{zlib.crc32(data):08x}" != checksum:
+    if checksum != _checksum(data):
         raise ValueError("its plan is damaged")
     fields = json.loads(zlib.decompress(data))
     changes = [Change(*each) for each in fields["changes"]]
@@ -402,3 +408,7 @@ def decoded(line: str) -> ResourcePlan | None:
         **fields
         | {"changes": [c._replace(matches=c.matches and Matches(*c.matches)) for c in changes]}
     )
+
+
+def _checksum(data: bytes) -> bytes:
+    return zlib.crc32(data).to_bytes(4, "big")

@@ -14,6 +14,7 @@ from pulumi_traceloop._plan import (
     ACTIONS,
     ASKED,
     LINES,
+    SECRET,
     Change,
     Matches,
     ResourcePlan,
@@ -265,22 +266,26 @@ class TestData:
 
     def test_encoded_plan_has_no_secret_of_the_configuration(self) -> None:
         """The engine masks every text that equals a secret of three characters or more."""
-        _, _, data = encoded(group(Change("create", "a", after=setup("abc")))).split(" ", 2)
-        assert all(len(word) == 2 for word in data.split(" "))
+        line = encoded(group(Change("create", "a", after=setup("abc"))))
+        assert all(len(word) == 2 for word in line.split(" "))
+        with pytest.raises(ValueError, match="value of a secret of the configuration occurs in"):
+            decoded(line.replace(line[40:48], SECRET))
 
     @pytest.mark.parametrize(
-        "line", ["", "monitors: 1 to create", "= checkout  (from the feature flags)", "traceloop"]
+        "line",
+        ["", "monitors: 1 to create", "= checkout  (from the flags)", "traceloop", SECRET],
     )
     def test_foreign_line_is_not_a_plan(self, line: str) -> None:
         assert decoded(line) is None
 
-    @pytest.mark.parametrize("damage", ["cut", "changed", "version"])
+    @pytest.mark.parametrize("damage", ["cut", "cut to nothing", "changed", "version"])
     def test_damaged_line_is_not_a_plan(self, damage: str) -> None:
         line = encoded(group(Change("create", "a", after=setup())))
         line = {
             "cut": line[:-3],
+            "cut to nothing": b"traceloop".hex(" "),
             "changed": line[:-2] + ("00" if line[-2:] != "00" else "11"),
-            "version": line.replace("plan/1", "plan/2"),
+            "version": line.replace(" 01 ", " 02 ", 1),
         }[damage]
         with pytest.raises(ValueError, match="version" if damage == "version" else "damaged"):
             decoded(line)
