@@ -89,6 +89,19 @@ class TestMarkdown:
         for _, before, after, _ in rows(plan_of(preview_of(group(*changes)))).values():
             assert " ".join(before.split(" ")) != " ".join(after.split(" "))
 
+    def test_changed_evaluators_are_never_cut(self) -> None:
+        """Not even below many changed rules."""
+        before, after = (
+            json.dumps(
+                {"selector": [RULE | {"key": f"k{n}", "value": v} for n in range(12)], **more}
+            )
+            for v, more in (("x", {"evaluators": ["a", "b"]}), ("y", {"evaluators": ["b"]}))
+        )
+        change = Change("change", "m", before, after, secret_changes=True)
+        _, old, new, _ = rows(plan_of(preview_of(group(change))))["m"]
+        assert old.endswith("\nand 2 more\nruns a")
+        assert new.endswith("\nand 2 more\na secret value changes")
+
     def test_links_to_the_commit_and_the_run(self, tmp_path: Path) -> None:
         event = tmp_path / "event.json"
         event.write_text(json.dumps({"pull_request": {"head": {"sha": "b" * 40}}}))

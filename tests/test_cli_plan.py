@@ -107,7 +107,7 @@ class TestSamples:
         assert found["mended"] == ["send again", "gen_ai.system = ...", 'gen_ai.system = "b"', why]
         assert found["put-back"][0] == "adopt"
         # The remote definition is unknown: the state has the refused one.
-        assert found["gone"] == ["delete", "", "", "(the last update did not get to delete it)"]
+        assert found["gone"] == ["delete", "", "", ""]
 
     def xy_is_checked_again(self) -> None:
         comment = plan_of(sample("again"))
@@ -191,6 +191,23 @@ class TestContents:
             ("replace", "h\nin production"),
             ("adopt", "g\nin staging"),
         ]
+
+    def test_delete_of_a_replacement_is_not_left_pending(self) -> None:
+        """With ``--show-replacement-steps`` its old state has ``delete`` too."""
+        state = {"id": "g", "delete": True, "inputs": {"owned": '["a", "b"]'}}
+        steps = [step(op, "Membership") for op in ("replace", "delete-replaced")]
+        for each in steps:
+            each["oldState"] = {**each.pop("newState", {}), **each.get("oldState", {}), **state}
+        left = [Change("delete", "a", note="why"), Change("release", "b")]
+        found = rows(plan_of(preview_of(group(*left), steps=steps)))
+        assert [(found[i][0], found[i][3]) for i in "ab"] == [
+            ("delete", "why"),
+            ("leave in place", ""),
+        ]
+        found = rows(plan_of(preview_of(group(create("c")), steps=steps)))
+        assert found["a"][3] == ""
+        found = rows(plan_of(preview_of(group(create("c")), steps=steps[1:])))
+        assert found["a"][3] == "(the last update did not get to delete it)"
 
     def test_two_namespaces_of_one_project_are_one_project(self) -> None:
         """A setup that moves between them is not deleted."""

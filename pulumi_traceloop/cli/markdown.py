@@ -32,9 +32,9 @@ LIMIT = 60_000
 _FOLDED_FROM = 20
 _HARMFUL: tuple[Action, ...] = ("delete", "replace")
 
-#: The maximum length of one text, and the maximum number of lines of one cell.
+#: The maximum length of one text, and the maximum number of rules in one cell.
 _TEXT = 800
-_LINES = 10
+_RULES = 10
 _NOTICES = 5
 
 _SUMMARY: dict[Action, str] = {
@@ -215,12 +215,17 @@ def _matches(matches: Matches | None) -> str:
     return "<br>".join([f"**{share}**" if matches.none else share, *why, *a_day])
 
 
-def _cell(lines: Sequence[str]) -> str:
-    cut = [f"and {len(lines) - _LINES} more"] if len(lines) > _LINES else []
-    return "<br>".join([*lines[:_LINES], *cut])
+#: The lines about a setup's rules, of which many are cut, and those about the rest.
+_Lines = tuple[list[str], list[str]]
 
 
-def _sides(change: Change) -> tuple[list[str], list[str]]:
+def _cell(lines: _Lines) -> str:
+    rules, rest = lines
+    cut = [f"and {len(rules) - _RULES} more"] if len(rules) > _RULES else []
+    return "<br>".join([*rules[:_RULES], *cut, *rest])
+
+
+def _sides(change: Change) -> tuple[_Lines, _Lines]:
     """Return the lines about the setup before and after; if it changes, only what differs."""
     before, after = change.before, change.after
     if before is None or after is None:
@@ -229,16 +234,16 @@ def _sides(change: Change) -> tuple[list[str], list[str]]:
     rules = [[code(rule[side]) for rule in found.rules if rule[side]] for side in (0, 1)]
     old, new = ([e[side] for e in found.evaluators if e[side]] for side in (0, 1))
     runs = _runs(new, "runs" if old else "runs also")
-    return [*rules[0], *_runs(old)], [*rules[1], *runs, *found.notes]
+    return (rules[0], _runs(old)), (rules[1], [*runs, *found.notes])
 
 
-def _whole(given: str | None) -> list[str]:
+def _whole(given: str | None) -> _Lines:
     spec = None if given is None else setup(given)
     if spec is None:
-        return []
+        return [], []
     if isinstance(spec, str):
-        return [code(spec)]
-    return [*map(code, rule_texts(spec)), *_runs(evaluator_texts(spec))]
+        return [code(spec)], []
+    return [*map(code, rule_texts(spec))], _runs(evaluator_texts(spec))
 
 
 def _runs(evaluators: Sequence[str], verb: str = "runs") -> list[str]:

@@ -9,7 +9,8 @@ The module relies on this behaviour (seen on the Pulumi CLI 3.260):
   and with ``--show-replacement-steps`` three. Unchanged resources are left out, except for the
   stack, unless ``--show-sames`` is given. With ``--refresh`` the steps of the refresh come first.
 - a delete that an earlier update left pending is a step ``delete-replaced``, whose old state has
-  ``delete``. It is written only with ``--show-replacement-steps``.
+  ``delete``. It is written only with ``--show-replacement-steps``. The old state of a replacement
+  has ``delete`` too, but there is a step ``replace``.
 - a resource that ``--target`` or ``--exclude`` leaves out is a step ``same``, also a new one; no
   provider is called for it, so a new one has no ``declared_by``.
 - a resource that is only read, with ``get``, has a step ``read``, ``read-replacement``, ``discard``
@@ -224,9 +225,10 @@ class _Reader:
                 stays[key] = entry
         for entry in self._deleted():
             key = (entry.project, entry.change.external_id)
-            known = leaves.get(key)
-            if known is None or known.change.before is None:
-                leaves[key] = entry
+            known = leaves.setdefault(key, entry)
+            if known.change.before is None:
+                change = known.change._replace(before=entry.change.before)
+                leaves[key] = known._replace(change=change)
         for key, entry in leaves.items():
             if key in stays and entry.owner != stays[key].owner:
                 new = stays[key]
@@ -248,8 +250,10 @@ class _Reader:
     def _deleted(self) -> Iterator[Entry]:
         """Yield the deletes of the steps; another resource may declare some of the setups."""
         batches = {s.parent: s for s in self._steps if s.kind == "AutoMonitorSetupBatch"}
+        replaced = {(s.urn, s.id) for s in self._steps if s.op == "replace"}
         for step in (s for s in self._steps if s.op in _DELETES and s.kind):
-            note = "(the last update did not get to delete it)" if step.pending else ""
+            pending = step.pending and (step.urn, step.id) not in replaced
+            note = "(the last update did not get to delete it)" if pending else ""
             action: Action = "delete"
             if step.retained:
                 action, note = "release", RELEASED
@@ -318,7 +322,8 @@ class _Step:
             and new.get("external") is not True
         )
         self._external = old.get("external") is True
-        urn = str(step.get("urn", "")).removeprefix("urn:pulumi:").split("::")
+        self.urn = str(step.get("urn", ""))
+        urn = self.urn.removeprefix("urn:pulumi:").split("::")
         self.stack = (urn[0], urn[1]) if len(urn) > 1 else None
         self.name = urn[-1]
         self.parent = str(state.get("parent", ""))
