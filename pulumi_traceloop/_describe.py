@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ._codec import encoded
-from ._text import cut, name, pair, quoted
+from ._text import cut, look_alike, name, pair, quoted
 
 __all__ = [
     "HIDDEN",
@@ -275,9 +275,15 @@ def _rule_change(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, s
     if _operator(old) != _operator(new):
         return before, after, f"{before} -> {_condition(new)}"
     if isinstance(old.get("values"), list) and isinstance(new.get("values"), list):
-        changed = _list_change(old["values"], new["values"])
-        if max(len(old["values"]), len(new["values"])) > VALUES:
-            before, after = f"{head} ({len(old['values'])} values)", f"{head}: {changed}"
+        left, right = old["values"], new["values"]
+        changed = _list_change(left, right)
+        if max(len(left), len(right)) > VALUES:
+            before, after = f"{head} ({len(left)} values)", f"{head}: {changed}"
+        else:
+            before, after = (
+                f"{head} ({', '.join(_beside(value, others) for value in values)})"
+                for values, others in ((left, right), (right, left))
+            )
         return before, after, f"{head}: {changed}"
     sides = [rule.get("values", rule.get("value")) for rule in (old, new)]
     if all(isinstance(v, str) and v not in _PLACEHOLDERS for v in sides):
@@ -287,9 +293,22 @@ def _rule_change(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, s
 
 
 def _list_change(old: list[Any], new: list[Any]) -> str:
-    parts = [f"+ {_value(value)}" for value in new if value not in old]
-    parts += [f"- {_value(value)}" for value in old if value not in new]
-    return ", ".join(cut(parts, 2 * VALUES))
+    changes = [("+", value, old) for value in new if value not in old]
+    changes += [("-", value, new) for value in old if value not in new]
+    # Comparing each value of long lists is slow, so only those that are listed.
+    listed = 2 * VALUES + 1
+    parts = [f"{sign} {_beside(value, others)}" for sign, value, others in changes[:listed]]
+    return ", ".join(cut([*parts, *("" for _ in changes[listed:])], 2 * VALUES))
+
+
+def _beside(value: Any, others: Sequence[Any]) -> str:
+    """Return a value of a list; different values of the other side's list look different."""
+    if isinstance(value, str) and value not in (*_PLACEHOLDERS, *others):
+        for other in others:
+            literals_only = isinstance(other, str) and other not in _PLACEHOLDERS
+            if literals_only and look_alike(_text(value), _text(other)):
+                return pair(_text(value), _text(other))[0]
+    return _value(value)
 
 
 def _evaluators(spec: Mapping[str, Any]) -> dict[str, list[str | None]]:

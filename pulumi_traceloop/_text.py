@@ -18,6 +18,7 @@ __all__ = [
     "by_cause",
     "columns",
     "cut",
+    "look_alike",
     "name",
     "names",
     "pair",
@@ -81,7 +82,7 @@ def name(external_id: str) -> str:
 
 def pair(old: str, new: str, width: int = VALUE_WIDTH) -> tuple[str, str]:
     """Return two different values in quotes, cut around their first difference."""
-    ascii_only = _look_alike(old, new)
+    ascii_only = look_alike(old, new)
     if max(len(old), len(new)) <= width:
         return f'"{_escaped(old, ascii_only)}"', f'"{_escaped(new, ascii_only)}"'
     both = zip(old, new, strict=False)
@@ -149,7 +150,7 @@ def _code(char: str) -> str:
     return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
 
 
-def _look_alike(old: str, new: str) -> bool:
+def look_alike(old: str, new: str) -> bool:
     """Whether two texts may look alike: compatibility forms, or letters of another script."""
     if unicodedata.normalize("NFKC", old) == unicodedata.normalize("NFKC", new):
         return True

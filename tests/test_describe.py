@@ -115,6 +115,9 @@ def test_source_is_named_only_to_distinguish_two_rules() -> None:
         (rule("a"), rule("a", operator="contains"), 'k = "a" -> contains "a"'),
         (rule(SERVICES), rule([*SERVICES[:-1], "new"]), 'k in: + "new", - "service-13"'),
         (rule(["a", "b"]), rule(["b", "a"]), ""),
+        (rule(["gpt-4o"]), rule(["gpt-4\u043e"]), 'k in: + "gpt-4\\u043e", - "gpt-4o"'),
+        (rule(["gpt-4o"]), rule(["gpt-4o", "gpt-4\u043e"]), 'k in: + "gpt-4\\u043e"'),
+        (rule([HIDDEN]), rule(["\u2026"]), 'k in: + "\u2026", - ...'),
         (rule("a", key="l"), rule("a"), '- l = "a", + k = "a"'),
         (rule(HIDDEN), rule("b"), 'k = ... -> "b"'),
         (rule(SECRET), rule("b"), 'k = [secret] -> "b"'),
@@ -123,6 +126,11 @@ def test_source_is_named_only_to_distinguish_two_rules() -> None:
 )
 def test_changed_rule(before: Any, after: Any, text: str) -> None:
     assert texts(setup(before), setup(after))[0] == text
+
+
+def test_values_of_a_list_that_look_alike_differ_side_by_side() -> None:
+    (((before, after, _),), *_) = difference(setup(rule(["a", "é"])), setup(rule(["\u0430", "é"])))
+    assert (before, after) == ('k in ("a", "é")', 'k in ("\\u0430", "é")')
 
 
 def test_changed_value_among_many_is_visible() -> None:
