@@ -311,6 +311,16 @@ class TestWait:
         assert json.loads(result.stdout)["timed_out"] is True
         assert result.stderr.endswith("error: timed out: 1 pending\n")
 
+    @pytest.mark.parametrize("arguments", [[], ["--wait-for", "accepted"]])
+    def test_unknown_status_is_not_ready(
+        self, run: Run, emulator: Emulator, arguments: list[str]
+    ) -> None:
+        emulator.put("a", selector=[STORED_RULE], evaluators=["faithfulness"])
+        emulator.force_status("a", "queued")
+        result = run("status", "--wait", "--timeout", "30", "--json", *arguments)
+        assert result.exit_code == 124
+        assert json.loads(result.stdout)["under_way"] == ["a"]
+
     @pytest.mark.parametrize(
         ("arguments", "exit_code"),
         [(["--wait"], 124), (["--wait-for", "spans"], 124), (["--wait-for", "accepted"], 0)],

@@ -39,7 +39,8 @@ __all__ = [
 #: The documented statuses, in the order of a setup's life.
 STATUSES = ("pending", "in_progress", "waiting_for_spans", "completed", "partial", "failed")
 
-_UNDER_WAY = ("pending", "in_progress")
+#: Any other status, also one that is not documented, means that Traceloop is still at work.
+_FINAL = ("completed", "partial", "failed")
 #: No monitor exists yet: too few spans matched (page "Create an Auto Monitor Setup").
 _WAITING = "waiting_for_spans"
 _FAILED = ("partial", "failed")
@@ -74,7 +75,8 @@ class Report:
     @property
     def under_way(self) -> list[str]:
         """The setups that Traceloop is still processing."""
-        return [i for i, setup in self.setups.items() if setup.status in _UNDER_WAY]
+        ready = (*_FINAL, _WAITING)
+        return [i for i, setup in self.setups.items() if setup.status not in ready]
 
     @property
     def waiting(self) -> list[str]:
@@ -289,7 +291,7 @@ def table(report: Report, now: datetime, *, width: int | None, colour: bool) -> 
 
 
 def _order(setup: Setup | None) -> int:
-    order = ("failed", "partial", "missing", *_UNDER_WAY, _WAITING)
+    order = ("failed", "partial", "missing", "pending", "in_progress", _WAITING)
     status = setup.status if setup else "missing"
     return order.index(status) if status in order else len(order)
 
