@@ -17,7 +17,7 @@ from .tables import new_table, rendered
 
 if TYPE_CHECKING:
     from ..spans.matching import SpanIndex, Survey
-    from .selectors import Selector
+    from .selectors import Declared
 
 __all__ = ["Report", "Result", "as_json", "as_markdown", "match", "table"]
 
@@ -121,7 +121,7 @@ class Report:
 
 
 def match(
-    selectors: Mapping[str, Selector],
+    declared: Mapping[str, Declared],
     index: SpanIndex,
     *,
     allowed: Sequence[str] = (),
@@ -131,7 +131,7 @@ def match(
     """Try selectors on spans.
 
     Args:
-        selectors: the selectors by external_id.
+        declared: the selectors by external_id, as `selectors.by_label` returns them.
         index: the spans.
         allowed: patterns of the external_ids that may match none.
         missing: the external_ids and patterns that name no setup.
@@ -140,12 +140,12 @@ def match(
     """
     results = [
         Result(
-            external_id,
-            index.survey(selector.rules),
-            is_named(external_id, allowed),
-            selector.partly_hidden,
+            label,
+            index.survey(each.selector.rules),
+            is_named(each.external_id, allowed),
+            each.selector.partly_hidden,
         )
-        for external_id, selector in selectors.items()
+        for label, each in declared.items()
     ]
     results.sort(key=lambda result: (not result.silent, result.external_id))
     return Report(results, len(index), index.period, missing, problems)
