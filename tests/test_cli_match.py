@@ -81,6 +81,9 @@ class TestFiles:
     def test_setup_that_is_expected_to_match_nothing(self, run: Run, pattern: str) -> None:
         result = run("monitors.yaml", "--spans", SPANS, "--allow-none", pattern)
         assert "(openai 4, anthropic 2); allowed" in result.stdout
+        assert result.stderr.startswith(
+            "1 of 2 monitors match some of 12 spans, 1 allowed to match none ("
+        )
         assert result.exit_code == 0
 
     def test_unknown_external_id(self, run: Run) -> None:
@@ -152,6 +155,7 @@ class TestFiles:
         )
         result = run("m.yaml", "--spans", SPANS)
         assert "up to 5 of 12" in result.stdout
+        assert result.stderr.startswith("0 of 1 monitors match some of 12 spans, 1 may match some")
         assert "gen_ai.input.messages holds end-user content" in result.stdout
         assert result.exit_code == 0
 

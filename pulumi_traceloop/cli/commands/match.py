@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -85,8 +85,8 @@ def match(
     If a monitor matches no span, it shows why and what to change. End-user content (prompts,
     completions, inputs and outputs) is dropped while spans are read.
 
-    Ends with 1 if a setup matches no span or does not exist, or if there is no setup. Needs the API
-    key unless both the setups and the spans come from files.
+    Ends with 1 if a setup matches no span, cannot be read or does not exist, or if there is no
+    setup. Needs the API key unless both the setups and the spans come from files.
     """
     refuse_together({"--since": since is not None, "--spans": span_files})
     refuse_together({"--json": as_json, "--markdown": as_markdown})
@@ -99,11 +99,12 @@ def match(
         from .. import selectors
         from ..project import open_project, selected
 
+        unreadable: Mapping[str, str] = {}
         project = None if files and span_files else open_project(base_url)
         found = [each for file in files for each in selectors.from_file(file)]
         if project is not None and not files:
-            setups, missing = selected(project, patterns)
-            note_unreadable(project)
+            setups, missing, unreadable = selected(project, patterns)
+            note_unreadable(unreadable)
             found = selectors.from_setups(setups)
         else:
             found, missing = selectors.named(found, patterns)
@@ -118,6 +119,7 @@ def match(
             SpanIndex(sample.spans),
             allowed=allowed,
             missing=missing,
+            unreadable=unreadable,
             problems=sample.problems,
         )
     if as_json:
@@ -131,7 +133,7 @@ def match(
         note(f"warning: {printable(problem)}")
     note(report.summary())
     # A selection without any setup is a mistake, not a success.
-    if report.silent or report.missing or not report.results:
+    if report.silent or report.missing or report.unreadable or not report.results:
         raise click.exceptions.Exit(ATTENTION)
 
 
