@@ -225,12 +225,12 @@ class Project:
 
         Before a write (an *oldest* is given), a failure that was probably temporary is not cached.
         """
-        again = oldest > float("-inf")
+        temporary = ServerError if oldest > float("-inf") else ()
         return [
             i
             for i in dict.fromkeys(external_ids)
             if self._read_at.get(i, oldest) <= oldest
-            or (again and isinstance(self._unreadable.get(i), ServerError))
+            or isinstance(self._unreadable.get(i), temporary)
         ]
 
     def present(
