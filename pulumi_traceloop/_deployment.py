@@ -43,6 +43,7 @@ class Deployment:
         self._claims: Claims[Project] = Claims()
         self._managed: dict[str, set[Project]] = {}
         self._leaving: dict[str, str] = {}
+        self._released: set[tuple[str, Project]] = set()
         self._groups: set[str] = set()
         self._assumed: dict[str, Assumed] = {}
         self._handed_over: dict[str, list[Ownership]] = {}
@@ -175,6 +176,16 @@ class Deployment:
         with self._lock:
             for external_id in external_ids:
                 self._managed.get(external_id, set()).discard(project)
+
+    def release(self, external_ids: Iterable[str], project: Project) -> None:
+        """Record removed setups that stay in Traceloop, whatever the state of a membership says."""
+        with self._lock:
+            self._released |= {(external_id, project) for external_id in external_ids}
+
+    def is_released(self, external_id: str, project: Project) -> bool:
+        """Whether a removed setup stays in Traceloop."""
+        with self._lock:
+            return (external_id, project) in self._released
 
     def manages(self, external_id: str, project: Project, *, ask: bool = True) -> bool:
         """Whether a resource of this stack manages the setup.

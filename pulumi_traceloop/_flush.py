@@ -105,8 +105,9 @@ def flush(
         reading = project.read(pending, env_project_id, max_age=0 if attempt else BEFORE_WRITE)
         if attempt == 0:
             project.expect(env_project_id)
-            missing = any(i in in_place and i not in reading.setups for i in pending)
-            if missing and len(in_place) > 1 and not project.read(in_place, env_project_id).setups:
+            found = reading.setups.keys() | reading.unreadable.keys()
+            missing = any(i in in_place and i not in found for i in pending)
+            if missing and len(in_place) > 1 and not any(project.read(in_place, env_project_id)):
                 raise SetupsMissingError("this group", len(in_place))
         return reading
 

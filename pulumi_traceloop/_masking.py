@@ -105,7 +105,12 @@ def masked(text: str, secrets: Iterable[str]) -> str:
     variants = {
         variant
         for secret in secrets
-        for variant in (secret, json.dumps(secret)[1:-1], printable(secret, len(secret) + 3))
+        for variant in (
+            secret,
+            json.dumps(secret)[1:-1],
+            json.dumps(secret, ensure_ascii=False)[1:-1],
+            printable(secret, len(secret) + 3),
+        )
         if variant.strip()
     }
     if not variants:

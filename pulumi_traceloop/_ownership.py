@@ -130,7 +130,8 @@ def deletable(
 
     Args:
         external_ids: the setups that a resource is responsible for.
-        declared: whether a resource of the deployment declares the setup in the same project.
+        declared: whether a resource of the deployment declares the setup in the same project, or
+            has released it.
         deleted: the setups already deleted in this deployment.
 
     """

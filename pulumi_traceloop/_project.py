@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ._settings import DEFAULT_BASE_URL
-from ._text import names, printable, say
+from ._text import name, names, printable, say
 from .errors import (
     MalformedResponseError,
     ProjectMismatchError,
@@ -41,6 +41,8 @@ READ_BY_ID = 24
 #: others for minutes since it was checked.
 BEFORE_WRITE = 60.0
 
+_NOT_COMPARED = "The plan is not compared with what Traceloop has"
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -60,6 +62,14 @@ class Reading(NamedTuple):
     setups: dict[str, Setup]
     #: By external_id: why the setup cannot be read, although others can.
     unreadable: dict[str, RequestError]
+
+
+class _Arrived(NamedTuple):
+    """A list, and when its request began and its response arrived."""
+
+    listing: Listing
+    began: float
+    arrived: float
 
 
 class Project:
@@ -97,7 +107,7 @@ class Project:
         #: How many setups were requested, cached ones excluded.
         self._requested = 0
         #: The last list with the time when it arrived, and when its request began.
-        self._listing: tuple[Future[tuple[Listing, float]], float] | None = None
+        self._listing: tuple[Future[_Arrived], float] | None = None
         self._deleted: set[str] = set()
         self._env_project_id: str | None = None
         #: The project according to the state.
@@ -106,6 +116,8 @@ class Project:
         self._in_state: str | None = None
         #: Why plans are not compared with what Traceloop has; empty if they are.
         self.blind = ""
+        #: By external_id: why the plan of one setup is not.
+        self._not_compared: dict[str, str] = {}
 
     @property
     def client(self) -> TraceloopClient:
@@ -203,14 +215,23 @@ class Project:
             unreadable = {i: self._unreadable[i] for i in external_ids if i in self._unreadable}
             outage = next((e for e in unreadable.values() if isinstance(e, ServerError)), None)
             if outage and not any(i in self._known for i in external_ids):
-                for external_id in unreadable:
-                    del self._unreadable[external_id], self._read_at[external_id]
+                # Kept: another thread may have counted it as cached. It is read again.
+                self._read_at |= dict.fromkeys(unreadable, float("-inf"))
                 raise outage
         return Reading(known, unreadable)
 
     def _not_known(self, external_ids: Collection[str], oldest: float) -> list[str]:
-        """Return the setups that are not cached, or from a response not after *oldest*."""
-        return [i for i in dict.fromkeys(external_ids) if self._read_at.get(i, oldest) <= oldest]
+        """Return the setups that are not cached, or from a response not after *oldest*.
+
+        Before a write (an *oldest* is given), a failure that was probably temporary is not cached.
+        """
+        temporary = ServerError if oldest > float("-inf") else ()
+        return [
+            i
+            for i in dict.fromkeys(external_ids)
+            if self._read_at.get(i, oldest) <= oldest
+            or isinstance(self._unreadable.get(i), temporary)
+        ]
 
     def present(
         self,
@@ -255,7 +276,7 @@ class Project:
         project, are read by id. Those that stay unreadable are in `unreadable`.
         """
         oldest = self._clock() if fresh else float("-inf")
-        listing, arrived = self._list(None, oldest)
+        listing, _, arrived = self._list(None, oldest)
         own = self._own(listing.setups, None)
         unclear = [s.external_id for s in listing.setups if not s.env_project_id]
         unclear += [
@@ -279,13 +300,16 @@ class Project:
 
     def _use_list(self, external_ids: Collection[str], expected: str | None, oldest: float) -> None:
         """Cache the setups of *external_ids* that are in a list not older than *oldest*."""
-        listing, arrived = self._list(expected, oldest)
+        listing, began, arrived = self._list(expected, oldest)
         wanted = set(external_ids)
         found = self._own([s for s in listing.setups if s.external_id in wanted], expected)
         with self._lock:
             for external_id in self._not_known(found, oldest):
-                self._known[external_id] = found[external_id]
-                self._read_at[external_id] = arrived
+                # The list does not show a write that came after its request.
+                if self._read_at.get(external_id, began) <= began:
+                    self._known[external_id] = found[external_id]
+                    self._unreadable.pop(external_id, None)
+                    self._read_at[external_id] = arrived
             # A truncated list is not empty. So an empty one shows that nothing exists, unless the
             # state has a project or an exact response has a setup.
             empty = not (listing.setups or listing.unreadable)
@@ -299,10 +323,10 @@ class Project:
         if self._listing is None:
             return False
         listing, began = self._listing
-        return began > oldest or (listing.done() and listing.result()[1] > oldest)
+        return began > oldest or (listing.done() and listing.result().arrived > oldest)
 
-    def _list(self, expected: str | None, oldest: float) -> tuple[Listing, float]:
-        """Return a list as `_has_list` has it, and when it arrived; callers share one request.
+    def _list(self, expected: str | None, oldest: float) -> _Arrived:
+        """Return a list as `_has_list` has it; callers share one request.
 
         Of each project other than this one, or the *expected* one, it contains one setup.
         """
@@ -312,7 +336,7 @@ class Project:
                 last = self._listing = (Future(), self._clock())
                 mine = True
             of_project = self._env_project_id or expected
-        listing, _ = last
+        listing, began = last
         if mine:
             try:
                 found = self.client.list_setups(of_project=of_project)
@@ -322,7 +346,7 @@ class Project:
                         self._listing = None
                 listing.set_exception(error)
                 raise
-            listing.set_result((found, self._clock()))
+            listing.set_result(_Arrived(found, began, self._clock()))
         return listing.result()
 
     def _own(self, listed: Iterable[Setup], expected: str | None) -> dict[str, Setup]:
@@ -387,13 +411,27 @@ class Project:
         if self.blind:
             return None
         try:
-            return self.read(external_ids)
+            reading = self.read(external_ids)
         except TraceloopError as error:
             with self._lock:
                 reported, self.blind = self.blind, getattr(error, "summary", str(error))
             if not reported:
-                say(f"The plan is not compared with what Traceloop has: {printable(self.blind)}")
+                say(f"{_NOT_COMPARED}: {printable(self.blind)}")
             return None
+        with self._lock:
+            found = {i: e.summary for i, e in reading.unreadable.items()}
+            new = {i: why for i, why in found.items() if i not in self._not_compared}
+            self._not_compared |= new
+        for external_id, why in sorted(new.items()):
+            say(f"{_NOT_COMPARED} for {name(external_id)}: {printable(why)}")
+        return reading
+
+    @property
+    def not_compared(self) -> str:
+        """Why plans are not, or not all, compared with what Traceloop has; empty if they are."""
+        with self._lock:
+            each = sorted(self._not_compared.items())
+        return self.blind or "; ".join(f"{name(i)}: {why}" for i, why in each)
 
     # The project according to the state.
 
@@ -452,9 +490,12 @@ class Project:
 
     def _find_out(self, sample: str, expected: str) -> None:
         """Find out the key's project, unless it is known."""
-        for external_id in filter(None, (sample, self._in_state)):
+        candidates = [i for i in (sample, self._in_state) if i]
+        for external_id in candidates:
             if self._env_project_id is None and not self.knows(external_id):
-                self.get(external_id)
+                self._get_readable(external_id)
         if self._env_project_id is None:
-            listing, _ = self._list(expected, float("-inf"))
-            self._own(listing.setups, expected)
+            self._own(self._list(expected, float("-inf")).listing.setups, expected)
+        for external_id in candidates:
+            if self._env_project_id is None and external_id in self._unreadable:
+                raise self._unreadable[external_id]

@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeAlias
 
 import pulumi
@@ -254,12 +255,25 @@ def declared_setups(
 
 
 def _run_file(path: Path) -> None:
-    folder = str(path.absolute().parent)
-    sys.path.insert(0, folder)
+    folder = path.absolute().parent
+    sys.path.insert(0, str(folder))
+    before = set(sys.modules)
     try:
         runpy.run_path(str(path), run_name="__main__")
     finally:
-        sys.path.remove(folder)
+        sys.path.remove(str(folder))
+        # The next program may have other modules of the same names, and each declares anew.
+        for name in sys.modules.keys() - before:
+            if _is_below(folder, sys.modules[name]):
+                del sys.modules[name]
+
+
+def _is_below(folder: Path, module: ModuleType) -> bool:
+    """Whether a module is the program's own, not a library in a virtual environment there."""
+    # A namespace package has no file.
+    places = [getattr(module, "__file__", None) or "", *getattr(module, "__path__", ())]
+    below = [Path(each).relative_to(folder) for each in places if Path(each).is_relative_to(folder)]
+    return any("site-packages" not in path.parts for path in below)
 
 
 class _Monitor(MockMonitor):

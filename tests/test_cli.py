@@ -6,11 +6,17 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from pulumi_traceloop._project import Project
+from pulumi_traceloop._settings import Connection
 from pulumi_traceloop.cli.app import cli
+from pulumi_traceloop.cli.project import open_connection
+from pulumi_traceloop.cli.stack import Part
+from pulumi_traceloop.cli.status import read_stack, unmanaged
 from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.emulator.routes import LIST_ROUTE
 from tests.support.setups import STORED_RULE
@@ -121,15 +127,66 @@ class TestUnreadable:
         emulator.inject(Fault(route=LIST_ROUTE, body=json.dumps([own, odd]), times=None))
         emulator.inject(Fault(external_id="odd", method="GET", body=json.dumps(odd), times=None))
 
-    @pytest.mark.parametrize("command", ["status", "export"])
-    def test_of_this_project_is_reported_once_and_blocks_nothing(
-        self, run: Run, emulator: Emulator, command: str
+    @pytest.mark.parametrize("names", [[], ["a", "odd"], ["*"]])
+    @pytest.mark.parametrize("command", ["status", "export", "match"])
+    def test_of_this_project_is_reported_once_and_blocks_no_other(
+        self, run: Run, emulator: Emulator, command: str, names: list[str], tmp_path: Path
     ) -> None:
         self.odd(emulator)
-        result = run(command)
+        result = run(command, *names, *self.spans(command, tmp_path))
         assert "a" in result.stdout
-        assert result.stderr.count('left out "odd": ') == 1
+        assert result.stderr.count('cannot read "odd": ') == 1
         assert "init_rules[0].value should be a string, but is a number" in result.stderr
+        assert result.exit_code == 1
+
+    def spans(self, command: str, folder: Path) -> list[str]:
+        if command != "match":
+            return []
+        file = folder / "spans.json"
+        attributes = {STORED_RULE["key"]: STORED_RULE["value"]}
+        file.write_text(json.dumps({"data": [{"span_attributes": attributes}]}))
+        return ["--spans", str(file)]
+
+    @pytest.mark.parametrize("command", ["status", "match"])
+    def test_is_in_the_json(
+        self, run: Run, emulator: Emulator, command: str, tmp_path: Path
+    ) -> None:
+        self.odd(emulator)
+        document = json.loads(run(command, "--json", *self.spans(command, tmp_path)).stdout)
+        assert list(document["unreadable"]) == ["odd"]
+        assert [setup["external_id"] for setup in document["setups"]] == ["a"]
+
+    def test_is_counted(self, run: Run, emulator: Emulator, tmp_path: Path) -> None:
+        self.odd(emulator)
+        assert run("status", "--wait").stdout.splitlines()[1:] == [
+            "odd    unreadable",
+            "a      completed   0s   faithfulness",
+            "2 monitor setups: 1 completed, 1 unreadable",
+        ]
+        assert run("match", *self.spans("match", tmp_path)).stderr.endswith(
+            "every one of 1 monitors matches some of 1 spans, 1 cannot be read\n"
+        )
+
+    @pytest.mark.parametrize("command", ["status", "export", "match"])
+    def test_unnamed_one_does_not_matter(
+        self, run: Run, emulator: Emulator, command: str, tmp_path: Path
+    ) -> None:
+        self.odd(emulator)
+        result = run(command, "a", *self.spans(command, tmp_path))
+        assert "odd" not in result.output
+        assert result.exit_code == 0
+
+    def test_of_a_stack(self, emulator: Emulator) -> None:
+        self.odd(emulator)
+        reach = Connection("traceloop", emulator.api_key, emulator.url, 10)
+
+        def part(ids: set[str]) -> list[tuple[Part, Project]]:
+            return [(Part(reach, None, ids, ids), open_connection(reach))]
+
+        report = read_stack(part({"a", "odd", "gone"}), [])
+        assert (list(report.setups), list(report.unreadable)) == (["a"], ["odd"])
+        assert report.missing == ["gone"]
+        assert list(unmanaged(part({"a"})).unreadable) == ["odd"]
 
     def test_of_another_project_is_ignored(self, run: Run, emulator: Emulator) -> None:
         self.odd(emulator, env_project_id="theirs")

@@ -81,12 +81,28 @@ class TestFiles:
     def test_setup_that_is_expected_to_match_nothing(self, run: Run, pattern: str) -> None:
         result = run("monitors.yaml", "--spans", SPANS, "--allow-none", pattern)
         assert "(openai 4, anthropic 2); allowed" in result.stdout
+        assert result.stderr.startswith(
+            "1 of 2 monitors match some of 12 spans, 1 allowed to match none ("
+        )
         assert result.exit_code == 0
 
     def test_unknown_external_id(self, run: Run) -> None:
         result = run("monitors.yaml", "openai", "other", "--spans", SPANS)
         assert result.stdout.splitlines()[-1] == "other   missing"
         assert result.exit_code == 1
+
+    def test_same_external_id_in_two_files(self, run: Run) -> None:
+        """With other rules it is another monitor."""
+        Path("b.yaml").write_text(MONITORS.replace("gen_ai.system", "gen_ai.provider.name"))
+        result = run("monitors.yaml", "b.yaml", "--spans", SPANS)
+        assert [line.split("  ")[0] for line in result.stdout.splitlines()[1:]] == [
+            "old-key (monitors.yaml)",
+            "old-key (b.yaml)",
+            "openai",
+        ]
+        assert result.exit_code == 1
+        allowed = run("monitors.yaml", "b.yaml", "--spans", SPANS, "--allow-none", "old-key")
+        assert allowed.exit_code == 0
 
     def test_json(self, run: Run) -> None:
         result = run("monitors.yaml", "--spans", SPANS, "--json")
@@ -139,6 +155,7 @@ class TestFiles:
         )
         result = run("m.yaml", "--spans", SPANS)
         assert "up to 5 of 12" in result.stdout
+        assert result.stderr.startswith("0 of 1 monitors match some of 12 spans, 1 may match some")
         assert "gen_ai.input.messages holds end-user content" in result.stdout
         assert result.exit_code == 0
 
@@ -220,15 +237,17 @@ class TestPreviews:
         ],
     )
     def test_recorded_preview(self, name: str, count: int, hidden: set[str]) -> None:
-        found = from_file(Path(__file__).parent / "data" / name)
+        declared = from_file(Path(__file__).parent / "data" / name)
+        found = {each.external_id: each.selector for each in declared}
         assert len(found) == count
         assert {i for i, selector in found.items() if selector.partly_hidden} == hidden
         assert all(selector.rules for i, selector in found.items() if i not in hidden)
 
     @pytest.fixture
     def preview(self, tmp_path: Path) -> Callable[..., str]:
-        def write(*steps: dict[str, Any]) -> str:
-            (tmp_path / "preview.json").write_text(json.dumps({"steps": steps}))
+        def write(*steps: dict[str, Any], before: str = "", **more: Any) -> str:
+            text = before + json.dumps({"steps": steps, **more})
+            (tmp_path / "preview.json").write_text(text)
             return "preview.json"
 
         return write
@@ -242,6 +261,64 @@ class TestPreviews:
         )
         result = run(name, "--spans", SPANS)
         assert [line.split()[0] for line in result.stdout.splitlines()] == ["SETUP", "two", "one"]
+
+    def test_failed_preview_is_refused(self, run: Run, preview: Callable[..., str]) -> None:
+        """It may have failed before it reached the other setups."""
+        name = preview(
+            step("AutoMonitorSetup", external_id="one", **selector("gen_ai.provider.name")),
+            diagnostics=[{"severity": "error", "message": "no"}],
+        )
+        result = run(name, "--spans", SPANS)
+        assert result.exit_code == 2
+        assert result.stderr == "error: preview.json is a preview that failed: it may lack setups\n"
+
+    def test_preview_without_unchanged_setups_is_refused(
+        self, run: Run, preview: Callable[..., str]
+    ) -> None:
+        name = preview(
+            {"op": "same", "newState": {"type": "pulumi:pulumi:Stack"}},
+            step("AutoMonitorSetup", external_id="one", **selector("gen_ai.provider.name")),
+            changeSummary={"create": 1, "same": 2},
+        )
+        result = run(name, "--spans", SPANS)
+        assert result.exit_code == 2
+        assert "preview.json lacks the unchanged resources" in result.stderr
+        assert "pulumi preview --json --show-sames" in result.stderr
+
+    def test_output_before_the_preview_is_skipped(
+        self, run: Run, preview: Callable[..., str]
+    ) -> None:
+        one = step("AutoMonitorSetup", external_id="one", **selector("gen_ai.provider.name"))
+        result = run(preview(one, before="Previewing ...\n"), "--spans", SPANS)
+        assert result.stdout.splitlines()[1].startswith("one    4 of 12")
+        assert result.exit_code == 0
+
+    @pytest.mark.parametrize("op", ["read", "read-replacement", "discard", "refresh", "same"])
+    def test_resources_that_only_read_a_setup_are_left_out(
+        self, run: Run, preview: Callable[..., str], op: str
+    ) -> None:
+        """Then no setup is left, which is no success."""
+        got = step("AutoMonitorSetup", op, external_id="one", **selector("x"))
+        if op == "same":
+            got["newState"]["external"] = True
+        result = run(preview(got), "--spans", SPANS)
+        assert result.stderr.startswith("there is no monitor")
+        assert result.exit_code == 1
+
+    def test_same_external_id_in_two_namespaces(
+        self, run: Run, preview: Callable[..., str]
+    ) -> None:
+        batches = [
+            step(
+                "AutoMonitorSetupBatch",
+                setups={"m": canonical(selector(key)), "equal": canonical(selector("x"))},
+                config_namespace=namespace,
+            )
+            for namespace, key in (("one", "y"), ("two", "gen_ai.provider.name"))
+        ]
+        result = run(preview(*batches), "--spans", SPANS)
+        displayed = [line.partition("  ")[0] for line in result.stdout.splitlines()[1:]]
+        assert displayed == ["equal", "m (one)", "m (two)"]
 
     def test_large_group(self, run: Run, preview: Callable[..., str]) -> None:
         many = packed({f"m-{n}": canonical(selector("gen_ai.provider.name")) for n in range(400)})
@@ -264,7 +341,7 @@ class TestPreviews:
         assert "wholly  up to 12 of 12" in result.stdout
         assert "none    up to 12 of 12" in result.stdout
         assert result.exit_code == 0
-        assert set(from_file(Path(name))) == {"none", "partly", "wholly"}
+        assert {each.external_id for each in from_file(Path(name))} == {"none", "partly", "wholly"}
 
     def test_json_file_of_setups_is_accepted(self, run: Run) -> None:
         Path("monitors.json").write_text(json.dumps({"setups": {"m": selector("x")}}))

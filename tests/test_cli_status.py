@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from pulumi_traceloop._settings import Connection
 from pulumi_traceloop.cli.app import cli
-from pulumi_traceloop.cli.status import STATUSES, age
+from pulumi_traceloop.cli.project import open_connection
+from pulumi_traceloop.cli.stack import Part
+from pulumi_traceloop.cli.status import STATUSES, age, unmanaged
 from pulumi_traceloop.emulator import Emulator, Fault
 from pulumi_traceloop.emulator.routes import LIST_ROUTE
 from tests.engine import find_cli, make_stack
@@ -277,6 +280,18 @@ class TestStackStatus:
         assert "pulumi is not on PATH" in run("status", "--stack", "dev").stderr
 
 
+def test_unmanaged_setups_of_two_projects(emulator: Emulator) -> None:
+    """Both may have a setup with the same external_id."""
+    emulator.add_project("other", env_project_id="theirs")
+    parts = []
+    for namespace, key in (("one", emulator.api_key), ("two", "other")):
+        emulator.put("x", selector=[STORED_RULE], evaluators=["faithfulness"], api_key=key)
+        reach = Connection(namespace, key, emulator.url, 10)
+        parts.append((Part(reach, None, set(), set()), open_connection(reach)))
+    assert list(unmanaged(parts).setups) == ["x (one)", "x (two)"]
+    assert list(unmanaged(parts[:1]).setups) == ["x"]
+
+
 class TestWait:
     def test_ends_when_all_are_ready(self, run: Run, emulator: Emulator, clock: Clock) -> None:
         emulator.settle = 40
@@ -310,6 +325,16 @@ class TestWait:
         assert clock() - begun == 30
         assert json.loads(result.stdout)["timed_out"] is True
         assert result.stderr.endswith("error: timed out: 1 pending\n")
+
+    @pytest.mark.parametrize("arguments", [[], ["--wait-for", "accepted"]])
+    def test_unknown_status_is_not_ready(
+        self, run: Run, emulator: Emulator, arguments: list[str]
+    ) -> None:
+        emulator.put("a", selector=[STORED_RULE], evaluators=["faithfulness"])
+        emulator.force_status("a", "queued")
+        result = run("status", "--wait", "--timeout", "30", "--json", *arguments)
+        assert result.exit_code == 124
+        assert json.loads(result.stdout)["under_way"] == ["a"]
 
     @pytest.mark.parametrize(
         ("arguments", "exit_code"),

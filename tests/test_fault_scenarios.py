@@ -134,6 +134,34 @@ class TestFaults:
         world.destroy()
         assert world.monitors == {}
 
+    def test_plan_says_what_it_could_not_read(self, world: World) -> None:
+        world.traceloop.inject(Fault(method="GET", external_id="x", status=500, times=None))
+        program = 'group("g", {"x": setup(), "y": setup()}, if_exists="fail")'
+        output = world.preview(program).output
+        assert "The plan is not compared with what Traceloop has for x: internal" in output
+
+    def test_setup_that_was_never_owned_stays_guarded_where_it_moves(self, world: World) -> None:
+        rule = {"key": "k", "source": "span_attributes", "value": "y"}
+        world.traceloop.put("x", [rule], ["faithfulness"])
+        theirs = world.traceloop.setups["x"]
+        fault = Fault(method="GET", external_id="x", status=500, times=None)
+        world.traceloop.inject(fault)
+        world.up('group("g", {"a": setup(), "x": setup()}, if_exists="fail")', fails=True)
+        world.traceloop.remove(fault)
+        moved = (
+            'g = group("g", {"a": setup()}, if_exists="fail")\n'
+            'one("x", if_exists="fail", opts=pulumi.ResourceOptions(depends_on=g))'
+        )
+        assert "already has another setup" in world.preview(moved, fails=True).output
+        world.up(fails=True)
+        assert world.traceloop.setups["x"] == theirs
+
+    def test_delete_needs_no_readable_setup(self, world: World) -> None:
+        world.up('group("g", {"a": setup(), "b": setup(), "c": setup()})')
+        world.traceloop.inject(Fault(method="GET", external_id="a", status=500, times=None))
+        world.destroy()
+        assert world.monitors == {}
+
     def test_responses_with_unknown_fields_and_statuses(self, world: World) -> None:
         world.traceloop.force_status("m", "hibernating")
         world.traceloop.force_status("a", "hibernating")

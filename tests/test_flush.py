@@ -115,6 +115,13 @@ class TestAdoption:
         flush(project, specs(READ_BY_ID + 10))
         assert traceloop.requests == {LIST_ROUTE: 1, BULK_ROUTE: 1}
 
+    def test_unreadable_setup_is_not_missing(self, project: Project, traceloop: Emulator) -> None:
+        traceloop.put("a", **content("old"))
+        traceloop.inject(Fault(external_id="a", method="GET", body='{"id": 1}', times=None))
+        outcome = flush(project, {"a": spec(), "gone": spec()}, in_place={"a", "gone"})
+        assert outcome.failed.keys() == {"a"}
+        assert "should be a setup" in outcome.failed["a"]
+
     def test_unreadable_setup_does_not_block_others(
         self, project: Project, traceloop: Emulator
     ) -> None:

@@ -23,6 +23,7 @@ HIDDEN = "[secret]"
         # Escaped as in JSON and in a one-line message.
         (r'"tab\there"', ["tab\there"], f'"{HIDDEN}"'),
         (json.dumps("Ünïque"), ["Ünïque"], f'"{HIDDEN}"'),
+        (r'"Ün\"ïq\\ue"', ['Ün"ïq\\ue'], f'"{HIDDEN}"'),
         ("two lines", ["two\nlines"], HIDDEN),
         # Short secrets are masked as whole words.
         ('must be one of "equals", not "e"', ["e"], f'must be one of "equals", not "{HIDDEN}"'),

@@ -358,6 +358,15 @@ class TestPresent:
         with pytest.raises(ServerError, match='setup "a"'):
             project.present(["a"], max_age=0)
 
+    def test_failing_response_is_read_again_before_a_write(
+        self, project: Project, traceloop: Emulator
+    ) -> None:
+        put(traceloop, "a", "b")
+        fault = traceloop.inject(Fault(external_id="a", method="GET", status=500, times=None))
+        assert set(project.read(["a", "b"]).unreadable) == {"a"}
+        traceloop.remove(fault)
+        assert set(project.read(["a", "b"], max_age=BEFORE_WRITE).setups) == {"a", "b"}
+
     def test_an_outage_is_no_property_of_a_setup(
         self, project: Project, traceloop: Emulator
     ) -> None:

@@ -397,6 +397,25 @@ group("g", {f"m-{n:03}": setup(values.get(f"m-{n:03}", "openai"))
         world.up("")
         assert world.monitors == {"b": "openai"}
 
+    @pytest.mark.parametrize("dies", [False, True], ids=["refresh", "a program that dies"])
+    def test_option_that_is_no_longer_set(self, world: World, dies: bool) -> None:
+        """The state of the batch, of the membership and the engine's own may differ."""
+        options = "opts=pulumi.ResourceOptions(retain_on_delete=RETAINS), max_deletes=0"
+        program = f'group("g", {{"a": setup(), "b": setup()}}, {options})'
+        world.up(program.replace("RETAINS", "True"))
+        world.up(program.replace("RETAINS", "False"))
+        world.refresh()
+        removed = program.replace("RETAINS", "False").replace(', "b": setup()', "")
+        assert "max_deletes allows 0" in world.preview(removed, fails=True).output
+        if dies:
+            world.up(
+                f'{program.replace("RETAINS", "True")}\nraise pulumi.RunError("dies")', fails=True
+            )
+            retained = removed.replace("False", "True")
+            assert "to leave in place" in world.preview(retained).output
+            world.up()
+            assert set(world.monitors) == {"a", "b"}
+
     def test_option_counts_from_the_update_that_sets_it(self, world: World) -> None:
         """The engine asks the state, not the program, whether to retain."""
         options = "opts=pulumi.ResourceOptions(retain_on_delete=True)"

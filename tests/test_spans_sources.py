@@ -165,6 +165,27 @@ class TestFiles:
     def test_items_that_are_not_spans_are_skipped(self, tmp_path: Path, broken: Any) -> None:
         assert len(read_file(written(tmp_path / "x", broken, otlp())).spans) == 1
 
+    def test_list_of_export_requests(self, tmp_path: Path) -> None:
+        (first, second) = read_file(
+            written(tmp_path / "x", [otlp(("a", {"intValue": 1}))] * 2)
+        ).spans
+        assert first == second
+        assert first.span_attributes == {"a": "1"}
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"data": [{"traceID": "1", "spans": [{"operationName": "x"}]}]},  # Jaeger
+            [{"traceId": "1", "name": "x", "tags": {"a": "b"}}],  # Zipkin
+            {"resource_spans": []},
+            [[{"a": "b"}], {"a": "b"}],
+        ],
+    )
+    def test_other_formats_are_an_error(self, tmp_path: Path, other: Any) -> None:
+        """Their spans would have no attributes, so that every ``not_`` rule would match."""
+        with pytest.raises(SpanFileError, match="neither OTLP spans nor a response of Traceloop"):
+            read_file(written(tmp_path / "x", other))
+
     def test_odd_spans_are_spans(self, tmp_path: Path) -> None:
         odd = otlp(startTimeUnixNano="later")
         odd["resourceSpans"][0]["scopeSpans"][0]["spans"][0] |= {"attributes": [{}], "name": 3}
@@ -173,8 +194,9 @@ class TestFiles:
 
     @pytest.mark.parametrize("time", [0, -1, 1e300, "nan", "1" * 400, 2**80, None, [], True])
     def test_odd_times_are_dropped(self, tmp_path: Path, time: Any) -> None:
-        lines = otlp(startTimeUnixNano=time), {"spans": {"data": [{"timestamp": time}]}}
-        sample = read_file(written(tmp_path / "x", *lines))
+        service = {"spans": {"data": [{"span_name": "x", "timestamp": time}]}}
+        sample = read_file(written(tmp_path / "x", otlp(startTimeUnixNano=time), service))
+        assert len(sample.spans) == 2
         for span in sample.spans:
             assert span.time is None or span.time < 1
 

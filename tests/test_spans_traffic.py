@@ -103,3 +103,26 @@ def test_short_capture_has_no_daily_figure(tmp_path: Path, apart: int, daily: bo
     found = of_files([file])
     assert found.daily is daily
     assert found.hours == (pytest.approx(apart / 3600) if apart else None)
+
+
+@pytest.mark.parametrize("others", [[86_400], [4e9], [1_700_000_000 - 5 * 86_400 + 60]])
+def test_gaps_and_wrong_clocks_do_not_dilute_the_daily_figure(
+    tmp_path: Path, others: list[float]
+) -> None:
+    times = [1_700_000_000 + 3600 * n / 100 for n in range(201)] + others
+    file = tmp_path / "spans.json"
+    file.write_text(json.dumps([{**SERVICE_SPAN, "timestamp": time * 1000} for time in times]))
+    found = of_files([file])
+    assert found.daily
+    assert found.hours is not None
+    assert 2 <= found.hours <= 4
+
+
+def test_files_of_distant_days_cover_only_their_hours(tmp_path: Path) -> None:
+    files = []
+    for day in (0, 5):
+        start = 1_700_000_000 + day * 86_400
+        spans = [{**SERVICE_SPAN, "timestamp": (start + n) * 1000} for n in (0, 1800, 3600)]
+        files.append(tmp_path / f"{day}.json")
+        files[-1].write_text(json.dumps(spans))
+    assert of_files(files).hours == 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -179,6 +180,38 @@ class TestPrograms:
         )
         assert setups["of-the-module"]["selector"][0]["value"] == "gpt"
         assert "dev" in setups
+
+    def test_modules_of_a_program_do_not_stay(self, tmp_path: Path) -> None:
+        """Each program, and each run, imports its own ones."""
+        for name in ("shop", "search"):
+            folder = tmp_path / name
+            folder.mkdir()
+            (folder / "monitors.py").write_text(
+                "import pulumi\nfrom pulumi_traceloop import AutoMonitorSetup, span\n"
+                "model = pulumi.Config().require('model')\n"
+                f"AutoMonitorSetup({name!r}, selector=[span('m').equals(model)],"
+                " evaluators=['x'])\n"
+            )
+            (folder / "parts").mkdir()
+            (folder / "parts" / "rest.py").write_text("import monitors\n")
+            (folder / "__main__.py").write_text("from parts import rest\n")
+        for name, model in (("shop", "a"), ("shop", "b"), ("search", "b")):
+            program = tmp_path / name / "__main__.py"
+            setups = declared_setups(program, config={"project:model": model})
+            assert [(i, s["selector"][0]["value"]) for i, s in setups.items()] == [(name, model)]
+        assert not {"monitors", "parts", "parts.rest"} & sys.modules.keys()
+
+    def test_libraries_below_the_program_stay(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Some cannot be imported twice."""
+        libraries = tmp_path / ".venv" / "site-packages"
+        libraries.mkdir(parents=True)
+        (libraries / "library_below.py").touch()
+        (tmp_path / "__main__.py").write_text("import library_below\n")
+        monkeypatch.syspath_prepend(libraries)
+        assert declared_setups(tmp_path / "__main__.py") == {}
+        assert sys.modules.pop("library_below", None) is not None
 
     def test_exception_of_the_program_is_raised(self) -> None:
         def program() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from .tables import new_table, rendered
 
 if TYPE_CHECKING:
     from ..spans.matching import SpanIndex, Survey
-    from .selectors import Selector
+    from .selectors import Declared
 
 __all__ = ["Report", "Result", "as_json", "as_markdown", "match", "table"]
 
@@ -94,6 +94,8 @@ class Report:
     period: tuple[float, float] | None
     #: The external_ids and patterns that name no setup.
     missing: Sequence[str] = ()
+    #: Why setups cannot be read, by external_id.
+    unreadable: Mapping[str, str] = field(default_factory=dict)
     #: The spans that could not be read, and why.
     problems: Sequence[str] = ()
 
@@ -105,13 +107,22 @@ class Report:
     def summary(self) -> str:
         """Return one line about all setups."""
         count = len(self.results)
+        matching = sum(result.matched > 0 for result in self.results)
         if self.silent:
             text = f"{len(self.silent):,} of {count:,} monitors match none of {self.spans:,} spans"
-        elif count:
+        elif not count:
+            text = "there is no monitor"
+        elif matching == count:
             text = f"every one of {count:,} monitors matches some of {self.spans:,} spans"
         else:
-            text = "there is no monitor"
-        return text + self._time_range()
+            text = f"{matching:,} of {count:,} monitors match some of {self.spans:,} spans"
+        others = {
+            "may match some": sum(not r.matched and not r.none for r in self.results),
+            "allowed to match none": sum(r.none and r.allowed for r in self.results),
+            "cannot be read": len(self.unreadable),
+        }
+        parts = [text, *(f"{number:,} {what}" for what, number in others.items() if number)]
+        return ", ".join(parts) + self._time_range()
 
     def _time_range(self) -> str:
         if self.period is None:
@@ -121,34 +132,36 @@ class Report:
 
 
 def match(
-    selectors: Mapping[str, Selector],
+    declared: Mapping[str, Declared],
     index: SpanIndex,
     *,
     allowed: Sequence[str] = (),
     missing: Sequence[str] = (),
+    unreadable: Mapping[str, str],
     problems: Sequence[str] = (),
 ) -> Report:
     """Try selectors on spans.
 
     Args:
-        selectors: the selectors by external_id.
+        declared: the selectors by external_id, as `selectors.by_label` returns them.
         index: the spans.
         allowed: patterns of the external_ids that may match none.
         missing: the external_ids and patterns that name no setup.
+        unreadable: why setups cannot be read, by external_id.
         problems: the spans that could not be read, and why.
 
     """
     results = [
         Result(
-            external_id,
-            index.survey(selector.rules),
-            is_named(external_id, allowed),
-            selector.partly_hidden,
+            label,
+            index.survey(each.selector.rules),
+            is_named(each.external_id, allowed),
+            each.selector.partly_hidden,
         )
-        for external_id, selector in selectors.items()
+        for label, each in declared.items()
     ]
     results.sort(key=lambda result: (not result.silent, result.external_id))
-    return Report(results, len(index), index.period, missing, problems)
+    return Report(results, len(index), index.period, missing, unreadable, problems)
 
 
 def table(report: Report, *, width: int | None, colour: bool) -> str:
@@ -206,6 +219,7 @@ def as_json(report: Report) -> str:
         "setups": [_result(result) for result in report.results],
         "silent": report.silent,
         "missing": list(report.missing),
+        "unreadable": dict(report.unreadable),
         "problems": list(report.problems),
     }
     return json.dumps(document, indent=2).replace("\x7f", "\\u007f")

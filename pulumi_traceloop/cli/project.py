@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .._naming import path_problem
 from .._project import Project
@@ -14,7 +14,7 @@ from .._settings import Connection, connection
 if TYPE_CHECKING:
     from .._models import Setup
 
-__all__ = ["matching", "open_connection", "open_project", "selected"]
+__all__ = ["Selection", "matching", "open_connection", "open_project", "selected"]
 
 _WILDCARDS = frozenset("*?[")
 
@@ -42,10 +42,19 @@ def open_connection(found: Connection, *, longest: float | None = None) -> Proje
     return Project(found)
 
 
-def selected(
-    project: Project, patterns: Sequence[str], *, fresh: bool = False
-) -> tuple[Mapping[str, Setup], list[str]]:
-    """Return the setups that *patterns* name, and the patterns that name none.
+class Selection(NamedTuple):
+    """The setups that patterns name."""
+
+    #: The setups by external_id.
+    setups: Mapping[str, Setup]
+    #: The patterns that name no setup.
+    missing: list[str]
+    #: Why setups cannot be read, by external_id.
+    unreadable: Mapping[str, str]
+
+
+def selected(project: Project, patterns: Sequence[str], *, fresh: bool = False) -> Selection:
+    """Return the setups that *patterns* name.
 
     Args:
         project: the project.
@@ -54,14 +63,17 @@ def selected(
 
     """
     setups = project.setups(fresh=fresh)
-    if not patterns:
-        return dict(sorted(setups.items())), []
-    wanted, missing = matching(setups, patterns)
-    found = {i: setups[i] for i in wanted}
+    unreadable = project.unreadable
+    wanted, missing = matching([*setups, *(unreadable.keys() - setups.keys())], patterns)
+    found = {i: setups[i] for i in wanted if i in setups}
+    broken = {i: unreadable[i] for i in wanted if i not in setups}
     # A list may be incomplete: its paging is not documented.
     asked = [i for i in missing if not _WILDCARDS & set(i) and not path_problem(i)]
-    found |= project.present(asked, max_age=0)
-    return dict(sorted(found.items())), [i for i in missing if i not in found]
+    read, errors = project.read(asked, max_age=0)
+    found |= read
+    broken |= {i: error.summary for i, error in errors.items()}
+    missing = [i for i in missing if i not in found and i not in broken]
+    return Selection(dict(sorted(found.items())), missing, dict(sorted(broken.items())))
 
 
 def matching(

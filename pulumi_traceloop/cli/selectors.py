@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .._codec import unpacked
 from .._describe import SECRET, UNKNOWN, literal, literals
 from .._naming import is_named
+from .._settings import DEFAULT_NAMESPACE
 from ..spans.matching import Rule, SelectorRule
-from .preview import PreviewError
+from .preview import PreviewError, _document
 
 if TYPE_CHECKING:
     from .._models import Setup
 
-__all__ = ["Selector", "from_file", "from_setups", "named", "selector"]
+__all__ = ["Declared", "Selector", "by_label", "from_file", "from_setups", "named", "selector"]
+
+#: The command whose output has all setups.
+COMMAND: Final = "pulumi preview --json --show-sames > preview.json"
 
 _RESOURCES: Final = "pulumi-python:dynamic/traceloop:"
-_DELETES: Final = ("delete", "delete-replaced", "discard", "discard-replaced")
+#: The steps whose new state is not a declared resource: of what is deleted, read by `get`, or
+#: refreshed before the preview.
+_OTHERS: Final = (
+    *("delete", "delete-replaced", "discard", "discard-replaced"),
+    *("read", "read-replacement", "refresh"),
+)
 
 #: The placeholders of the CLI and the package for secret and unknown values.
 _HIDDEN: Final = (SECRET, UNKNOWN, "04da6b54-80e4-46f7-96ec-b56ff0331ba9")
@@ -36,77 +45,113 @@ class Selector:
     partly_hidden: bool = False
 
 
-def from_setups(setups: Mapping[str, Setup]) -> dict[str, Selector]:
+class Declared(NamedTuple):
+    """The selector of one setup, and where it is from."""
+
+    external_id: str
+    selector: Selector
+    file: str = ""
+    namespace: str = ""
+
+
+def from_setups(setups: Mapping[str, Setup]) -> list[Declared]:
     """Return the selectors of the setups in Traceloop."""
-    return {external_id: Selector(setup.init_rules) for external_id, setup in setups.items()}
+    return [Declared(i, Selector(setup.init_rules)) for i, setup in setups.items()]
 
 
-def from_file(path: Path) -> dict[str, Selector]:
+def from_file(path: Path) -> list[Declared]:
     """Return the selectors of a file of setups, or of the output of `pulumi preview --json`.
 
     Raises:
-        PreviewError: the file is neither.
+        PreviewError: the file is neither, or the preview failed or lacks unchanged resources.
         OSError: the file cannot be read.
 
     """
     preview = _preview(path)
-    if preview is None:
-        from ..files import FileError, load_setups
+    if preview is not None:
+        _check_complete(preview, path)
+        return [
+            Declared(external_id, selector(setup), str(path), namespace)
+            for external_id, setup, namespace in _declared(preview)
+        ]
+    from ..files import FileError, load_setups
 
-        try:
-            setups: Mapping[str, Any] = literals(load_setups(path))
-        except FileError as error:
-            raise PreviewError(str(error)) from None
-    else:
-        setups = dict(_declared(preview))
-    return {external_id: selector(setup) for external_id, setup in sorted(setups.items())}
+    try:
+        setups = literals(load_setups(path))
+    except FileError as error:
+        raise PreviewError(str(error)) from None
+    return [Declared(i, selector(setup), str(path)) for i, setup in setups.items()]
 
 
 def named(
-    selectors: Mapping[str, Selector], patterns: Sequence[str]
-) -> tuple[dict[str, Selector], list[str]]:
+    declared: Sequence[Declared], patterns: Sequence[str]
+) -> tuple[list[Declared], list[str]]:
     """Return the selectors that *patterns* name, and the patterns that name none.
 
     Without patterns, all selectors are returned.
     """
     if not patterns:
-        return dict(selectors), []
-    found = {
-        external_id: selector
-        for external_id, selector in selectors.items()
-        if is_named(external_id, patterns)
-    }
-    missing = [p for p in patterns if not any(is_named(each, [p]) for each in found)]
+        return list(declared), []
+    found = [each for each in declared if is_named(each.external_id, patterns)]
+    missing = [p for p in patterns if not any(is_named(each.external_id, [p]) for each in found)]
     return found, missing
 
 
+def by_label(declared: Iterable[Declared]) -> dict[str, Declared]:
+    """Return the selectors by external_id.
+
+    Where others of this external_id have other rules, the file or namespace is added:
+    ``m (a.yaml)``.
+    """
+    groups: dict[str, list[Declared]] = {}
+    for each in declared:
+        groups.setdefault(each.external_id, []).append(each)
+    found: dict[str, Declared] = {}
+    for external_id, group in groups.items():
+        same = all(each.selector == group[0].selector for each in group)
+        files = len({each.file for each in group}) > 1
+        namespaces = len({each.namespace for each in group}) > 1
+        for each in group:
+            parts = (each.file if files else "", each.namespace if namespaces else "")
+            where = ", ".join(filter(None, parts))
+            found[external_id if same or not where else f"{external_id} ({where})"] = each
+    return found
+
+
 def _preview(path: Path) -> Mapping[str, Any] | None:
-    """Return the file's content if it is a preview."""
+    """Return the preview in a file; ``None`` if the file has none."""
     text = path.read_bytes()
-    if not text.lstrip(b"\xef\xbb\xbf\xff\xfe \r\n\t").startswith(b"{"):
-        return None
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        return None  # YAML may begin with a brace too; `load_setups` reports its errors
-    is_preview = isinstance(document, dict) and document.keys() & {"steps", "changeSummary"}
-    return document if is_preview else None
+        return _document(text.decode(json.detect_encoding(text)))
+    except (UnicodeError, PreviewError):
+        return None  # `load_setups` reports the errors of other files
 
 
-def _declared(preview: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield each setup that will exist after the update, with its external_id."""
+def _check_complete(preview: Mapping[str, Any], path: Path) -> None:
+    """Refuse a preview that does not have all setups."""
+    severities = [str(each.get("severity")) for each in preview.get("diagnostics") or []]
+    if any(severity.partition("#")[0] == "error" for severity in severities):
+        raise PreviewError(f"{path} is a preview that failed: it may lack setups")
+    same = sum(step.get("op") == "same" for step in preview.get("steps") or [])
+    if (preview.get("changeSummary") or {}).get("same", 0) > same:
+        raise PreviewError(f"{path} lacks the unchanged resources. Write it with: {COMMAND}")
+
+
+def _declared(preview: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    """Yield each setup that will exist after the update: external_id, setup and namespace."""
     for step in preview.get("steps") or []:
         state = step.get("newState") or {}
         inputs, kind = state.get("inputs") or {}, str(state.get("type", ""))
-        if step.get("op") in _DELETES:
+        if step.get("op") in _OTHERS or state.get("external"):
             continue
+        namespace = str(inputs.get("config_namespace") or DEFAULT_NAMESPACE)
         if kind == f"{_RESOURCES}AutoMonitorSetup":
-            yield str(inputs.get("external_id")), _seen(inputs, inputs.get("shown"))
+            yield str(inputs.get("external_id")), _seen(inputs, inputs.get("shown")), namespace
         elif kind == f"{_RESOURCES}AutoMonitorSetupBatch":
             shown = inputs.get("shown")
             for external_id, setup in _members(inputs).items():
                 other = shown.get(external_id) if isinstance(shown, dict) else shown
-                yield external_id, _seen(setup, other)
+                yield external_id, _seen(setup, other), namespace
 
 
 def _members(batch: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -39,7 +39,8 @@ __all__ = [
 #: The documented statuses, in the order of a setup's life.
 STATUSES = ("pending", "in_progress", "waiting_for_spans", "completed", "partial", "failed")
 
-_UNDER_WAY = ("pending", "in_progress")
+#: Any other status, also one that is not documented, means that Traceloop is still at work.
+_FINAL = ("completed", "partial", "failed")
 #: No monitor exists yet: too few spans matched (page "Create an Auto Monitor Setup").
 _WAITING = "waiting_for_spans"
 _FAILED = ("partial", "failed")
@@ -51,6 +52,7 @@ _STYLES = {
     "partial": "red",
     "failed": "bold red",
     "missing": "bold red",
+    "unreadable": "bold red",
 }
 
 #: The interval between two polls: the first and the longest in seconds, and its growth.
@@ -64,6 +66,8 @@ class Report:
     setups: Mapping[str, Setup]
     #: The external_ids and patterns that name no setup.
     missing: Sequence[str] = ()
+    #: Why setups cannot be read, by external_id.
+    unreadable: Mapping[str, str] = field(default_factory=dict)
     timed_out: bool = False
 
     @property
@@ -74,7 +78,8 @@ class Report:
     @property
     def under_way(self) -> list[str]:
         """The setups that Traceloop is still processing."""
-        return [i for i, setup in self.setups.items() if setup.status in _UNDER_WAY]
+        ready = (*_FINAL, _WAITING)
+        return [i for i, setup in self.setups.items() if setup.status not in ready]
 
     @property
     def waiting(self) -> list[str]:
@@ -96,6 +101,7 @@ class Report:
         order = [s for s in STATUSES if s in found] + sorted(found.keys() - set(STATUSES))
         parts = [f"{found[s]} {printable(s, 40)}" for s in order]
         parts += [f"{len(self.missing)} missing"] if self.missing else []
+        parts += [f"{len(self.unreadable)} unreadable"] if self.unreadable else []
         return ", ".join(parts) or "no setups"
 
 
@@ -105,8 +111,7 @@ Poll = Callable[[], Report]
 
 def read_project(project: Project, patterns: Sequence[str], statuses: Sequence[str] = ()) -> Report:
     """Read the setups that *patterns* name and, if *statuses* are given, that have one of them."""
-    setups, missing = selected(project, patterns, fresh=True)
-    return _only(Report(setups, missing), statuses)
+    return _only(Report(*selected(project, patterns, fresh=True)), statuses)
 
 
 def read_stack(
@@ -115,43 +120,54 @@ def read_stack(
     """Read the setups of a stack, in all its Traceloop projects; see `read_project`."""
     setups: dict[str, Setup] = {}
     missing: list[str] = []
+    unreadable: dict[str, str] = {}
     unused = set(patterns)
     for part, project in parts:
         wanted, none = matching(part.declared, patterns)
         unused &= set(none)
-        found = project.present(wanted, part.env_project_id, max_age=0)
+        found, errors = project.read(wanted, part.env_project_id, max_age=0)
         project.expect(part.env_project_id, wanted)
-        where = f" ({part.connection.namespace})" if len(parts) > 1 else ""
+        where = _where(part, parts)
         setups |= {f"{i}{where}": setup for i, setup in sorted(found.items())}
-        missing += [f"{i}{where}" for i in sorted(wanted) if i not in found]
-    return _only(Report(setups, [*missing, *sorted(unused)]), statuses)
+        unreadable |= {f"{i}{where}": error.summary for i, error in sorted(errors.items())}
+        missing += [f"{i}{where}" for i in sorted(wanted) if i not in found and i not in errors]
+    return _only(Report(setups, [*missing, *sorted(unused)], unreadable), statuses)
 
 
 def unmanaged(parts: Sequence[tuple[Part, Project]], statuses: Sequence[str] = ()) -> Report:
     """Return the setups of a stack's Traceloop projects that are in no resource of the stack."""
     mentioned: dict[str | None, set[str]] = {}
-    remote: dict[str | None, Mapping[str, Setup]] = {}
+    remote: dict[str | None, tuple[str, Project, dict[str, Setup]]] = {}
     for part, project in parts:
         # Two namespaces may lead to one project.
         setups = project.setups(fresh=True)
         ids = {setup.env_project_id for setup in setups.values()} or {part.env_project_id}
         for env_project_id in ids:
             mentioned.setdefault(env_project_id, set()).update(part.mentioned)
-            remote[env_project_id] = setups
-    found = {
-        external_id: setup
-        for env_project_id, setups in remote.items()
-        for external_id, setup in sorted(setups.items())
-        if external_id not in mentioned[env_project_id]
-    }
-    return _only(Report(found), statuses)
+            remote[env_project_id] = (_where(part, parts), project, setups)
+    found: dict[str, Setup] = {}
+    unreadable: dict[str, str] = {}
+    for env_project_id, (where, project, setups) in remote.items():
+        known = mentioned[env_project_id]
+        found |= {f"{i}{where}": s for i, s in sorted(setups.items()) if i not in known}
+        unreadable |= {
+            f"{i}{where}": why
+            for i, why in sorted(project.unreadable.items())
+            if i not in known and i not in setups
+        }
+    return _only(Report(found, unreadable=unreadable), statuses)
+
+
+def _where(part: Part, parts: Sequence[object]) -> str:
+    """Return the namespace to add to an external_id; two projects may have the same one."""
+    return f" ({part.connection.namespace})" if len(parts) > 1 else ""
 
 
 def _only(report: Report, statuses: Sequence[str]) -> Report:
     if not statuses:
         return report
     kept = {i: setup for i, setup in report.setups.items() if setup.status in statuses}
-    return Report(kept, report.missing)
+    return replace(report, setups=kept)
 
 
 class Progress(Protocol):
@@ -196,7 +212,7 @@ def wait(
             return report
         left = end - clock()
         if left <= 0:
-            return Report(report.setups, report.missing, timed_out=True)
+            return replace(report, timed_out=True)
         sleep(min(interval, left))
         interval = min(interval * _GROWTH, _LONGEST)
         try:
@@ -271,31 +287,32 @@ def table(report: Report, now: datetime, *, width: int | None, colour: bool) -> 
 
     """
     shown = new_table(("SETUP", "STATUS", "AGE", "EVALUATORS"), width)
-    rows: list[tuple[str, Setup | None]] = [*report.setups.items()]
-    rows += [(external_id, None) for external_id in report.missing]
+    rows: list[tuple[str, str, Setup | None]] = [
+        *((external_id, setup.status, setup) for external_id, setup in report.setups.items()),
+        *((external_id, "missing", None) for external_id in report.missing),
+        *((external_id, "unreadable", None) for external_id in report.unreadable),
+    ]
     # Setups that need attention come first.
-    for external_id, setup in sorted(rows, key=lambda row: (_order(row[1]), row[0])):
+    for external_id, status, setup in sorted(rows, key=lambda row: (_order(row[1]), row[0])):
         shown.add_row(
             Text(name(external_id)),
-            _status(setup, now),
+            _status(status, setup, now),
             age(setup.created_at, now) if setup else "",
             Text("\n").join(_evaluators(setup) if setup else []),
         )
-    count = len(report.setups) + len(report.missing)
+    count = len(report.setups) + len(report.missing) + len(report.unreadable)
     if not count:
         return "no monitor setups\n"
     total = f"{count:,} monitor setup{'' if count == 1 else 's'}"
     return f"{rendered(shown, width=width, colour=colour)}{total}: {report.counts()}\n"
 
 
-def _order(setup: Setup | None) -> int:
-    order = ("failed", "partial", "missing", *_UNDER_WAY, _WAITING)
-    status = setup.status if setup else "missing"
+def _order(status: str) -> int:
+    order = ("failed", "partial", "missing", "unreadable", "pending", "in_progress", _WAITING)
     return order.index(status) if status in order else len(order)
 
 
-def _status(setup: Setup | None, now: datetime) -> Text:
-    status = setup.status if setup else "missing"
+def _status(status: str, setup: Setup | None, now: datetime) -> Text:
     text = printable(status, 40)
     if setup and status == _WAITING and (since := age(setup.updated_at, now)):
         text = f"{text} for {since}"
@@ -344,6 +361,7 @@ def as_json(report: Report, stale: Sequence[str] = ()) -> str:
             for external_id, setup in report.setups.items()
         ],
         "missing": list(report.missing),
+        "unreadable": dict(report.unreadable),
         "failed": report.failed,
         "under_way": report.under_way,
         "waiting": report.waiting,

@@ -33,8 +33,8 @@ from ._host import (
     at,
     listed,
     mapped,
-    namespace_changed,
     ownership_of,
+    settings_changed,
     without_traceback,
 )
 from ._membership import delete_owned
@@ -215,7 +215,10 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         if news["declared_by"] not in self._checked:
             return DiffResult(changes=changed)
         owned = listed(olds.get("owned"))
-        self._project(news).note_state(olds.get("env_project_id"), owned)
+        project = self._project(news)
+        project.note_state(olds.get("env_project_id"), owned)
+        # Whatever failed before this group owned it may be somebody else's.
+        self._deployment.disown([i for i in old if i not in owned], project)
         sent = {*changes.added, *changes.retried, *changes.changed}
         kept = [i for i in owned if i in new and i not in sent]
         self._deployment.assume(news["declared_by"], Assumed(kept, olds.get("env_project_id")))
@@ -225,8 +228,7 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
             return DiffResult(changes=True)
         if pending:
             self._present(news, pending, new)
-        # Another namespace of the same project: only the state changes.
-        return DiffResult(changes=namespace_changed(olds, news))
+        return DiffResult(changes=settings_changed(olds, news))
 
     def _pending_deletes(
         self, olds: Mapping[str, Any], news: Mapping[str, Any], setups: Mapping[str, Any]
@@ -236,8 +238,9 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         declarer = self._deployment.known_declarer
         undeclared = [i for i in removed if i not in setups and not declarer(i, project)]
         reading = project.try_read(undeclared[:_REMOVED_READ_LIMIT]) if undeclared else None
+        pending = sorted(reading.unreadable) if reading else []
         remote = reading.setups.items() if reading else ()
-        pending = [i for i, setup in remote if removed[i] in (None, setup.id)]
+        pending += [i for i, setup in remote if removed[i] in (None, setup.id)]
         for external_id in pending:
             self._deployment.announce_delete(external_id, news["declared_by"])
         note = "(the last update did not get to delete it)"
@@ -353,7 +356,9 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         old_ids = mapped(state.get("setup_ids"))
         gone = self._gone(project, before.removed, setups, state.get("env_project_id"))
         if inputs["declared_by"] in self._retained:
-            gone |= before.owned - setups.keys()
+            released = before.owned - setups.keys()
+            self._deployment.release(released, project)
+            gone |= released
         after = flushed(before, setups.keys(), outcome.stored, outcome.unknown, old_ids, gone)
         setup_ids = {i: s for i, s in old_ids.items() if i in after.owned}
         setup_ids |= {i: s.id for i, s in outcome.stored.items()}

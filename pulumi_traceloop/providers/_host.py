@@ -33,6 +33,7 @@ __all__ = [
     "mapped",
     "namespace_changed",
     "ownership_of",
+    "settings_changed",
     "without_traceback",
 ]
 
@@ -191,7 +192,7 @@ class HostedProvider(ResourceProvider):
             project.env_project_id or props.get("env_project_id") or "",
             project.namespace,
             group,
-            project.blind,
+            project.not_compared,
             _traffic.notes(),
         )
 
@@ -247,6 +248,17 @@ def namespace_changed(state: Mapping[str, Any], inputs: Mapping[str, Any]) -> bo
     """Whether the namespace changed; an omitted one is the default."""
     before, after = (p.get("config_namespace") or DEFAULT_NAMESPACE for p in (state, inputs))
     return bool(before != after)
+
+
+#: Options that an update compares with those of the last one. The engine keeps the old outputs if
+#: nothing else changes, so a change of these is an update.
+_COMPARED = ("retain_on_delete", "wait_for", "wait_for_setup")
+
+
+def settings_changed(state: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
+    """Whether only the state has to change: another namespace of the project, other options."""
+    options = any(state.get(key) != inputs.get(key) for key in _COMPARED)
+    return options or namespace_changed(state, inputs)
 
 
 def listed(text: str | None) -> list[str]:

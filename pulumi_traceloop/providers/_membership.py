@@ -153,13 +153,14 @@ class AutoMonitorSetupMembershipProvider(HostedProvider):
 def delete_owned(
     deployment: Deployment, project: Project, props: Mapping[str, Any], owned: Iterable[str]
 ) -> None:
-    """Delete the setups that a resource owned, except those that the program declares now."""
+    """Delete the setups that a resource owned, except those that are declared or released now."""
     from .._flush import delete_all
 
-    def declared(external_id: str) -> bool:
-        return deployment.declarer(external_id, project) is not None
+    def stays(external_id: str) -> bool:
+        released = deployment.is_released(external_id, project)
+        return released or deployment.declarer(external_id, project) is not None
 
-    removed = deletable(owned, declared, project.deleted)
+    removed = deletable(owned, stays, project.deleted)
     try:
         delete_all(project, removed, props.get("env_project_id"))
     finally:

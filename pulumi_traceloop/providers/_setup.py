@@ -26,7 +26,7 @@ from ..args import canonical
 from ..errors import GoneError, MalformedResponseError, TraceloopError
 from . import _display as display
 from ._baseline import baseline, differs_from_declaration, report_normalized
-from ._host import HostedProvider, identity, listed, namespace_changed, without_traceback
+from ._host import HostedProvider, identity, listed, settings_changed, without_traceback
 from ._options import exists_error, waits_for_more
 from ._specs import differ, parsed, spec_of
 
@@ -202,7 +202,7 @@ class AutoMonitorSetupProvider(HostedProvider):
         elif pending:
             why = olds.get("unsettled") or ""
             self._announce(news, Change("recheck", id, after=displayed, note=why))
-        return DiffResult(changes=changed or bool(pending) or namespace_changed(olds, news))
+        return DiffResult(changes=changed or bool(pending) or settings_changed(olds, news))
 
     @without_traceback
     def create(self, props: dict[str, Any]) -> CreateResult:

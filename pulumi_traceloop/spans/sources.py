@@ -45,6 +45,9 @@ _PAGE: Final = 200
 _DOCUMENT_LIMIT: Final = 64 * 1024 * 1024
 _SPAN_LIMIT: Final = 200_000
 
+#: Without one of these, a JSON object is no span of Traceloop.
+_SPAN_FIELDS: Final = frozenset({"span_attributes", "resource_attributes", "span_name"})
+
 _YEAR_10000: Final = 253_402_300_800
 
 #: How many problems of a file are listed.
@@ -211,9 +214,10 @@ def _spans(document: Any) -> Iterator[Span]:
             raise document
         case {"resourceSpans": list(resources)}:
             yield from _otlp_spans(resources)
-        case {"spans": {"data": list(spans)}} | {"data": list(spans)} | list(spans):
-            yield from (_service_span(span) for span in spans if isinstance(span, dict))
-        case {"span_attributes": dict()}:
+        case {"spans": {"data": list(items)}} | {"data": list(items)} | list(items):
+            for item in _mappings(items):
+                yield from _spans(item)
+        case dict() if _SPAN_FIELDS & document.keys():
             yield _service_span(document)
         case _:
             raise _UnknownError("neither OTLP spans nor a response of Traceloop")

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from statistics import median_low
 from typing import TYPE_CHECKING, Final
 
 from .._plan import Matches
@@ -20,6 +21,8 @@ __all__ = ["Traffic", "of_files", "of_service", "seconds_in"]
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _HOUR: Final = 3_600
+#: The farthest from the median that a span's time counts, in seconds.
+_PLAUSIBLE: Final = 7 * 86_400
 
 #: The time, in seconds, after which no further page of spans is read.
 PATIENCE: Final = 20.0
@@ -136,6 +139,21 @@ def of_files(paths: Iterable[str | os.PathLike[str]]) -> Traffic:
     """
     sample = read_files(paths)
     index = SpanIndex(sample.spans)
-    age = index.period[1] - index.period[0] if index.period else 0
-    hours = age / _HOUR if age > 0 else None
-    return Traffic(index, hours, daily=age >= _HOUR, problems=sample.problems)
+    covered = _covered([span.time for span in sample.spans if span.time is not None])
+    hours = covered / _HOUR if covered > 0 else None
+    return Traffic(index, hours, daily=covered >= _HOUR, problems=sample.problems)
+
+
+def _covered(times: Collection[float]) -> float:
+    """Return the time, in seconds, that spans cover: at most an hour for each hour with a span.
+
+    Gaps and wrong clocks would dilute the number per day, and `max_evaluations` with it. So times
+    far from the median do not count.
+    """
+    if not times:
+        return 0
+    middle = median_low(times)
+    near = [time for time in times if abs(time - middle) <= _PLAUSIBLE]
+    first = min(near)
+    hours = {(time - first) // _HOUR for time in near}
+    return min(max(near) - first, len(hours) * _HOUR)

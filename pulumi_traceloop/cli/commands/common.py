@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -25,9 +25,6 @@ from ...errors import (
 from ...spans.sources import SpanFileError
 from ...spans.traffic import seconds_in
 from ..preview import PreviewError
-
-if TYPE_CHECKING:
-    from ..._project import Project
 
 __all__ = [
     "ATTENTION",
@@ -138,11 +135,10 @@ def note(text: str) -> None:
     click.echo(text, err=True)
 
 
-def note_unreadable(*projects: Project) -> None:
-    """Name the setups of the projects that could not be read, and are left out."""
-    for project in projects:
-        for external_id, why in sorted(project.unreadable.items()):
-            note(f"left out {quoted(external_id)}: {why}")
+def note_unreadable(unreadable: Mapping[str, str]) -> None:
+    """Name the setups that cannot be read, and why."""
+    for external_id, why in unreadable.items():
+        note(f"cannot read {quoted(external_id)}: {why}")
 
 
 def seconds_option(context: click.Context, option: click.Parameter, text: str | None) -> int | None:

@@ -55,7 +55,7 @@ def export(
     EXTERNAL_ID may be a pattern such as 'checkout-*'. Without any, all setups are written. The
     first `pulumi up` of that program adopts the setups and sends nothing.
 
-    Ends with 1 if a setup cannot be expressed or does not exist.
+    Ends with 1 if a setup cannot be read or expressed, or does not exist.
     """
     if output is not None and output.exists() and not force:
         raise Unusable(f"{output} exists: --force overwrites it")
@@ -64,8 +64,8 @@ def export(
         from ..project import open_project, selected
 
         project = open_project(base_url)
-        setups, missing = selected(project, external_ids)
-        note_unreadable(project)
+        setups, missing, unreadable = selected(project, external_ids)
+        note_unreadable(unreadable)
         found = exports.exportable(setups.values())
         if form == "python":
             text = exports.as_python(found.setups, name)
@@ -84,5 +84,5 @@ def export(
             with output.open("w" if force else "x", encoding="utf-8", newline="\n") as file:
                 file.write(text)
             note(f"{len(found.setups)} setups written to {output}")
-    if found.refused or missing:
+    if found.refused or missing or unreadable:
         raise click.exceptions.Exit(ATTENTION)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -78,14 +78,15 @@ def match(
 ) -> None:
     """Show which monitors see traffic: how many real spans each one's selector matches.
 
-    FILE is a file of setups (monitors.yaml) or the output of `pulumi preview --json`. Without one,
-    the setups are those in Traceloop. EXTERNAL_ID, or a pattern such as 'checkout-*', selects some.
+    FILE is a file of setups (monitors.yaml) or the output of
+    `pulumi preview --json --show-sames`. Without one, the setups are those in Traceloop.
+    EXTERNAL_ID, or a pattern such as 'checkout-*', selects some.
 
     If a monitor matches no span, it shows why and what to change. End-user content (prompts,
     completions, inputs and outputs) is dropped while spans are read.
 
-    Ends with 1 if a setup matches no span or does not exist. Needs the API key unless both the
-    setups and the spans come from files.
+    Ends with 1 if a setup matches no span, cannot be read or does not exist, or if there is no
+    setup. Needs the API key unless both the setups and the spans come from files.
     """
     refuse_together({"--since": since is not None, "--spans": span_files})
     refuse_together({"--json": as_json, "--markdown": as_markdown})
@@ -98,13 +99,12 @@ def match(
         from .. import selectors
         from ..project import open_project, selected
 
+        unreadable: Mapping[str, str] = {}
         project = None if files and span_files else open_project(base_url)
-        found: dict[str, selectors.Selector] = {}
-        for file in files:
-            found |= selectors.from_file(file)
+        found = [each for file in files for each in selectors.from_file(file)]
         if project is not None and not files:
-            setups, missing = selected(project, patterns)
-            note_unreadable(project)
+            setups, missing, unreadable = selected(project, patterns)
+            note_unreadable(unreadable)
             found = selectors.from_setups(setups)
         else:
             found, missing = selectors.named(found, patterns)
@@ -115,10 +115,11 @@ def match(
         else:
             sample = read_files(span_files)
         report = matches.match(
-            found,
+            selectors.by_label(found),
             SpanIndex(sample.spans),
             allowed=allowed,
             missing=missing,
+            unreadable=unreadable,
             problems=sample.problems,
         )
     if as_json:
@@ -131,7 +132,8 @@ def match(
     for problem in report.problems:
         note(f"warning: {printable(problem)}")
     note(report.summary())
-    if report.silent or report.missing:
+    # A selection without any setup is a mistake, not a success.
+    if report.silent or report.missing or report.unreadable or not report.results:
         raise click.exceptions.Exit(ATTENTION)
 
 

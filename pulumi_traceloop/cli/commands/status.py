@@ -100,8 +100,8 @@ def status(
     A setup that is waiting_for_spans has no monitor yet: too few spans have matched. `match` shows
     why.
 
-    Ends with 1 if a setup is failed or partial, or does not exist; with --stale, also if one has
-    waited for spans for longer.
+    Ends with 1 if a setup is failed or partial, cannot be read or does not exist; with
+    --stale, also if one has waited for spans for longer.
     """
     wait = wait or wait_for is not None
     refuse_together({"--wait": wait, "--status": statuses})
@@ -123,7 +123,6 @@ def status(
             from ..stack import read
 
             parts = [(p, open_connection(p.connection, longest=longest)) for p in read(stack)]
-            projects = [project for _, project in parts]
             if unmanaged:
                 poll = partial(statuses_of.unmanaged, parts, statuses)
             else:
@@ -132,7 +131,6 @@ def status(
             from ..project import open_project
 
             project = open_project(base_url, longest=longest)
-            projects = [project]
             poll = partial(statuses_of.read_project, project, external_ids, statuses)
         if wait:
             display = statuses_of.progress_display(note, terminal=sys.stderr.isatty())
@@ -147,7 +145,7 @@ def status(
                 )
         else:
             report = poll()
-    note_unreadable(*projects)
+    note_unreadable(report.unreadable)
     too_long = report.stale(runtime.now(), stale) if stale is not None else []
     if as_json:
         write(statuses_of.as_json(report, too_long) + "\n")
@@ -162,5 +160,5 @@ def status(
     if report.timed_out:
         note(f"error: timed out: {report.counts()}")
         raise click.exceptions.Exit(TIMED_OUT)
-    if report.failed or report.missing or too_long:
+    if report.failed or report.missing or report.unreadable or too_long:
         raise click.exceptions.Exit(ATTENTION)
