@@ -51,7 +51,7 @@ from .._settings import DEFAULT_NAMESPACE
 from .._text import names
 from ..errors import TraceloopError, printable
 
-__all__ = ["COMMAND", "Entry", "Plan", "PreviewError", "read"]
+__all__ = ["COMMAND", "Entry", "Plan", "PreviewError", "json_document", "read"]
 
 #: The command whose output `read` reads.
 COMMAND = (
@@ -115,13 +115,13 @@ def read(text: bytes | str, source: str) -> Plan:
     try:
         if isinstance(text, bytes):
             text = text.decode(json.detect_encoding(text))
-        return _Reader(_document(text)).plan()
+        return _Reader(json_document(text)).plan()
     except (UnicodeError, PreviewError) as error:
         reason = str(error) if isinstance(error, PreviewError) else "is not text"
         raise PreviewError(f"{source} {reason}. Write it with: {COMMAND}") from None
 
 
-def _document(text: str) -> Mapping[str, Any]:
+def json_document(text: str) -> Mapping[str, Any]:
     """Return the preview in *text*, without other output before and after it."""
     decoder, others = json.JSONDecoder(), 0
     for match in re.finditer(r"^\ufeff?\{", text, re.MULTILINE):

@@ -14,7 +14,7 @@ from .._describe import SECRET, UNKNOWN, literal, literals
 from .._naming import is_named
 from .._settings import DEFAULT_NAMESPACE
 from ..spans.matching import Rule, SelectorRule
-from .preview import PreviewError, _document
+from .preview import PreviewError, json_document
 
 if TYPE_CHECKING:
     from .._models import Setup
@@ -122,7 +122,7 @@ def _preview(path: Path) -> Mapping[str, Any] | None:
     """Return the preview in a file; ``None`` if the file has none."""
     text = path.read_bytes()
     try:
-        return _document(text.decode(json.detect_encoding(text)))
+        return json_document(text.decode(json.detect_encoding(text)))
     except (UnicodeError, PreviewError):
         return None  # `load_setups` reports the errors of other files
 
