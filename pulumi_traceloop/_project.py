@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ._settings import DEFAULT_BASE_URL
@@ -40,6 +41,9 @@ READ_BY_ID = 24
 #: How old a cached response may be before a write, in seconds. A resource may have waited for
 #: others for minutes since it was checked.
 BEFORE_WRITE = 60.0
+
+#: How many setups of the state's project are read to find out whether it is the key's.
+_PROBES = 3
 
 _NOT_COMPARED = "The plan is not compared with what Traceloop has"
 
@@ -359,11 +363,13 @@ class Project:
         for setup in listed:
             if setup.env_project_id:
                 by_project.setdefault(setup.env_project_id, {})[setup.external_id] = setup
-        if self._env_project_id is None and expected in by_project:
-            self.get(next(iter(by_project[expected])))
+        # One response may fail, but hardly several.
+        for external_id in islice(by_project.get(expected or "", ()), _PROBES):
+            if self._env_project_id is None and external_id not in self._unreadable:
+                self._get_readable(external_id)
         if self._env_project_id is None:
             first = [next(iter(setups)) for setups in by_project.values()]
-            candidates = [i for i in first if not self.knows(i)]
+            candidates = [i for i in first if i not in self._known | self._unreadable]
             found = in_parallel(self.client.get_setup, candidates)
             for external_id, remote in zip(candidates, found, strict=True):
                 if remote is None:

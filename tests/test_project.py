@@ -425,6 +425,27 @@ class TestPresent:
             Impatient(at(API_KEY, traceloop.url)).present(["a"])
 
 
+class TestOneFailure:
+    """A setup that cannot be read does not hide whose key it is."""
+
+    @pytest.mark.parametrize("broken", ["a", "b"])
+    def test_another_setup_proves_the_project(
+        self, project: Project, traceloop: Emulator, broken: str
+    ) -> None:
+        env = put(traceloop, "a", "b")
+        traceloop.inject(Fault(external_id=broken, method="GET", status=500, times=None))
+        project.expect(env, ["a"])
+        assert project.env_project_id == env
+        with pytest.raises(ProjectMismatchError):
+            project.expect("state-env", ["a"])
+
+    def test_without_any_the_failure_is_raised(self, project: Project, traceloop: Emulator) -> None:
+        put(traceloop, "a", "b")
+        traceloop.inject(Fault(method="GET", route=GET_ROUTE, status=500, times=None))
+        with pytest.raises(ServerError):
+            project.expect("state-env", ["a"])
+
+
 class TestExpect:
     """Stop if the key belongs to another project than the state."""
 
