@@ -135,12 +135,14 @@ class TestFaults:
         assert world.monitors == {}
 
     def test_plan_says_what_it_could_not_read(self, world: World) -> None:
+        world.stack.set_config("traceloop:deadline", "2")
         world.traceloop.inject(Fault(method="GET", external_id="x", status=500, times=None))
         program = 'group("g", {"x": setup(), "y": setup()}, if_exists="fail")'
         output = world.preview(program).output
         assert "The plan is not compared with what Traceloop has for x: internal" in output
 
     def test_setup_that_was_never_owned_stays_guarded_where_it_moves(self, world: World) -> None:
+        world.stack.set_config("traceloop:deadline", "2")
         rule = {"key": "k", "source": "span_attributes", "value": "y"}
         world.traceloop.put("x", [rule], ["faithfulness"])
         theirs = world.traceloop.setups["x"]
@@ -157,6 +159,7 @@ class TestFaults:
         assert world.traceloop.setups["x"] == theirs
 
     def test_delete_needs_no_readable_setup(self, world: World) -> None:
+        world.stack.set_config("traceloop:deadline", "2")
         world.up('group("g", {"a": setup(), "b": setup(), "c": setup()})')
         world.traceloop.inject(Fault(method="GET", external_id="a", status=500, times=None))
         world.destroy()
