@@ -218,7 +218,7 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
         project = self._project(news)
         project.note_state(olds.get("env_project_id"), owned)
         # Whatever failed before this group owned it may be somebody else's.
-        self._deployment.disown([i for i in old if i not in owned], project)
+        self._deployment.disown(old.keys() - set(owned), project)
         sent = {*changes.added, *changes.retried, *changes.changed}
         kept = [i for i in owned if i in new and i not in sent]
         self._deployment.assume(news["declared_by"], Assumed(kept, olds.get("env_project_id")))
