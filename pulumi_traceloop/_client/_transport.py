@@ -67,7 +67,7 @@ class Transport:
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
         self._clock = clock
-        # Complete, and so not merged with the session's: merging settings takes a seventh of the
+        # Complete, and so not merged with the session's: merging settings takes a tenth of the
         # processor time of a delete. The header takes precedence over an entry in ~/.netrc.
         self._headers = {
             "Accept": "application/json",
