@@ -144,7 +144,15 @@ class CliStack:
         return "\n".join(filter(None, map(_text, files)))
 
     def unlock(self) -> None:
-        """Remove the lock of a killed CLI, as a user would have to."""
+        """Remove the lock of a killed CLI, as a user would have to.
+
+        The file backend writes the state in place. If the CLI was killed meanwhile, its backup from
+        before the write replaces the state.
+        """
+        try:
+            json.loads(self.state_file.read_text())
+        except ValueError:
+            shutil.copy(f"{self.state_file}.bak", self.state_file)
         self._run("cancel", "-y", "-s", self._stack)
 
     def outputs(self) -> dict[str, Any]:
