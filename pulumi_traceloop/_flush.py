@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ._client import BULK_LIMIT, BulkOutcome
 from ._project import BEFORE_WRITE, Reading, in_parallel
 from ._text import printable, say
+from ._validation import FINAL, WAITING
 from .errors import (
     AuthenticationError,
     DeletionError,
@@ -42,11 +43,6 @@ BULK_WORKERS = 6
 #: The default timeout of `wait`, its first poll interval and its longest, in seconds.
 WAIT_TIMEOUT = 600.0
 FIRST_INTERVAL, LONGEST_INTERVAL = 1.0, 15.0
-
-#: The final statuses of a setup, and that of one whose monitor is created when spans match
-#: (reference page "Create").
-_FINAL = ("completed", "partial", "failed")
-_WAITING = "waiting_for_spans"
 
 
 @dataclass
@@ -361,7 +357,7 @@ def wait(
     timeout = WAIT_TIMEOUT if timeout is None else timeout
     end = clock() + timeout
     pending, not_ready = set(external_ids), dict[str, str]()
-    final = (*_FINAL, _WAITING) if accepted else _FINAL
+    final = (*FINAL, WAITING) if accepted else FINAL
     interval, reported = FIRST_INTERVAL, len(pending)
     remote: dict[str, Setup] = {}
     while pending:
@@ -398,7 +394,7 @@ def wait(
 def _timeout_reason(setup: Setup | None, timeout: float) -> str:
     if setup is None:
         return f"Traceloop has no such setup after {timeout:g} s: it was deleted while waiting"
-    if setup.status == _WAITING:
+    if setup.status == WAITING:
         return (
             f"no spans have matched it within {timeout:g} s, so no monitor exists yet:"
             ' `pulumi-traceloop match` shows why; wait_for="accepted" does not wait for spans'

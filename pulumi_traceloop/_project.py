@@ -370,6 +370,7 @@ class Project:
         if self._env_project_id is None:
             first = [next(iter(setups)) for setups in by_project.values()]
             candidates = [i for i in first if i not in self._known and i not in self._unreadable]
+            # Not `get`: the first response decides, in the list's order, whichever arrives first.
             found = in_parallel(self.client.get_setup, candidates)
             for external_id, remote in zip(candidates, found, strict=True):
                 if remote is None:

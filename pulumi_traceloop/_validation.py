@@ -21,8 +21,10 @@ from ._naming import external_id_problem, text_problem
 from ._text import printable
 
 __all__ = [
+    "FINAL",
     "MAX_DELETES",
     "VALUE_FIELD",
+    "WAITING",
     "Operator",
     "Problem",
     "Scope",
@@ -59,6 +61,11 @@ MAX_DELETES: Final = re.compile(r"(\d+)(?:\.0)?(%?)")
 _OPERATORS: Final[tuple[str, ...]] = get_args(Operator)
 _SOURCES: Final[tuple[str, ...]] = get_args(Source)
 _SCOPES: Final[tuple[str, ...]] = get_args(Scope)
+
+#: The final statuses of a stored setup, and that of one whose monitor is created when enough spans
+#: match (page "Create"). Any other status, documented or not, means that Traceloop is at work.
+FINAL: Final = ("completed", "partial", "failed")
+WAITING: Final = "waiting_for_spans"
 
 #: Operator names of query languages.
 _ALIASES: Final = {

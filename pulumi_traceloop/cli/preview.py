@@ -51,7 +51,7 @@ from .._settings import DEFAULT_NAMESPACE
 from .._text import names
 from ..errors import TraceloopError, printable
 
-__all__ = ["COMMAND", "Entry", "Plan", "PreviewError", "json_document", "read"]
+__all__ = ["COMMAND", "READS", "Entry", "Plan", "PreviewError", "json_document", "read"]
 
 #: The command whose output `read` reads.
 COMMAND = (
@@ -64,7 +64,8 @@ _STACK = "pulumi:pulumi:Stack"
 _UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 _WRITES = ("create", "create-replacement", "update", "replace")
 _DELETES = ("delete", "delete-replaced", "replace")
-_READS = ("read", "read-replacement", "discard", "discard-replaced")
+#: The steps of a setup that is only read.
+READS = ("read", "read-replacement", "discard", "discard-replaced")
 
 
 class PreviewError(TraceloopError):
@@ -312,7 +313,7 @@ class _Step:
         self.op = str(step.get("op"))
         self.type = str(state.get("type", ""))
         kind = self.type.removeprefix(_TYPES)
-        ours = self.type.startswith(_TYPES) and kind in _KINDS and self.op not in _READS
+        ours = self.type.startswith(_TYPES) and kind in _KINDS and self.op not in READS
         self.kind = kind if ours else ""
         #: Whether the program declares setups here. `get` makes a state external: a setup that the
         #: stack does not own.

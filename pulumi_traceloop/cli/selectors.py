@@ -14,7 +14,7 @@ from .._describe import SECRET, UNKNOWN, literal, literals
 from .._naming import is_named
 from .._settings import DEFAULT_NAMESPACE
 from ..spans.matching import Rule, SelectorRule
-from .preview import PreviewError, json_document
+from .preview import READS, PreviewError, json_document
 
 if TYPE_CHECKING:
     from .._models import Setup
@@ -27,10 +27,7 @@ COMMAND: Final = "pulumi preview --json --show-sames > preview.json"
 _RESOURCES: Final = "pulumi-python:dynamic/traceloop:"
 #: The steps whose new state is not a declared resource: of what is deleted, read by `get`, or
 #: refreshed before the preview.
-_OTHERS: Final = (
-    *("delete", "delete-replaced", "discard", "discard-replaced"),
-    *("read", "read-replacement", "refresh"),
-)
+_OTHERS: Final = ("delete", "delete-replaced", "refresh", *READS)
 
 #: The placeholders of the CLI and the package for secret and unknown values.
 _HIDDEN: Final = (SECRET, UNKNOWN, "04da6b54-80e4-46f7-96ec-b56ff0331ba9")

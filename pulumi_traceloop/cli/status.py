@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from .._text import name
+from .._validation import FINAL, WAITING
 from ..errors import RateLimitedError, RequestError, ServerError, TransportError, printable
 from .project import matching, selected
 from .tables import new_table, rendered
@@ -39,15 +40,11 @@ __all__ = [
 #: The documented statuses, in the order of a setup's life.
 STATUSES = ("pending", "in_progress", "waiting_for_spans", "completed", "partial", "failed")
 
-#: Any other status, also one that is not documented, means that Traceloop is still at work.
-_FINAL = ("completed", "partial", "failed")
-#: No monitor exists yet: too few spans matched (page "Create an Auto Monitor Setup").
-_WAITING = "waiting_for_spans"
 _FAILED = ("partial", "failed")
 _STYLES = {
     "pending": "yellow",
     "in_progress": "yellow",
-    _WAITING: "yellow",
+    WAITING: "yellow",
     "completed": "green",
     "partial": "red",
     "failed": "bold red",
@@ -78,13 +75,13 @@ class Report:
     @property
     def under_way(self) -> list[str]:
         """The setups that Traceloop is still processing."""
-        ready = (*_FINAL, _WAITING)
+        ready = (*FINAL, WAITING)
         return [i for i, setup in self.setups.items() if setup.status not in ready]
 
     @property
     def waiting(self) -> list[str]:
         """The setups that have matched too few spans, so that no monitor exists yet."""
-        return [i for i, setup in self.setups.items() if setup.status == _WAITING]
+        return [i for i, setup in self.setups.items() if setup.status == WAITING]
 
     def stale(self, now: datetime, seconds: float) -> list[str]:
         """Return the setups that have waited for spans for longer than *seconds*."""
@@ -308,13 +305,13 @@ def table(report: Report, now: datetime, *, width: int | None, colour: bool) -> 
 
 
 def _order(status: str) -> int:
-    order = ("failed", "partial", "missing", "unreadable", "pending", "in_progress", _WAITING)
+    order = ("failed", "partial", "missing", "unreadable", "pending", "in_progress", WAITING)
     return order.index(status) if status in order else len(order)
 
 
 def _status(status: str, setup: Setup | None, now: datetime) -> Text:
     text = printable(status, 40)
-    if setup and status == _WAITING and (since := age(setup.updated_at, now)):
+    if setup and status == WAITING and (since := age(setup.updated_at, now)):
         text = f"{text} for {since}"
     return Text(text, style=_STYLES.get(status, ""))
 

@@ -263,7 +263,6 @@ class AutoMonitorSetupBatchProvider(HostedProvider):
             not_ready = dict.fromkeys(sorted(owned), "") | not_ready
         # A failed setup that was never owned may be unmanaged, as a new one may be.
         unmanaged = [i for i in changes.retried if i not in owned]
-        self._deployment.disown(unmanaged, project)
         for _, error in sorted(self._refused_in_preview(news, new, unmanaged).items()):
             raise error
         reported = self._new_changes(news, new, changes.added)
